@@ -1,0 +1,156 @@
+"""What a run is: frozen records, checked when made, saved as JSON beside every output; the command line is made from them."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+from gc_core import groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A record that goes to JSON and back."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by field name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The record from `to_json`'s values.
+
+        Raises:
+            ValueError: a field is unknown (written by another version) or its value is refused.
+        """
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(values.keys() - known):
+            raise ValueError(f"{cls.__name__}: unknown fields {unknown}, expected some of {sorted(known)}; another version wrote it")
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+    def fingerprint(self) -> str:
+        """16 hex digits that differ whenever a field differs."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def differences(self, other: Self) -> list[str]:
+        """`field: mine, not theirs` for each field that differs."""
+        mine, theirs = self.to_json(), other.to_json()
+        return [f"{name}: {mine[name]!r}, not {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarvestConfig(Config):
+    """What decides the bytes of the activation store."""
+
+    images: str = "builtin"
+    """Where the pictures are: a folder (searched at any depth), `builtin` (photographs inside scikit-image and scikit-learn, and
+    drawn stimuli), `photographs` (the first half of that) or `stimuli` (the second)."""
+    max_images: int | None = None
+    """Use at most this many pictures, the first in a seeded order; None for all."""
+    group: str = "D32"
+    """Symmetry group: D32 (32 rotations, each also mirrored), C8 (8 rotations), trivial (an ordinary autoencoder's data)."""
+    backbone: str = "googlenet"
+    """Network whose activations are taken: `googlenet` or `inceptionv1` (the paper's)."""
+    layer: str | None = None
+    """Layer by the network's own name; None for inception3b / mixed3b."""
+    weights: str | None = None
+    """None for the network's default (googlenet: `bundled`), `torchvision` to download, or a path."""
+    resize_px: int = 256
+    """Pictures are scaled down so that the shorter side has this many pixels; smaller ones are left as they are."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Kernel of the one resampling that rotations by other than quarter turns need."""
+    centres: Literal["uniform", "activation"] = "uniform"
+    """Where units are taken: any pixel alike, or in proportion to the layer's activation norm there."""
+    centres_per_image: int | None = None
+    """Samples an image; None for 10, or more in a small set, so that about 2,000 samples are made."""
+    max_stimuli: int = 600
+    """How many stimuli are drawn for `builtin` and `stimuli`; each gives one sample."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the network; `auto` takes bfloat16 where the hardware gains from it, else float32. Stored is always float16."""
+    shard_rows: int | None = None
+    """Samples a stored object, a multiple of 128; None for 2,048, or fewer so that a small run has at least 8."""
+    seed: int = 0
+    """Decides which centres are taken and how images are spread over shards."""
+
+    def __post_init__(self) -> None:
+        groups.parse(self.group)
+        _at_least("resize_px", self.resize_px, 1)
+        _at_least("max_stimuli", self.max_stimuli, 1)
+        for name in ("max_images", "centres_per_image"):
+            if (value := getattr(self, name)) is not None:
+                _at_least(name, value, 1)
+        if self.shard_rows is not None and (self.shard_rows < 1 or self.shard_rows % 128):
+            raise ValueError(f"shard_rows: found {self.shard_rows}, expected a positive multiple of 128 (the rows of a chunk)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Config):
+    """What decides a crosscoder."""
+
+    group: str | None = None
+    """None for the store's group; a group inside it trains on those blocks only, `trivial` on the untransformed one (an SAE)."""
+    dict_size: int = 1024
+    """Number of features F."""
+    encoder_reads: Literal["identity", "all"] = "identity"
+    """Blocks that the encoder sees: the untransformed one, or all of them."""
+    activation: Literal["topk", "l1"] = "topk"
+    """`topk` keeps the k largest features of a sample; `l1` is a ReLU with a penalty on active features."""
+    k: int = 24
+    """Active features a sample (topk)."""
+    l1_coefficient: float = 4.0
+    """Weight of the penalty (l1), for activations scaled so that a block's mean squared norm is C."""
+    norm_over: Literal["blocks", "joint"] = "joint"
+    """What the penalty multiplies a code by: the sum of its block norms (favours features on few blocks) or its whole norm."""
+    l1_warmup_share: float = 0.1
+    """Share of the steps over which the penalty grows from zero."""
+    aux_k: int | None = None
+    """Dead features that the auxiliary loss revives a step (topk); None for min(512, F / 2)."""
+    dead_after_samples: int | None = None
+    """A feature that has not fired for this many samples is dead; None for a tenth of the run, at most 10,000,000."""
+    steps: int | None = None
+    """Optimiser steps; None for 20 passes over the store, between 200 and 20,000."""
+    batch: int = 256
+    """Samples a step, over all workers together."""
+    learning_rate: float | None = None
+    """None for 2e-4 / sqrt(F / 16384), the scaling of Gao et al. 2024, times 2 for the small stores that need few steps."""
+    lr_warmup_share: float = 0.05
+    """Share of the steps over which the learning rate grows from zero; it decays linearly over the last fifth."""
+    lanes: int = 8
+    """Independent sample streams that a batch is dealt from; workers share them out, so results do not depend on their number."""
+    buffer_rows: int = 4096
+    """Samples held in memory by the shuffle buffers of all lanes together."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    seed: int = 0
+    """Decides the initial weights and the order of samples."""
+
+    def __post_init__(self) -> None:
+        if self.group is not None:
+            groups.parse(self.group)
+        for name in ("dict_size", "k", "batch", "lanes", "buffer_rows", "checkpoint_every"):
+            _at_least(name, getattr(self, name), 1)
+        if self.steps is not None:
+            _at_least("steps", self.steps, 1)
+        if self.activation == "topk" and self.k > self.dict_size:
+            raise ValueError(f"k: found {self.k}, expected at most dict_size ({self.dict_size})")
+        if self.batch % self.lanes:
+            raise ValueError(f"batch: found {self.batch}, expected a multiple of lanes ({self.lanes})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyseConfig(Config):
+    """What decides the feature table."""
+
+    family_similarity: float = 0.5
+    """Two groups of features join one family while their mean similarity (cosine, maximum over the group) is above this."""
+    symmetry_threshold: float = 0.7
+    """A subgroup is a feature's symmetry while the mean self-similarity of the feature's changing part over it is above this."""
+    invariant_share: float = 0.9
+    """A feature with at least this share of its energy in the trivial representation is called invariant."""
+    top_examples: int = 12
+    """Examples kept for a feature, at most two of one image."""
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name}: found {value}, expected at least {least}")

@@ -1,0 +1,94 @@
+"""The pure heart of the harvest: one picture and its centres in, group-transformed activations out.
+
+Only the receptive field of the wanted unit is cut out, transformed and evaluated without padding: the same numbers as
+transforming the whole picture and running the whole network, for a small part of the work.
+
+Letters: N centres, G group elements, C channels, H W pixels, W window side, S field side.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gc_core import backbones, transforms
+from gc_core.backbones import Backbone
+from gc_core.config import HarvestConfig
+from gc_core.groups import Group
+from gc_core.transforms import Interpolation
+
+CROPS_PER_PASS = {"cpu": 128, "cuda": 8192}
+"""Patches in one forward pass: small enough for a core's caches and its allocator, large enough for an accelerator."""
+
+
+def load_backbone(config: HarvestConfig, device: str) -> Backbone:
+    """The config's network on a device, in the config's arithmetic."""
+    backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights, dtype=arithmetic(config.dtype, device))
+    backbone = backbone.to(device)
+    return backbone.to(memory_format=torch.channels_last) if device == "cuda" else backbone
+
+
+def arithmetic(dtype: str, device: str) -> torch.dtype:
+    """The type named; for `auto` the fastest that the device computes in hardware."""
+    if dtype != "auto":
+        return getattr(torch, dtype)
+    return torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def field_window_px(group: Group, backbone: Backbone, interpolation: Interpolation = "bilinear") -> int:
+    """Side of the square of pixels around a centre that its rotated fields are made from."""
+    return transforms.window_px(backbone.receptive_field_px, group, interpolation)
+
+
+def group_activations(
+    image_CHW_uint8: NDArray[np.uint8],
+    centres_N2: NDArray[np.int32],
+    group: Group,
+    backbone: Backbone,
+    *,
+    interpolation: Interpolation = "bilinear",
+) -> Tensor:
+    """a(g.x) for every centre and group element; (N, G, C), float32 on the backbone's device.
+
+    `centres_N2` are (y, x) pixels whose rotated fields lie inside the picture.
+
+    Raises:
+        ValueError: a rotated field would leave the picture.
+    """
+    side = field_window_px(group, backbone, interpolation)
+    windows = cut_windows(image_CHW_uint8, centres_N2, side)
+    return windows_to_activations(windows, group, backbone, interpolation)
+
+
+def cut_windows(image_CHW: NDArray[np.uint8], centres_N2: NDArray[np.int32], side_px: int) -> Tensor:
+    """(N, 3, W, W) uint8 squares of original pixels around each centre.
+
+    Raises:
+        ValueError: a square would leave the picture.
+    """
+    half = side_px // 2
+    _, height, width = image_CHW.shape
+    inside = (centres_N2 >= half).all() and (centres_N2 < np.array([height, width]) - half).all()
+    if not inside:
+        raise ValueError(f"centres: a field of {side_px} px leaves the {width} x {height} px picture; keep {half} px from its borders")
+    cuts = [image_CHW[:, y - half : y + half + 1, x - half : x + half + 1] for y, x in centres_N2]
+    return torch.from_numpy(np.stack(cuts)) if cuts else torch.empty(0, 3, side_px, side_px, dtype=torch.uint8)
+
+
+def windows_per_pass(group: Group, backbone: Backbone) -> int:
+    """How many windows fill one forward pass on the backbone's device."""
+    return max(1, CROPS_PER_PASS[next(backbone.buffers()).device.type] // group.order)
+
+
+@torch.inference_mode()
+def windows_to_activations(windows_N3WW: Tensor, group: Group, backbone: Backbone, interpolation: Interpolation) -> Tensor:
+    """`group_activations` for windows already cut out; (N, G, C) float32."""
+    parameter = next(backbone.buffers())
+    per_pass = windows_per_pass(group, backbone)
+    parts = [torch.empty(0, group.order, backbone.channels, device=parameter.device)]
+    for windows in windows_N3WW.split(per_pass):
+        resampled = windows.to(parameter.device).float()  # half precision pixels would round the interpolation
+        patches = transforms.act(resampled, group, backbone.receptive_field_px, interpolation)
+        units = backbone.unit(patches.flatten(0, 1).to(parameter.dtype))
+        parts.append(units.float().reshape(len(windows), group.order, backbone.channels))
+    return torch.cat(parts)

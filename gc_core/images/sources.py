@@ -1,0 +1,94 @@
+"""Where pictures come from: folders, photographs inside installed packages, drawn stimuli."""
+
+import hashlib
+import importlib.resources
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gc_core import objects
+from gc_core.images import stimuli
+from gc_core.images.decode import ImageError, decode
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+_PHOTOGRAPHS = {
+    "skimage": "astronaut.png brick.png camera.png chelsea.png coffee.png coins.png grass.png gravel.png hubble_deep_field.jpg "
+    "ihc.png moon.png motorcycle_left.png retina.jpg rocket.jpg",
+    "sklearn": "china.jpg flower.jpg",
+}
+_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRef:
+    """How to find one picture again, from any machine."""
+
+    url: str
+    """A file, `builtin:PACKAGE`, or `stimuli:SIDE` (drawn SIDE pixels wide)."""
+    member: str
+    """Name inside the url; empty for a plain file."""
+    offset: int = 0
+    """First byte inside the file."""
+    size: int = -1
+    """Length in bytes; -1 for all there is."""
+
+    @property
+    def name(self) -> str:
+        """What a person would call it."""
+        return self.member or PurePosixPath(self.url).name
+
+
+def list_images(location: str, *, stimulus_px: int, max_stimuli: int) -> list[ImageRef]:
+    """The pictures of a source, in a stable order: a folder by name, built-in photographs, then stimuli.
+
+    Raises:
+        ValueError: the folder does not exist or holds no pictures.
+    """
+    drawn = [ImageRef(url=f"stimuli:{stimulus_px}", member=name) for name in stimuli.names(max_stimuli)]
+    packaged = [ImageRef(url=f"builtin:{package}", member=name) for package, names in _PHOTOGRAPHS.items() for name in names.split()]
+    if location in (sources := {"builtin": packaged + drawn, "photographs": packaged, "stimuli": drawn}):
+        return sources[location]
+    return _list_folder(location)
+
+
+def load(ref: ImageRef, resize_px: int) -> NDArray[np.uint8]:
+    """RGB pixels (3, H, W) of a picture, at working scale.
+
+    Raises:
+        ImageError: it cannot be decoded. OSError: it cannot be read.
+    """
+    if ref.url.startswith("stimuli:"):
+        return stimuli.draw(ref.member, int(ref.url.removeprefix("stimuli:")))
+    return decode(read(ref), resize_px)
+
+
+def read(ref: ImageRef) -> bytes:
+    """The bytes of a picture's file."""
+    if ref.url.startswith("builtin:"):
+        package = ref.url.removeprefix("builtin:")
+        return (importlib.resources.files(package) / _FOLDERS[package] / ref.member).read_bytes()
+    parent, _, name = ref.url.rpartition("/")
+    return objects.read(parent, name)
+
+
+def content_key(ref: ImageRef, content: bytes) -> int:
+    """A 63-bit key of what the picture is, wherever it lies: equal copies get equal keys."""
+    named = f"{ref.url}/{ref.member}".encode() if ref.url.startswith("stimuli:") else content
+    return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "big") >> 1
+
+
+def _list_folder(location: str) -> list[ImageRef]:
+    url = objects.normalise(location)
+    if objects.is_local(url) and not Path(objects.local_path(url)).is_dir():
+        raise ValueError(f"images: {location} is no folder; expected a folder of pictures, `builtin`, `photographs` or `stimuli`")
+    found = objects.sizes(url)
+    named = sorted(name for name in found if PurePosixPath(name).suffix.lower() in SUFFIXES)
+    if not named:
+        raise ValueError(f"images: no picture among the {len(found)} files below {location}; expected {', '.join(sorted(SUFFIXES))}")
+    return [ImageRef(url=objects.join(url, name), member="", size=found[name]) for name in named]
+
+
+__all__ = ["ImageError", "ImageRef", "content_key", "list_images", "load", "read"]

@@ -1,0 +1,127 @@
+"""The manifest: one row an image, with what it is, whether it can be used, and which split it belongs to.
+
+Letters: I images.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from gc_core import objects
+from gc_core.images import ImageError, ImageRef, decode
+from gc_core.images.sources import content_key, load, read
+
+HELD_OUT_SHARE = 0.02
+
+SCHEMA = pa.schema(
+    [
+        ("image", pa.int64()),
+        ("url", pa.string()),
+        ("member", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("key", pa.int64()),
+        ("split", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """What looking at one picture found."""
+
+    ref: ImageRef
+    status: str
+    """`ok`, `small` (no centre has its whole rotated field inside) or `bad` (cannot be read or decoded)."""
+    error: str = ""
+    """The reason, for a status other than `ok`."""
+    height: int = 0
+    """Pixels, at working scale."""
+    width: int = 0
+    key: int = 0
+    """Content key; equal copies have equal keys."""
+
+
+def inspect(ref: ImageRef, *, resize_px: int, window_px: int) -> ImageRecord:
+    """Read and decode a picture once, to know that it can be used and how many centres it has room for."""
+    try:
+        content = b"" if ref.url.startswith("stimuli:") else read(ref)
+        pixels_CHW = decode(content, resize_px) if content or not ref.url.startswith("stimuli:") else load(ref, resize_px)
+    except (ImageError, OSError) as error:
+        return ImageRecord(ref=ref, status="bad", error=str(error).split("\n")[0])
+    _, height, width = pixels_CHW.shape
+    small = min(height, width) < window_px
+    reason = f"{width} x {height} px; the rotated field needs {window_px} px" if small else ""
+    key = content_key(ref, content)
+    return ImageRecord(ref=ref, status="small" if small else "ok", error=reason, height=height, width=width, key=key)
+
+
+def build(records: list[ImageRecord], source: dict[str, Any]) -> pa.Table:
+    """The manifest's table, rows in the order given; `source` says which pictures were listed and how they were looked at."""
+    columns = {
+        "image": range(len(records)),
+        **{name: [getattr(r.ref, name) for r in records] for name in ("url", "member", "offset", "size")},
+        **{name: [getattr(r, name) for r in records] for name in ("status", "error", "height", "width", "key")},
+        "split": _splits(np.array([r.key for r in records], np.int64), np.array([r.status == "ok" for r in records])),
+    }
+    arrays = {name: pa.array(columns[name], type=SCHEMA.field(name).type) for name in SCHEMA.names}
+    return pa.table(arrays, schema=SCHEMA).replace_schema_metadata({"source": json.dumps(source, sort_keys=True)})
+
+
+def write(url: str, table: pa.Table) -> None:
+    """Write the manifest as Parquet."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    parent, _, name = url.rpartition("/")
+    objects.write(parent, name, buffer.getvalue())
+
+
+def load_table(url: str) -> pa.Table:
+    """The manifest; FileNotFoundError if there is none."""
+    parent, _, name = url.rpartition("/")
+    return pq.read_table(io.BytesIO(objects.read(parent, name)))
+
+
+def load_if_of(url: str, source: dict[str, Any]) -> pa.Table | None:
+    """The manifest if there is one of this source; None if there is none.
+
+    Raises:
+        ValueError: a manifest of other pictures stands there.
+    """
+    try:
+        table = load_table(url)
+    except FileNotFoundError:
+        return None
+    found = json.loads((table.schema.metadata or {}).get(b"source", b"{}"))
+    if found != source:
+        raise ValueError(f"{url}: lists other pictures ({found}), expected {source}; choose another --out")
+    return table
+
+
+def refs_of(table: pa.Table) -> list[ImageRef]:
+    """How to find each row's picture again."""
+    columns = table.select(["url", "member", "offset", "size"]).to_pylist()
+    return [ImageRef(**row) for row in columns]
+
+
+def held_out(table: pa.Table) -> NDArray[np.bool_]:
+    """(I,) whether an image is kept for validation."""
+    return table["split"].to_numpy(zero_copy_only=False) == "validation"
+
+
+def _splits(key_I: NDArray[np.int64], usable_I: NDArray[np.bool_]) -> list[str]:
+    """2% of the images by their content's hash, and in a small set at least the one with the smallest; never by row."""
+    held_I = key_I < HELD_OUT_SHARE * 2.0**63
+    if usable_I.sum() > 1:
+        held_I |= key_I == key_I[usable_I].min()
+    return ["validation" if held else "train" for held in held_I]

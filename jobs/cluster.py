@@ -1,0 +1,94 @@
+"""Which Ray cluster a job uses: the one it is given, or one of its own on this machine; and how work is dealt out."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+# `uv run` would otherwise make Ray copy the working directory and start every local worker through uv.
+if "RAY_ADDRESS" not in os.environ:
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+import ray
+
+from jobs.console import say
+
+POLL_S = 0.5
+
+
+@contextlib.contextmanager
+def connect() -> Iterator[None]:
+    """Use the cluster of RAY_ADDRESS or `ray job submit`; without one, start Ray here and stop it at the end."""
+    if ray.is_initialized():
+        yield
+        return
+    given = os.environ.get("RAY_ADDRESS")
+    if given:
+        ray.init(address=given, logging_level=logging.ERROR, log_to_driver=False)
+    else:
+        say("starting Ray on this machine ...")
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+        )
+    _keep_token_private()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _keep_token_private() -> None:
+    """Ray creates its token readable by everyone on the machine."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists():
+        token.chmod(0o600)
+
+
+def num_cpus() -> int:
+    """CPUs of the cluster now, at least one."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def num_gpus() -> int:
+    """GPUs of the cluster now."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def in_order(submit: Callable[[Any], ray.ObjectRef], items: Iterable[Any], *, in_flight: int) -> Iterator[Any]:
+    """Results of `submit(item)` in the order of the items, with a bounded number in flight."""
+    waiting: list[ray.ObjectRef] = []
+    for item in items:
+        waiting.append(submit(item))
+        if len(waiting) >= in_flight:
+            yield ray.get(waiting.pop(0))
+    while waiting:
+        yield ray.get(waiting.pop(0))
+
+
+def deal(actors: list[Any], items: Iterable[Any], submit: Callable[[Any, Any], ray.ObjectRef], *, poll: Callable[[], None]) -> Iterator[Any]:
+    """Results of `submit(actor, item)` as they come, one item at a time for each actor; `poll` runs about twice a second."""
+    queue, idle = iter(items), list(actors)
+    running: dict[ray.ObjectRef, Any] = {}
+    while True:
+        while idle and (item := next(queue, None)) is not None:
+            actor = idle.pop()
+            running[submit(actor, item)] = actor
+        if not running:
+            return
+        finished, _ = ray.wait(list(running), timeout=POLL_S)
+        for done in finished:
+            idle.append(running.pop(done))
+            yield ray.get(done)
+        poll()
+
+
+def user_error(error: BaseException) -> BaseException:
+    """The exception that a worker raised, without Ray's wrapping."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, BaseException) else error

@@ -1,0 +1,134 @@
+"""What a person sees while a job runs: progress with rate and remaining time, one clear line for an error, a summary table."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+console = Console(highlight=False)
+if not console.is_terminal:
+    console.width = 200  # a log has no edge; do not fold addresses
+
+LOG_EVERY_S = 10.0
+
+
+class Meter:
+    """A count of finished things, shown as a bar in a terminal and as a line every ten seconds in a log."""
+
+    def set(self, done: float, note: str = "") -> None:
+        """Show that `done` of the total are finished."""
+        raise AssertionError("use `progress`")
+
+
+@contextlib.contextmanager
+def progress(title: str, total: float, unit: str, *, done: float = 0) -> Iterator[Meter]:
+    """A meter for `total` things, `done` of them finished earlier (they do not count in the rate)."""
+    meter: _Bar | _Log = _Bar(title, total, unit, done) if console.is_terminal else _Log(title, total, unit, done)
+    with meter:
+        yield meter
+
+
+@contextlib.contextmanager
+def one_line_errors(*, remedy: str) -> Iterator[None]:
+    """End the program with one clear line for a user's error or an interruption, and with the traceback for our own."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(f"\n[yellow]Interrupted.[/] {remedy}")
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        console.print(Text.assemble(("Error: ", "bold red"), str(error).strip()))
+        sys.exit(1)
+
+
+def summary(title: str, rows: list[tuple[str, str]]) -> None:
+    """A two-column table: what, and its value or place."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0), title_style="bold")
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    console.print()
+    console.print(table)
+
+
+def say(text: str) -> None:
+    """One line of news."""
+    console.print(Text(text))
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03` or `2:03`."""
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def tell_every(interval_s: float) -> Callable[[], bool]:
+    """A clock that answers True when the interval has passed since it last did."""
+    last = [float("-inf")]
+
+    def due() -> bool:
+        if time.monotonic() - last[0] < interval_s:
+            return False
+        last[0] = time.monotonic()
+        return True
+
+    return due
+
+
+class _Bar(Meter):
+    def __init__(self, title: str, total: float, unit: str, done: float) -> None:
+        columns = [SpinnerColumn(finished_text="[green]✓[/]"), TextColumn("{task.description}"), BarColumn(bar_width=None)]
+        columns += [MofNCompleteColumn(), TextColumn(unit), _Rate(done), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}")]
+        self._bar = Progress(*columns, console=console, speed_estimate_period=60)
+        self._task = self._bar.add_task(f"{title:<8}", total=total, completed=int(done), note="")
+
+    def __enter__(self) -> None:
+        self._bar.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def set(self, done: float, note: str = "") -> None:
+        self._bar.update(self._task, completed=int(done), note=note)
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, already_done: float) -> None:
+        super().__init__()
+        self._already_done = already_done
+
+    def render(self, task: Task) -> Text:
+        elapsed = task.finished_time or task.elapsed
+        return Text(f"{(task.completed - self._already_done) / elapsed:,.1f}/s" if elapsed else "")
+
+
+@dataclass
+class _Log(Meter):
+    title: str
+    total: float
+    unit: str
+    already_done: float
+    _due: Callable[[], bool] = field(default_factory=lambda: tell_every(LOG_EVERY_S))
+    _start: float = field(default_factory=time.monotonic)
+    _told: float = -1
+
+    def __enter__(self) -> None:
+        self._due()
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def set(self, done: float, note: str = "") -> None:
+        if done != self._told and (self._due() or done >= self.total):
+            self._told = done
+            elapsed = max(time.monotonic() - self._start, 1e-9)
+            rate = (done - self.already_done) / elapsed
+            left = f"{duration((self.total - done) / rate)} left" if rate else "waiting"
+            say(f"{self.title:<8} {done:,.0f}/{self.total:,.0f} {self.unit}  {rate:,.1f}/s  {left}  {note}".rstrip())

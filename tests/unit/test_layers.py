@@ -1,0 +1,128 @@
+"""Import direction: jobs -> gc_core; inside it orchestration -> io and maths -> integers; jobs alone knows Ray."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+LAYERS = {
+    "integers": {"groups", "shards", "config"},
+    "maths": {"transforms", "backbones", "crosscoder", "losses", "symmetry", "families"},
+    "io": {"objects", "images", "manifest", "store", "stream", "checkpoint", "run_folder"},
+    "orchestration": {"harvest", "train", "analyse", "atlas"},
+}
+MAY_IMPORT = {
+    "integers": {"integers"},
+    "maths": {"maths", "integers"},
+    "io": {"io", "integers"},  # storage knows no model
+    "orchestration": {"orchestration", "io", "maths", "integers"},
+}
+STORAGE = {"zarr", "numcodecs", "obstore", "fsspec", "s3fs", "tensorstore", "pyarrow", "boto3", "botocore"}
+STRANGERS = {
+    "integers": STORAGE | {"torch", "torchvision"},
+    "maths": STORAGE,
+    "io": {"torchvision"},
+    "orchestration": set(),
+}
+NEVER_IN_CORE = {"ray", "jobs", "infra", "tests"}
+NEVER_IN_JOBS = {"infra", "tests"}
+
+
+def imported(source: str, package: str) -> set[str]:
+    """Dotted names of everything that a file of `package` imports, wherever in the file; relative imports resolved."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            above = parts[: len(parts) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def faults(path: str, source: str) -> list[str]:
+    """What the file at `path` (from the project's root) imports against the rules, one line each."""
+    house, *inner = Path(path).with_suffix("").parts
+    names = imported(source, ".".join([house, *inner[:-1]]))
+    if house == "jobs":
+        return [f"{path} imports {name}" for name in sorted(names) if name.split(".")[0] in NEVER_IN_JOBS]
+    foreign = {name for name in names if name.split(".")[0] in NEVER_IN_CORE}
+    if inner == ["__init__"]:
+        return [f"{path} imports {name}" for name in sorted(foreign)]
+    layer = layer_of(inner[0])
+    if layer is None:
+        return [f"{path}: say where {inner[0]} lives, in LAYERS of {Path(__file__).name}"]
+    foreign |= {name for name in names if name.split(".")[0] in STRANGERS[layer]}
+    above = {name for name in names if _reaches_outside(name, layer)}
+    return [f"{path} ({layer}) imports {name}" for name in sorted(foreign | above)]
+
+
+def layer_of(module: str) -> str | None:
+    """The layer that a top-level module or package of gc_core belongs to; None if nobody said."""
+    return next((layer for layer, modules in LAYERS.items() if module in modules), None)
+
+
+def _reaches_outside(name: str, layer: str) -> bool:
+    house, *inner = name.split(".")
+    if house != "gc_core" or not inner or inner[0].startswith("__"):
+        return False
+    return layer_of(inner[0]) not in MAY_IMPORT[layer]
+
+
+def _files(house: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / house).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", _files("gc_core") + _files("jobs"))
+def test_imports_point_downwards(path: str) -> None:
+    assert faults(path, (ROOT / path).read_text()) == []
+
+
+def test_a_module_lives_in_one_layer() -> None:
+    modules = [module for layer in LAYERS.values() for module in layer]
+    assert len(modules) == len(set(modules))
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "fault"),
+    [
+        ("gc_core/groups.py", "import ray", "gc_core/groups.py (integers) imports ray"),
+        (
+            "gc_core/train.py",
+            "from ray.train import report",
+            "gc_core/train.py (orchestration) imports ray.train.report",
+        ),
+        ("gc_core/losses.py", "def f():\n    import zarr", "gc_core/losses.py (maths) imports zarr"),
+        ("gc_core/losses.py", "from gc_core import store", "gc_core/losses.py (maths) imports gc_core.store"),
+        ("gc_core/store.py", "from . import crosscoder", "gc_core/store.py (io) imports gc_core.crosscoder"),
+        (
+            "gc_core/store.py",
+            "import gc_core.backbones.layers",
+            "gc_core/store.py (io) imports gc_core.backbones.layers",
+        ),
+        ("gc_core/store/s3.py", "from ..train import x", "gc_core/store/s3.py (io) imports gc_core.train.x"),
+        ("gc_core/shards.py", "import torch", "gc_core/shards.py (integers) imports torch"),
+        ("gc_core/newcomer.py", "", "gc_core/newcomer.py: say where newcomer lives, in LAYERS of test_layers.py"),
+        ("gc_core/__init__.py", "import jobs.train", "gc_core/__init__.py imports jobs.train"),
+        ("jobs/train.py", "from infra import bench", "jobs/train.py imports infra.bench"),
+    ],
+)
+def test_an_import_that_points_upwards_is_found(path: str, source: str, fault: str) -> None:
+    assert faults(path, source) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("gc_core/train.py", "from gc_core import crosscoder, losses, stream\nimport torch, zarr"),
+        ("gc_core/backbones/googlenet.py", "from ..groups import dihedral\nfrom .layers import Conv"),
+        ("jobs/train.py", "import ray\nfrom gc_core import train\nfrom jobs.options import Options"),
+        ("gc_core/store.py", "from gc_core import __version__"),
+    ],
+)
+def test_an_import_that_points_downwards_is_let_through(path: str, source: str) -> None:
+    assert faults(path, source) == []
