@@ -46,7 +46,7 @@ class HarvestConfig(Config):
     """Where the pictures are: a folder (searched at any depth), `builtin` (photographs inside scikit-image and scikit-learn, and
     drawn stimuli), `photographs` (the first half of that) or `stimuli` (the second)."""
     max_images: int | None = None
-    """Use at most this many pictures, the first in a seeded order; None for all."""
+    """Use at most this many pictures, a seeded choice; None for all."""
     group: str = "D32"
     """Symmetry group: D32 (32 rotations, each also mirrored), C8 (8 rotations), trivial (an ordinary autoencoder's data)."""
     backbone: str = "googlenet"

@@ -19,7 +19,7 @@ from gc_core import backbones, groups, harvest, manifest, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
-from gc_core.images import ImageRef, list_images
+from gc_core.images import ImageRef, list_images, some_images
 from gc_core.manifest import ImageRecord
 from gc_core.run_folder import RunFolder
 from gc_core.shards import ShardPlan
@@ -66,10 +66,11 @@ def run_harvest(run: RunFolder, config: HarvestConfig, workers: Workers) -> list
 def index(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa.Table:
     """The manifest: read if it is there and of these pictures, else made by tasks that each look at some pictures."""
     window_px = harvest.field_window_px(groups.parse(config.group), backbone, config.interpolation)
-    source = {"images": config.images, "resize_px": config.resize_px, "window_px": window_px, "max_stimuli": config.max_stimuli}
+    source = {"images": config.images, "resize_px": config.resize_px, "window_px": window_px, "max_stimuli": config.max_stimuli, "max_images": config.max_images}
     if (known := manifest.load_if_of(run.manifest, source)) is not None:
         return known
     refs = list_images(config.images, stimulus_px=window_px, max_stimuli=config.max_stimuli)
+    refs = some_images(refs, config.max_images, config.seed)
     batches = [refs[i : i + INDEX_BATCH] for i in range(0, len(refs), INDEX_BATCH)]
     records: list[ImageRecord] = []
     with console.progress("index", len(refs), "pictures") as meter:

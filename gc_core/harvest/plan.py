@@ -63,10 +63,7 @@ def plan_rows(config: HarvestConfig, manifest: pa.Table, backbone: Backbone) -> 
     room = lru_cache(maxsize=None)(lambda height, width: _capacity(config, height, width, window_px, backbone))
     capacity = np.array([room(*size) if ok else 0 for size, ok in zip(sizes, usable, strict=True)], np.int64)
     key = manifest["key"].to_numpy().astype(np.uint64)
-    kept = _first_images(key, usable, config)
-    return shards.plan(
-        np.where(kept, capacity, 0), key, centres_per_image=config.centres_per_image, shard_rows=config.shard_rows, seed=config.seed
-    )
+    return shards.plan(capacity, key, centres_per_image=config.centres_per_image, shard_rows=config.shard_rows, seed=config.seed)
 
 
 def shard_work(plan: ShardPlan, manifest: pa.Table, shard: int) -> ShardWork:
@@ -105,15 +102,6 @@ def _capacity(config: HarvestConfig, height: int, width: int, window_px: int, ba
     if config.centres == "activation":
         return unit_capacity(height, width, window_px, backbone)
     return pixel_capacity(height, width, window_px)
-
-
-def _first_images(key: np.ndarray, usable: np.ndarray, config: HarvestConfig) -> np.ndarray:
-    if config.max_images is None:
-        return usable
-    order = np.argsort(np.where(usable, shards.mix(key, config.seed), np.iinfo(np.uint64).max), kind="stable")
-    kept = np.zeros_like(usable)
-    kept[order[: config.max_images]] = True
-    return kept & usable
 
 
 def _totals(plan: ShardPlan) -> dict[int, int]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gc_core import objects
 from gc_core.images import stimuli
-from gc_core.images.decode import ImageError, decode
+from gc_core.images.decode import decode
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
@@ -54,6 +54,13 @@ def list_images(location: str, *, stimulus_px: int, max_stimuli: int) -> list[Im
     return _list_folder(location)
 
 
+def some_images(refs: list[ImageRef], at_most: int | None, seed: int) -> list[ImageRef]:
+    """All of the pictures, or a seeded choice of them, in the order given."""
+    if at_most is None or at_most >= len(refs):
+        return refs
+    return [refs[i] for i in sorted(np.random.default_rng(seed).permutation(len(refs))[:at_most])]
+
+
 def load(ref: ImageRef, resize_px: int) -> NDArray[np.uint8]:
     """RGB pixels (3, H, W) of a picture, at working scale.
 
@@ -89,6 +96,3 @@ def _list_folder(location: str) -> list[ImageRef]:
     if not named:
         raise ValueError(f"images: no picture among the {len(found)} files below {location}; expected {', '.join(sorted(SUFFIXES))}")
     return [ImageRef(url=objects.join(url, name), member="", size=found[name]) for name in named]
-
-
-__all__ = ["ImageError", "ImageRef", "content_key", "list_images", "load", "read"]

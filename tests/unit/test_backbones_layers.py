@@ -103,7 +103,7 @@ def test_unknown_layer_is_refused_with_the_names_there_are() -> None:
 
 
 def test_image_too_small_for_the_network_is_refused_with_the_layer() -> None:
-    with pytest.raises(ValueError, match=r"side of 3 px leaves no unit at maxpool1"):
+    with pytest.raises(ValueError, match=r"side of 3 px leaves no unit at maxpool2"):
         axis_of(googlenet_layers(), 3)
 
 

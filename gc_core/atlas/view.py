@@ -1,0 +1,181 @@
+"""What the template prints: cards sorted into families and symmetry classes, with words and SVG paths ready.
+
+Letters: G group elements (rotations first, then mirrored).
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from gc_core.atlas import plots
+from gc_core.atlas.cards import AtlasPage, FeatureCard
+from gc_core.atlas.legend import LegendPlot, legend_plots
+
+NUM_OPEN_FAMILIES = 24
+"""Families shown at once in the overview; the others stand behind one click."""
+NUM_THUMBS = 24
+"""Members pictured in one overview card."""
+SPECTRUM_HEIGHT = 300.0
+"""Height of a spectrum bar that holds all the energy, in SVG units; bars stand 100 apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureView:
+    """One feature, ready to print."""
+
+    card: FeatureCard
+    family: int
+    """-1 also where the family has no other living member."""
+    symmetry_class: int
+    strip: str
+    """Path of the example strip from the page, empty without examples."""
+    summary: str
+    """The plots in words, for a reader who cannot see them."""
+    pose: str
+    stabiliser: tuple[str, str]
+    """Letter and index, ("D", "32")."""
+    curve_paths: list[str]
+    """Rotations, and mirrored where the group has mirrors."""
+    similarity_paths: list[str]
+    norm_paths: list[str]
+    axis_path: str
+    spectrum_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyView:
+    """Members of one family in the order of their poses."""
+
+    number: int
+    symmetry: str
+    """The most frequent symmetry among the members."""
+    members: list[FeatureView]
+
+    @property
+    def strongest(self) -> float:
+        """Largest activation among the members' examples."""
+        return max((example.value for member in self.members for example in member.card.examples), default=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassView:
+    """One symmetry class and how many living features are in it."""
+
+    name: str
+    count: int
+    share: float
+    """Of the largest class, 0..1: the length of its bar."""
+    glyph_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageView:
+    """Everything the template reads."""
+
+    page: AtlasPage
+    num_alive: int
+    num_dead: int
+    has_plots: bool
+    has_mirrors: bool
+    classes: list[ClassView]
+    families: list[FamilyView]
+    alone: list[FeatureView]
+    rings: list[tuple[str, int]]
+    legend: list[LegendPlot]
+    num_open_families: int
+    num_thumbs: int
+
+
+def describe(page: AtlasPage) -> PageView:
+    """Sort the living features of a page into families and classes; dead ones are counted."""
+    living = sorted((card for card in page.features if card.alive), key=lambda card: card.feature)
+    classes = _classes(living)
+    names = [entry.name for entry in classes]
+    sizes = Counter(card.family for card in living)
+    features = [_feature(card, page, names.index(card.symmetry), sizes[card.family]) for card in living]
+    return PageView(
+        page=page,
+        num_alive=len(living),
+        num_dead=len(page.features) - len(living),
+        has_plots=page.order > 1,
+        has_mirrors=page.group_kind == "dihedral",
+        classes=classes,
+        families=_families(features),
+        alone=[feature for feature in features if feature.family < 0],
+        rings=[(label, round(plots.ring_radius(cosine))) for label, cosine in (("0", 0.0), (".5", 0.5), ("1", 1.0))],
+        legend=legend_plots(has_mirrors=page.group_kind == "dihedral"),
+        num_open_families=NUM_OPEN_FAMILIES,
+        num_thumbs=NUM_THUMBS,
+    )
+
+
+def strip_name(feature: int) -> str:
+    """File name of a feature's strip of examples."""
+    return f"f{feature}.jpg"
+
+
+def _classes(living: list[FeatureCard]) -> list[ClassView]:
+    """Most frequent first, "none" last; it is what is left over and no symmetry."""
+    counts = Counter(card.symmetry for card in living)
+    ordered = sorted(counts, key=lambda name: (name == "none", -counts[name], name))
+    largest = max(counts.values(), default=1)
+    return [
+        ClassView(name=name, count=counts[name], share=counts[name] / largest, glyph_path=plots.glyph_path(name))
+        for name in ordered
+    ]
+
+
+def _families(features: list[FeatureView]) -> list[FamilyView]:
+    """Largest first, then by the strongest activation."""
+    members = defaultdict(list)
+    for feature in features:
+        if feature.family >= 0:
+            members[feature.family].append(feature)
+    families = [_family(number, group) for number, group in members.items()]
+    return sorted(families, key=lambda family: (-len(family.members), -family.strongest, family.number))
+
+
+def _family(number: int, members: list[FeatureView]) -> FamilyView:
+    by_pose = sorted(members, key=lambda member: (member.card.pose, member.card.feature))
+    symmetry, _ = Counter(member.card.symmetry for member in by_pose).most_common(1)[0]
+    return FamilyView(number=number, symmetry=symmetry, members=by_pose)
+
+
+def _feature(card: FeatureCard, page: AtlasPage, symmetry_class: int, family_size: int) -> FeatureView:
+    letter, _, index = card.stabiliser.partition("_")
+    norms = _halves(card.block_norm_G, page)
+    largest = float(np.max(card.block_norm_G))
+    return FeatureView(
+        card=card,
+        family=card.family if family_size > 1 else -1,
+        symmetry_class=symmetry_class,
+        strip=f"examples/{strip_name(card.feature)}" if card.examples else "",
+        summary=_summary(card, page),
+        pose=_pose(card.pose, page),
+        stabiliser=(letter, index),
+        curve_paths=[plots.polar_path(half) for half in _halves(card.curve_G, page)],
+        similarity_paths=[plots.polar_path(half) for half in _halves(card.self_similarity_G, page)],
+        norm_paths=[plots.fringe_path(half, largest, row) for row, half in enumerate(norms)],
+        axis_path="" if card.axis_deg is None else plots.axis_path(card.axis_deg),
+        spectrum_path=plots.bars_path(card.spectrum, pitch=100.0, height=SPECTRUM_HEIGHT),
+    )
+
+
+def _halves(values_G: np.ndarray, page: AtlasPage) -> list[np.ndarray]:
+    """Rotations, then mirrored elements if the group has them."""
+    return [values_G[start : start + page.group_n] for start in range(0, page.order, page.group_n)]
+
+
+def _pose(element: int, page: AtlasPage) -> str:
+    turn = f"{360 * (element % page.group_n) / page.group_n:g}°"
+    return f"mirrored, {turn}" if element >= page.group_n else turn
+
+
+def _summary(card: FeatureCard, page: AtlasPage) -> str:
+    parts = []
+    for name, half in zip(("rotated", "mirrored"), _halves(card.curve_G, page), strict=False):
+        low, high = int(np.argmin(half)), int(np.argmax(half))
+        step = 360 / page.group_n
+        parts.append(f"{name} from {half[low]:.2f} at {low * step:g}° to {half[high]:.2f} at {high * step:g}°")
+    return f"Cosine of feature {card.feature}'s untransformed block with its other blocks: {'; '.join(parts)}."

@@ -1,0 +1,31 @@
+"""Training state in a folder: tensors by torch (read back without pickle), metrics as Parquet."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+STATE = "state.pt"
+METRICS = "metrics.parquet"
+
+
+def save_checkpoint(folder: Path, state: Mapping[str, Any], metrics: list[dict[str, Any]]) -> None:
+    """Write tensors, numbers and nested dicts of them, and the metrics so far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(state), folder / STATE)
+    pq.write_table(metrics_table(metrics), folder / METRICS)
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What `save_checkpoint` wrote, on the CPU. Nothing in the files is executed."""
+    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    return state, pq.read_table(folder / METRICS).to_pylist()
+
+
+def metrics_table(metrics: list[dict[str, Any]]) -> pa.Table:
+    """One row a record, with a null where a record lacks a column."""
+    names = dict.fromkeys(name for row in metrics for name in row)
+    return pa.table({name: [row.get(name) for row in metrics] for name in names})

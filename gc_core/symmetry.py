@@ -1,0 +1,115 @@
+"""How a feature behaves under the group, read from its transform blocks (W_dec, one block a group element).
+
+A feature that fires for x is, for h.x, replaced by rho(h) D with (rho(h) D)[g] = D[g h]: right translation. So a stimulus that
+looks the same after h has a feature with rho(h) D = D.
+
+Letters: F features, G group elements, C channels, R irreducible representations.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gc_core.groups import Group, Subgroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The symmetry of one feature."""
+
+    subgroup: Subgroup
+    score: float
+    """Mean self-similarity of the feature's changing part over the subgroup without the identity; 1 is exact symmetry."""
+    words: str
+    """`invariant`, `mirror`, `2-fold`, `2-fold with mirrors`, `chiral 4-fold`, `4-fold with mirrors`, ... or `none`."""
+
+
+def translate(decoder_FGC: Tensor, h: int, group: Group) -> Tensor:
+    """rho(h) D: the decoder of the same feature for stimuli transformed by h; (F, G, C)."""
+    return decoder_FGC[:, torch.from_numpy(group.cayley[:, h])]
+
+
+def transform_block_curve(decoder_FGC: Tensor) -> Tensor:
+    """(F, G) cosine of the identity block with each block; 1 where the layer responds as to the untransformed input."""
+    unit = torch.nn.functional.normalize(decoder_FGC, dim=2)
+    return torch.einsum("fc,fgc->fg", unit[:, 0], unit)
+
+
+def self_similarity(decoder_FGC: Tensor, group: Group) -> Tensor:
+    """(F, H) cosine of D with rho(h) D for every h; 1 where the feature's stimulus looks the same after h. Zero for a zero feature."""
+    products = translation_products(decoder_FGC, group)
+    energy = decoder_FGC.square().sum((1, 2))
+    return products / energy.clamp_min(torch.finfo(energy.dtype).tiny)[:, None]
+
+
+def translation_products(decoder_FGC: Tensor, group: Group) -> Tensor:
+    """(F, H) inner products of D with rho(h) D, by the Gram matrix of the blocks: sum over g of <D[g], D[g h]>."""
+    gram_FGG = decoder_FGC @ decoder_FGC.transpose(1, 2)
+    columns = torch.from_numpy(group.cayley)  # [g, h] -> g h
+    return gram_FGG.gather(2, columns.expand(len(decoder_FGC), -1, -1)).sum(1)
+
+
+def changing_part(decoder_FGC: Tensor) -> Tensor:
+    """The feature minus the mean of its blocks: what is left of it outside the trivial representation."""
+    return decoder_FGC - decoder_FGC.mean(1, keepdim=True)
+
+
+def spectrum(decoder_FGC: Tensor, group: Group) -> Tensor:
+    """(F, R) energy of each feature in each irreducible representation; the energies sum to ||D||^2 (Plancherel).
+
+    Conjugate pairs of a cyclic group stay separate; for real features they are equal.
+    """
+    energies = []
+    for irrep in group.irreps():
+        matrices = torch.from_numpy(irrep.matrices.reshape(group.order, -1))
+        matrices = matrices.to(torch.complex128 if decoder_FGC.dtype == torch.float64 else torch.complex64)
+        coefficients = torch.einsum("fgc,gm->fmc", decoder_FGC.to(matrices.dtype), matrices)
+        energies.append(coefficients.abs().square().sum((1, 2)) * irrep.dim / group.order)
+    return torch.stack(energies, dim=1)
+
+
+def verdicts(decoder_FGC: Tensor, group: Group, *, threshold: float, invariant_share: float) -> list[Verdict]:
+    """The largest subgroup that keeps each feature, of equal ones the better.
+
+    Most features carry a large part that no element changes (a unit active for a curve is active for the turned curve too), and
+    that part is similar to itself under everything. So a feature is invariant when that part holds nearly all energy, and
+    otherwise the *changing* part decides.
+    """
+    share_F = invariant_energy_share(decoder_FGC)
+    similarity_FH = self_similarity(changing_part(decoder_FGC), group).double().cpu().numpy()
+    return [
+        _invariant(group, float(share)) if share >= invariant_share else _largest(similarity, group, threshold)
+        for share, similarity in zip(share_F.tolist(), similarity_FH, strict=True)
+    ]
+
+
+def invariant_energy_share(decoder_FGC: Tensor) -> Tensor:
+    """(F,) share of the energy in the trivial representation: 1 where all blocks are equal, 1/|G| on average at random."""
+    mean_energy = decoder_FGC.mean(1).square().sum(1) * decoder_FGC.shape[1]
+    return mean_energy / decoder_FGC.square().sum((1, 2)).clamp_min(torch.finfo(decoder_FGC.dtype).tiny)
+
+
+def in_words(subgroup: Subgroup, group: Group) -> str:
+    """What a person would call a stabiliser."""
+    m = subgroup.num_rotations
+    if subgroup.order == group.order and group.order > 1:
+        return "invariant"
+    if subgroup.axis_deg is not None:
+        return "mirror" if m == 1 else f"{m}-fold with mirrors"
+    return "none" if m == 1 else "2-fold" if m == 2 else f"chiral {m}-fold"
+
+
+def _invariant(group: Group, share: float) -> Verdict:
+    whole = group.subgroups()[-1]
+    return Verdict(subgroup=whole, score=share, words=in_words(whole, group))
+
+
+def _largest(similarity_H: np.ndarray, group: Group, threshold: float) -> Verdict:
+    best = Verdict(subgroup=group.subgroups()[0], score=0.0, words="none")
+    for subgroup in group.subgroups()[1:]:
+        score = float(similarity_H[list(subgroup.elements[1:])].mean())
+        if score >= threshold and (subgroup.order, score) > (best.subgroup.order, best.score):
+            best = Verdict(subgroup=subgroup, score=score, words=in_words(subgroup, group))
+    return best

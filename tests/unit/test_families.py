@@ -1,0 +1,75 @@
+"""Similarity over all poses equals the plain maximum; transformed copies are found as families.
+
+Letters: F features, G group elements, C channels.
+"""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gc_core import groups
+from gc_core.families import best_poses, group_families
+from gc_core.groups import Group
+from gc_core.symmetry import translate
+
+GROUPS = [groups.trivial(), groups.cyclic(1), groups.cyclic(5), groups.cyclic(8), groups.dihedral(1), groups.dihedral(3), groups.dihedral(8)]
+every_group = pytest.mark.parametrize("group", GROUPS, ids=lambda g: g.name)
+
+
+def decoder(group: Group, num_features: int = 7, channels: int = 5, seed: int = 0) -> Tensor:
+    return torch.randn(num_features, group.order, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@every_group
+def test_the_fourier_way_is_the_plain_maximum_over_poses(group: Group) -> None:
+    mine, others = decoder(group, seed=1), decoder(group, 4, seed=2)
+    cosines = torch.stack(
+        [torch.nn.functional.cosine_similarity(mine.flatten(1)[:, None], translate(others, h, group).flatten(1)[None], dim=2) for h in range(group.order)],
+        dim=2,
+    )
+    similarity, pose = best_poses(mine, others, group)
+    torch.testing.assert_close(similarity, cosines.amax(2), atol=1e-12, rtol=0)
+    torch.testing.assert_close(cosines.gather(2, pose[..., None])[..., 0], similarity, atol=1e-12, rtol=0)
+
+
+@every_group
+def test_similarity_is_the_same_from_both_sides_and_the_pose_the_inverse(group: Group) -> None:
+    features = decoder(group)
+    similarity, pose = best_poses(features, features, group)
+    torch.testing.assert_close(similarity, similarity.T, atol=1e-12, rtol=0)
+    np.testing.assert_array_equal(group.inverse[pose.numpy()], pose.T.numpy())
+
+
+def families_of(features: Tensor, group: Group):
+    similarity, pose = best_poses(features, features, group)
+    return group_families(similarity.numpy(), pose.numpy(), least_similarity=0.8)
+
+
+@pytest.mark.parametrize("group", [groups.dihedral(8), groups.cyclic(6)], ids=lambda g: g.name)
+def test_transformed_copies_are_one_family_with_their_poses(group: Group) -> None:
+    originals = decoder(group, 3, channels=20)
+    turns = [0, 2, 5]
+    copies = torch.cat([translate(originals, h, group) for h in turns])  # features i, i + 3, i + 6 belong together
+    found = families_of(copies, group)
+    for i in range(3):
+        members = [i, i + 3, i + 6]
+        assert len(set(found.family_F[members])) == 1
+        representative = found.representative_F[i]
+        for member in members:
+            moved = translate(copies[[member]], int(found.pose_F[member]), group)
+            torch.testing.assert_close(moved, copies[[representative]])
+    assert len(set(found.family_F)) == 3
+
+
+def test_unrelated_features_stay_alone() -> None:
+    found = families_of(decoder(groups.dihedral(4), 6, channels=40), groups.dihedral(4))
+    assert (found.family_F == -1).all()
+    np.testing.assert_array_equal(found.representative_F, np.arange(6))
+
+
+@pytest.mark.parametrize("num_features", [0, 1])
+def test_fewer_than_two_features_have_no_family(num_features: int) -> None:
+    found = group_families(np.ones((num_features, num_features), np.float32), np.zeros((num_features, num_features), np.int64), least_similarity=0.5)
+    assert len(found.family_F) == num_features
+    assert (found.family_F == -1).all()

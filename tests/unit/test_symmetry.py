@@ -1,0 +1,116 @@
+"""Symmetries that were built in are found, and only those.
+
+Letters: F features, G group elements, C channels.
+"""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gc_core import groups, symmetry
+from gc_core.groups import Group, Subgroup
+
+GROUPS = [groups.cyclic(1), groups.cyclic(6), groups.cyclic(8), groups.dihedral(1), groups.dihedral(5), groups.dihedral(8)]
+every_group = pytest.mark.parametrize("group", GROUPS, ids=lambda g: g.name)
+
+
+def decoder(group: Group, num_features: int = 4, channels: int = 30, seed: int = 0) -> Tensor:
+    return torch.randn(num_features, group.order, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def symmetrised(features: Tensor, subgroup: Subgroup, group: Group) -> Tensor:
+    """The mean over rho(h), h in the subgroup: exactly kept by it."""
+    return torch.stack([symmetry.translate(features, h, group) for h in subgroup.elements]).mean(0)
+
+
+@every_group
+def test_self_similarity_is_the_cosine_with_the_translated_feature(group: Group) -> None:
+    features = decoder(group)
+    plain = [torch.cosine_similarity(features.flatten(1), symmetry.translate(features, h, group).flatten(1)) for h in range(group.order)]
+    torch.testing.assert_close(symmetry.self_similarity(features, group), torch.stack(plain, 1), atol=1e-12, rtol=0)
+
+
+@every_group
+def test_translating_twice_is_translating_by_the_product(group: Group) -> None:
+    features = decoder(group)
+    for g in range(group.order):
+        for h in range(group.order):
+            twice = symmetry.translate(symmetry.translate(features, h, group), g, group)
+            assert torch.equal(twice, symmetry.translate(features, int(group.cayley[g, h]), group))
+
+
+@every_group
+def test_energies_over_representations_sum_to_the_whole(group: Group) -> None:
+    features = decoder(group)
+    torch.testing.assert_close(symmetry.spectrum(features, group).sum(1), features.square().sum((1, 2)))
+
+
+@every_group
+def test_the_first_energy_is_the_invariant_share(group: Group) -> None:
+    features = decoder(group)
+    share = symmetry.spectrum(features, group)[:, 0] / features.square().sum((1, 2))
+    torch.testing.assert_close(symmetry.invariant_energy_share(features), share)
+
+
+@every_group
+def test_the_spectrum_does_not_change_when_the_stimulus_is_transformed(group: Group) -> None:
+    features = decoder(group)
+    for h in range(group.order):
+        moved = symmetry.translate(features, h, group)
+        torch.testing.assert_close(symmetry.spectrum(moved, group), symmetry.spectrum(features, group))
+
+
+def test_curve_is_one_at_the_identity_and_the_cosine_elsewhere() -> None:
+    features = decoder(groups.dihedral(4))
+    curve = symmetry.transform_block_curve(features)
+    expected = torch.cosine_similarity(features[:, :1], features, dim=2)
+    torch.testing.assert_close(curve, expected)
+    torch.testing.assert_close(curve[:, 0], torch.ones(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("group", [groups.dihedral(8), groups.cyclic(8), groups.dihedral(6)], ids=lambda g: g.name)
+def test_every_subgroup_that_was_built_in_is_found_with_its_axis(group: Group) -> None:
+    for subgroup in group.subgroups():
+        features = symmetrised(decoder(group), subgroup, group)
+        for found in symmetry.verdicts(features, group, threshold=0.8, invariant_share=0.9):
+            assert found.subgroup == subgroup
+            assert found.words == symmetry.in_words(subgroup, group)
+
+
+def test_a_large_invariant_part_does_not_hide_the_symmetry_of_the_rest() -> None:
+    group = groups.dihedral(8)
+    mirror = next(h for h in group.subgroups() if h.name == "D_1" and h.axis_deg == 45.0)
+    offset = 1.5 * torch.randn(1, 1, 30, dtype=torch.float64)
+    features = symmetrised(decoder(group), mirror, group) + offset
+    plain = symmetry.self_similarity(features, group)
+    assert (plain > 0.7).all()  # everything looks symmetric
+    assert {v.subgroup for v in symmetry.verdicts(features, group, threshold=0.7, invariant_share=0.95)} == {mirror}
+
+
+def test_random_features_have_no_symmetry_and_constant_ones_all() -> None:
+    group = groups.dihedral(16)
+    random = symmetry.verdicts(decoder(group, 50), group, threshold=0.5, invariant_share=0.9)
+    assert {v.words for v in random} == {"none"}
+    constant = decoder(group)[:, :1].expand(-1, group.order, -1).contiguous()
+    assert {v.words for v in symmetry.verdicts(constant, group, threshold=0.5, invariant_share=0.9)} == {"invariant"}
+
+
+def test_a_dead_feature_of_zeros_is_given_no_symmetry() -> None:
+    group = groups.dihedral(4)
+    (found,) = symmetry.verdicts(torch.zeros(1, 8, 3), group, threshold=0.5, invariant_share=0.9)
+    assert found.words == "none"
+    assert torch.equal(symmetry.self_similarity(torch.zeros(1, 8, 3), group), torch.zeros(1, 8))
+
+
+def test_words_for_subgroups_of_d4() -> None:
+    group = groups.dihedral(4)
+    words = {h.elements: symmetry.in_words(h, group) for h in group.subgroups()}
+    assert words[(0,)] == "none"
+    assert words[(0, 2)] == "2-fold"
+    assert words[(0, 1, 2, 3)] == "chiral 4-fold"
+    assert words[(0, 4)] == "mirror"
+    assert words[(0, 2, 4, 6)] == "2-fold with mirrors"
+    assert words[tuple(range(8))] == "invariant"
+    assert symmetry.in_words(groups.trivial().subgroups()[0], groups.trivial()) == "none"
+    np.testing.assert_equal(groups.cyclic(4).subgroups()[-1].order, 4)
