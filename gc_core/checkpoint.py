@@ -1,5 +1,6 @@
 """Training state in a folder: tensors by torch (read back without pickle), metrics as Parquet."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+
+from gc_core import objects
 
 STATE = "state.pt"
 METRICS = "metrics.parquet"
@@ -29,3 +32,10 @@ def metrics_table(metrics: list[dict[str, Any]]) -> pa.Table:
     """One row a record, with a null where a record lacks a column."""
     names = dict.fromkeys(name for row in metrics for name in row)
     return pa.table({name: [row.get(name) for row in metrics] for name in names})
+
+
+def write_metrics(url: str, metrics: list[dict[str, Any]]) -> None:
+    """The metrics as `metrics.parquet` in a folder (path or URL)."""
+    buffer = io.BytesIO()
+    pq.write_table(metrics_table(metrics), buffer)
+    objects.write(url, METRICS, buffer.getvalue())

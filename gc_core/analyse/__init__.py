@@ -1,0 +1,16 @@
+"""Stage 3: from a trained crosscoder to a table of its features: symmetry, families, density, top examples."""
+
+from gc_core.analyse.features import FeatureSymmetry, describe_features, similarity_rows
+from gc_core.analyse.firing import Firing, merge_firing, watch_shard
+from gc_core.analyse.table import load_features, write_features
+
+__all__ = [
+    "FeatureSymmetry",
+    "Firing",
+    "describe_features",
+    "load_features",
+    "merge_firing",
+    "similarity_rows",
+    "watch_shard",
+    "write_features",
+]

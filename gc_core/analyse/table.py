@@ -1,0 +1,92 @@
+"""The feature table (Parquet, one row a feature) and the arrays that do not fit a row (Zarr).
+
+Letters: F features, G group elements, K examples.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import ObjectStore
+
+from gc_core import objects
+from gc_core.analyse.features import FeatureSymmetry
+from gc_core.analyse.firing import Firing
+from gc_core.families import Families
+from gc_core.groups import Group
+from gc_core.run_folder import RunFolder
+
+ARRAYS = ("curves", "self_similarity", "block_norms", "top_rows", "top_values")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureTable:
+    """What `write_features` stored."""
+
+    rows: list[dict[str, Any]]
+    """One a feature, by column."""
+    arrays: dict[str, NDArray[Any]]
+    """curves (F, G), self_similarity (F, G), block_norms (F, G), top_rows (F, K), top_values (F, K)."""
+    irrep_labels: list[str]
+    attrs: dict[str, Any]
+
+
+def write_features(
+    run: RunFolder, name: str, symmetry: FeatureSymmetry, firing: Firing, found: Families, group: Group, about: dict[str, Any]
+) -> None:
+    """Store everything about a crosscoder's features; `about` holds the figures that go with the whole."""
+    table = pa.table(_columns(symmetry, firing, found))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    root = zarr.create_group(
+        ObjectStore(objects.open_folder(run.feature_arrays(name), create=True)),
+        overwrite=True,
+        attributes={"irreps": [irrep.label for irrep in group.irreps()], "group": {"kind": group.kind, "n": group.n}, **about},
+    )
+    values = (symmetry.curve_FG, symmetry.self_similarity_FG, symmetry.block_norm_FG, firing.top_row_FT, firing.top_value_FT)
+    for array_name, value in zip(ARRAYS, values, strict=True):
+        root.create_array(array_name, data=np.ascontiguousarray(value))
+    parent, _, file_name = run.feature_table(name).rpartition("/")
+    objects.write(parent, file_name, buffer.getvalue())
+
+
+def load_features(run: RunFolder, name: str) -> FeatureTable:
+    """What was stored.
+
+    Raises:
+        ValueError: the crosscoder was not analysed.
+    """
+    parent, _, file_name = run.feature_table(name).rpartition("/")
+    try:
+        rows = pq.read_table(io.BytesIO(objects.read(parent, file_name))).to_pylist()
+        root = zarr.open_group(ObjectStore(objects.open_folder(run.feature_arrays(name))), mode="r")
+    except FileNotFoundError:
+        raise ValueError(f"{run.url}: no features of {name!r} found; run `python -m jobs.analyse --run {run.url} --name {name}`") from None
+    attrs = dict(root.attrs)
+    arrays = {array_name: np.asarray(root[array_name][:]) for array_name in ARRAYS}  # pyright: ignore[reportIndexIssue]
+    return FeatureTable(rows=rows, arrays=arrays, irrep_labels=attrs.pop("irreps"), attrs=attrs)
+
+
+def _columns(symmetry: FeatureSymmetry, firing: Firing, found: Families) -> dict[str, Any]:
+    verdicts = symmetry.verdict_F
+    return {
+        "feature": np.arange(len(verdicts), dtype=np.int32),
+        "alive": firing.fired_F > 0,
+        "density": (firing.fired_F / firing.num_rows).astype(np.float32),
+        "max_activation": firing.top_value_FT[:, 0],
+        "family": found.family_F.astype(np.int32),
+        "pose": found.pose_F.astype(np.int32),
+        "representative": found.representative_F.astype(np.int32),
+        "stabiliser": [v.subgroup.name for v in verdicts],
+        "symmetry": [v.words for v in verdicts],
+        "axis_deg": [v.subgroup.axis_deg for v in verdicts],
+        "stabiliser_score": np.array([v.score for v in verdicts], np.float32),
+        "invariant_share": symmetry.spectrum_FR[:, 0],
+        "decoder_norm": np.linalg.norm(symmetry.block_norm_FG, axis=1).astype(np.float32),
+        "spectrum": list(symmetry.spectrum_FR),
+    }

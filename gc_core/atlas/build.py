@@ -1,0 +1,146 @@
+"""Gathers what a page shows: the feature table, and patches cut from the pictures.
+
+Letters: S patch side, pixels.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gc_core import manifest, objects
+from gc_core.analyse.table import FeatureTable, load_features
+from gc_core.atlas.cards import AtlasPage, Example, FeatureCard
+from gc_core.atlas.page import write_page
+from gc_core.images import ImageError, ImageRef, load
+from gc_core.run_folder import RunFolder, read_json
+from gc_core.store import Store, open_store
+
+DECODE_THREADS = 4
+MOST_CARDS = 2000
+"""More would make a page that opens slowly; the largest families and the most frequent features are shown."""
+
+BUNDLED_NOTE = (
+    "The network is the small bundled trunk: GoogLeNet's first layers, trained for this project to imitate another network's"
+    " features. It is neither Google's InceptionV1 nor torchvision's published GoogLeNet; results on those need their weights."
+)
+
+
+def build_atlas(run: RunFolder, name: str, tick: Callable[[int], None]) -> Path:
+    """Write RUN/atlas/NAME/index.html and its pictures; `tick` hears how many pictures were opened.
+
+    Raises:
+        ValueError: the crosscoder was not analysed, or the run lies on object storage (a page needs a folder).
+    """
+    table, store = load_features(run, name), open_store(run)
+    folder = run.atlas(name)
+    if not objects.is_local(folder):
+        raise ValueError(f"{folder}: an atlas is written to a local folder; copy the run's features, or give a local --out")
+    shown = _shown(table)
+    examples = _examples(run, store, table, shown, tick)
+    cards = [_card(row, table, examples.get(row["feature"], [])) for row in shown]
+    return write_page(_page(run, name, table, store, cards), Path(objects.local_path(folder)))
+
+
+def _shown(table: FeatureTable) -> list[dict[str, Any]]:
+    """All features, or the most interesting: members of the largest families first (their numbers are the smallest), then by density."""
+    ranked = sorted(table.rows, key=lambda row: (not row["alive"], row["family"] < 0, row["family"], -row["density"]))
+    return sorted(ranked[:MOST_CARDS], key=lambda row: row["feature"])
+
+
+def _examples(
+    run: RunFolder, store: Store, table: FeatureTable, shown: list[dict[str, Any]], tick: Callable[[int], None]
+) -> dict[int, list[Example]]:
+    """Patches of every shown feature; each picture is opened once."""
+    refs = manifest.refs_of(manifest.load_table(run.manifest))
+    wanted: dict[int, list[tuple[int, int, int, float]]] = defaultdict(list)  # image -> (feature, place, row, value)
+    for feature in (row["feature"] for row in shown if row["alive"]):
+        pairs = zip(table.arrays["top_rows"][feature].tolist(), table.arrays["top_values"][feature].tolist(), strict=True)
+        for place, (row, value) in enumerate(pairs):
+            if row >= 0:
+                wanted[int(store.image[row])].append((feature, place, row, value))
+    side_px, resize_px = store.attrs["receptive_field_px"], store.attrs["resize"]["shorter_side_px"]
+    found: dict[int, dict[int, Example]] = defaultdict(dict)
+    with ThreadPoolExecutor(DECODE_THREADS) as threads:
+        pictures = threads.map(lambda image: _pixels(refs[image], resize_px), wanted)
+        for opened, (image, pixels_CHW) in enumerate(zip(wanted, pictures, strict=True), start=1):
+            for feature, place, row, value in wanted[image]:
+                patch = _patch(pixels_CHW, store.centre_yx[row], side_px)
+                found[feature][place] = Example(image_name=refs[image].name, value=value, patch_HWC=patch)
+            tick(opened)
+    return {feature: [by_place[place] for place in sorted(by_place)] for feature, by_place in found.items()}
+
+
+def count_pictures(run: RunFolder, name: str) -> int:
+    """How many pictures `build_atlas` will open."""
+    table, store = load_features(run, name), open_store(run)
+    rows = np.concatenate([table.arrays["top_rows"][row["feature"]] for row in _shown(table) if row["alive"]] or [np.empty(0, int)])
+    return len(np.unique(store.image[rows[rows >= 0]]))
+
+
+def _pixels(ref: ImageRef, resize_px: int) -> NDArray[np.uint8] | None:
+    try:
+        return load(ref, resize_px)
+    except (ImageError, OSError):
+        return None  # a picture that has gone since leaves a grey patch, not a missing page
+
+
+def _patch(pixels_CHW: NDArray[np.uint8] | None, centre_yx: NDArray[np.int32], side_px: int) -> NDArray[np.uint8]:
+    if pixels_CHW is None:
+        return np.full((side_px, side_px, 3), 128, np.uint8)
+    top, left = (int(c) - side_px // 2 for c in centre_yx)
+    return np.ascontiguousarray(pixels_CHW[:, top : top + side_px, left : left + side_px].transpose(1, 2, 0))
+
+
+def _card(row: dict[str, Any], table: FeatureTable, examples: list[Example]) -> FeatureCard:
+    feature = row["feature"]
+    return FeatureCard(
+        **{key: row[key] for key in ("feature", "alive", "density", "family", "pose", "symmetry", "stabiliser", "axis_deg")},
+        stabiliser_score=row["stabiliser_score"],
+        invariant_share=row["invariant_share"],
+        curve_G=table.arrays["curves"][feature],
+        self_similarity_G=table.arrays["self_similarity"][feature],
+        block_norm_G=table.arrays["block_norms"][feature],
+        spectrum=tuple(row["spectrum"]),
+        examples=examples,
+    )
+
+
+def _page(run: RunFolder, name: str, table: FeatureTable, store: Store, cards: list[FeatureCard]) -> AtlasPage:
+    trained = read_json(run.crosscoder(name), "config.json")
+    config, about = trained["train"], table.attrs
+    sparsity = f"top-k {config['k']}" if config["activation"] == "topk" else f"L1 {config['l1_coefficient']}, norm over {config['norm_over']}"
+    facts = [
+        ("samples", f"{store.num_rows:,}"),
+        ("pictures", f"{len(np.unique(store.image)):,}"),
+        ("features", f"{len(table.rows):,}"),
+        ("held-out FVU", _number(trained["results"].get("held_out_fvu"))),
+        ("FVU of all samples", _number(about["fvu"])),
+        ("L0", _number(about["l0"])),
+        ("training", f"{sparsity}; {config['steps']:,} steps of {config['batch']}; encoder reads {config['encoder_reads']}"),
+    ]
+    if len(cards) < len(table.rows):
+        facts.append(("shown here", f"{len(cards):,}"))
+    group = about["group"]
+    bundled = store.attrs["config"]["weights"] in (None, "bundled") and store.attrs["backbone"] == "googlenet"
+    return AtlasPage(
+        title=f"{store.attrs['backbone']} {store.attrs['layer']}",
+        run_url=run.url,
+        crosscoder_name=name,
+        group_kind=group["kind"],
+        group_n=group["n"],
+        backbone=store.attrs["backbone"],
+        layer=store.attrs["layer"],
+        irrep_labels=table.irrep_labels,
+        facts=facts,
+        notes=[BUNDLED_NOTE] if bundled else [],
+        features=cards,
+    )
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None or value != value else f"{value:.3g}"
