@@ -1,0 +1,130 @@
+"""The jobs on a real local Ray: a small run from drawn stimuli to the atlas, its continuation, and what is refused."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from gc_core import store
+from gc_core.config import HarvestConfig, TrainConfig
+from gc_core.crosscoder import GroupCrosscoder
+from gc_core.run_folder import RunFolder
+from gc_core.store import open_store
+from jobs import harvest, pipeline
+from jobs.analyse import AnalyseJob, only_crosscoder, run_analyse
+from jobs.harvest import run_harvest
+from jobs.options import Workers
+from jobs.pipeline import Pipeline, run_pipeline
+from jobs.train import run_train
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+
+HARVEST = HarvestConfig(images="stimuli", max_stimuli=200, group="D8", shard_rows=128, dtype="float32")
+TRAIN = TrainConfig(dict_size=64, k=4, steps=30, batch=64, checkpoint_every=10)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> RunFolder:
+    """A small run with everything in it."""
+    folder = tmp_path_factory.mktemp("run")
+    run_pipeline(Pipeline(out=str(folder), harvest=HARVEST, train=TRAIN))
+    return RunFolder.at(str(folder))
+
+
+def path_of(url: str) -> Path:
+    return Path(url.removeprefix("file://"))
+
+
+def test_every_part_of_the_run_folder_is_there(finished: RunFolder) -> None:
+    manifest = pq.read_table(path_of(finished.manifest))
+    assert manifest.num_rows == 200
+    opened = open_store(finished)
+    assert (opened.num_rows, opened.group.name, opened.channels) == (200, "D_8", 480)
+    assert sorted(np.unique(opened.image)) == list(range(200))
+    model = GroupCrosscoder.load(finished.crosscoder("topk-64"))
+    assert tuple(model.W_dec.shape) == (64, 16, 480)
+    metrics = pq.read_table(path_of(finished.crosscoder("topk-64")) / "metrics.parquet").to_pylist()
+    assert [row["step"] for row in metrics] == [10, 20, 30]
+    assert metrics[-1]["fvu"] < metrics[0]["fvu"] < 3
+    table = pq.read_table(path_of(finished.feature_table("topk-64")))
+    assert table.num_rows == 64 and {"symmetry", "family", "spectrum"} <= set(table.column_names)
+    page = (path_of(finished.atlas("topk-64")) / "index.html").read_text()
+    assert "inception3b" in page
+
+
+def test_a_finished_run_is_left_as_it_is(finished: RunFolder) -> None:
+    before = {file: file.stat().st_mtime_ns for file in path_of(finished.url).rglob("*") if file.is_file() and "atlas" not in file.parts}
+    run_harvest(finished, HARVEST, Workers())
+    run_train(finished, "topk-64", TRAIN, Workers())
+    after = {file: file.stat().st_mtime_ns for file in before if "features" not in file.parts}
+    assert after == {file: time for file, time in before.items() if file in after}
+
+
+def test_the_harvest_computes_only_what_is_missing(finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt after the first shard, then run the same command: the same bytes as in one go, and the first shard not again."""
+    run = RunFolder.at(str(tmp_path / "run"))
+    with monkeypatch.context() as patched:
+        patched.setattr(harvest.cluster, "deal", _stop_after_one)
+        with pytest.raises(KeyboardInterrupt):
+            run_harvest(run, HARVEST, Workers(num_workers=1))
+    first = store.commits(run)
+    assert list(first) == [0]
+    run_harvest(run, HARVEST, Workers(num_workers=2))
+    whole, interrupted = store.commits(finished), store.commits(run)
+    assert interrupted[0].attempt == first[0].attempt
+    assert {s: c.sha256 for s, c in interrupted.items()} == {s: c.sha256 for s, c in whole.items()}
+    with pytest.raises(store.StoreError, match="seed 0 -> 1"):
+        run_harvest(run, HarvestConfig(**{**HARVEST.to_json(), "seed": 1}), Workers())
+
+
+def _stop_after_one(actors, items, submit, *, poll):
+    import ray
+
+    yield ray.get(submit(actors[0], next(iter(items))))
+    raise KeyboardInterrupt
+
+
+def test_training_under_a_taken_name_with_other_options_is_refused(finished: RunFolder) -> None:
+    other = TrainConfig(**{**TRAIN.to_json(), "k": 5})
+    with pytest.raises(ValueError, match=r"was trained with other options \(k: 5, not 4\); choose another --name"):
+        run_train(finished, "topk-64", other, Workers())
+
+
+def test_the_plain_autoencoder_trains_on_the_untransformed_block_of_the_same_store(finished: RunFolder) -> None:
+    config = TrainConfig(**{**TRAIN.to_json(), "group": "trivial", "activation": "l1"})
+    run_train(finished, "sae", config, Workers())
+    model = GroupCrosscoder.load(finished.crosscoder("sae"))
+    assert tuple(model.W_dec.shape) == (64, 1, 480)
+    assert dict(run_analyse(finished, "sae", AnalyseJob(run="").config))["features"].endswith("without symmetry")
+    with pytest.raises(ValueError, match=r"sae, topk-64 found, expected one; name it with --name"):
+        only_crosscoder(finished)
+
+
+def test_two_training_workers_reach_what_one_reaches(finished: RunFolder) -> None:
+    run_train(finished, "two-workers", TRAIN, Workers(num_workers=2, cpus_per_worker=1, gpus_per_worker=0))
+    one, two = (json.loads((path_of(finished.crosscoder(n)) / "config.json").read_text())["results"] for n in ("topk-64", "two-workers"))
+    for name in ("fvu", "held_out_fvu", "l0"):
+        assert two[name] == pytest.approx(one[name], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--images", "/no/such/folder"], "is no folder"),
+        (["--images", "stimuli", "--group", "E8"], "expected D followed by a number"),
+        (["--images", "stimuli", "--layer", "inception9z"], "inception9z"),
+        (["--images", "stimuli", "--backbone", "inceptionv1"], "tensorflow_inception_graph.pb"),
+    ],
+)
+def test_a_wrong_option_ends_with_one_clear_line(
+    args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        pipeline.main(["--out", str(tmp_path / "run"), *args])
+    captured = io.StringIO(capsys.readouterr().out + capsys.readouterr().err).read()
+    assert end.value.code != 0
+    assert message in captured.replace("\n", " ")
+    assert "Traceback" not in captured
