@@ -38,7 +38,7 @@ class AnalyseJob:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.analyse`."""
-    job = tyro.cli(AnalyseJob, args=args, description=__doc__)
+    job = tyro.cli(AnalyseJob, prog="python -m jobs.analyse", args=args, description=__doc__)
     with console.one_line_errors(remedy="Run the same command again."), cluster.connect():
         run = RunFolder.at(job.run)
         name = job.name or only_crosscoder(run)

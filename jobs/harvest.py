@@ -41,7 +41,7 @@ class HarvestJob:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.harvest`."""
-    job = tyro.cli(HarvestJob, args=args, description=__doc__)
+    job = tyro.cli(HarvestJob, prog="python -m jobs.harvest", args=args, description=__doc__)
     with console.one_line_errors(remedy="The same command continues where it stopped."), cluster.connect():
         console.summary("harvested", run_harvest(RunFolder.at(job.out), job.config, job.workers))
 

@@ -37,7 +37,7 @@ class Pipeline:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.pipeline`."""
-    job = tyro.cli(Pipeline, args=args, description=__doc__)
+    job = tyro.cli(Pipeline, prog="python -m jobs.pipeline", args=args, description=__doc__)
     with console.one_line_errors(remedy="The same command continues where it stopped."), cluster.connect():
         run_pipeline(job)
 

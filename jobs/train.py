@@ -49,7 +49,7 @@ class TrainJob:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.train`."""
-    job = tyro.cli(TrainJob, args=args, description=__doc__)
+    job = tyro.cli(TrainJob, prog="python -m jobs.train", args=args, description=__doc__)
     with console.one_line_errors(remedy="The same command continues from the last checkpoint."), cluster.connect():
         console.summary("trained", run_train(RunFolder.at(job.run), job.name or default_name(job.config), job.config, job.workers))
 
