@@ -16,16 +16,22 @@ METRICS = "metrics.parquet"
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any], metrics: list[dict[str, Any]]) -> None:
-    """Write tensors, numbers and nested dicts of them, and the metrics so far."""
+    """Write tensors, numbers, and lists and dicts of them, and the metrics so far."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(dict(state), folder / STATE)
     pq.write_table(metrics_table(metrics), folder / METRICS)
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What `save_checkpoint` wrote, on the CPU. Nothing in the files is executed."""
+    """What `save_checkpoint` wrote, on the CPU. Nothing in the files is executed.
+
+    Raises:
+        FileNotFoundError: the folder holds no checkpoint.
+        pickle.UnpicklingError: the file holds more than tensors and plain values.
+    """
     state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    return state, pq.read_table(folder / METRICS).to_pylist()
+    rows = pq.read_table(folder / METRICS).to_pylist()
+    return state, [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
 def metrics_table(metrics: list[dict[str, Any]]) -> pa.Table:

@@ -1,16 +1,21 @@
-"""What a run is: frozen records, checked when made, saved as JSON beside every output; the command line is made from them."""
+"""What a run is: frozen records, checked when made, saved as JSON beside every output; the command lines' source."""
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from gc_core import groups
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A record that goes to JSON and back."""
+    """A record that goes to JSON and back; a field with a fixed choice of words takes no other."""
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and (value := getattr(self, name)) not in get_args(kind):
+                raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(get_args(kind))}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by field name."""
@@ -25,8 +30,9 @@ class Config:
         """
         known = {f.name for f in fields(cls)}
         if unknown := sorted(values.keys() - known):
-            raise ValueError(f"{cls.__name__}: unknown fields {unknown}, expected some of {sorted(known)}; another version wrote it")
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+            found = f"{cls.__name__}: unknown fields {unknown}"
+            raise ValueError(f"{found}, expected some of {sorted(known)}; another version wrote it")
+        return cls(**values)
 
     def fingerprint(self) -> str:
         """16 hex digits that differ whenever a field differs."""
@@ -43,12 +49,12 @@ class HarvestConfig(Config):
     """What decides the bytes of the activation store."""
 
     images: str = "builtin"
-    """Where the pictures are: a folder (searched at any depth), `builtin` (photographs inside scikit-image and scikit-learn, and
-    drawn stimuli), `photographs` (the first half of that) or `stimuli` (the second)."""
+    """Where the pictures are: a folder (searched at any depth), `builtin` (photographs inside scikit-image and
+    scikit-learn, and drawn stimuli), `photographs` (the first half of that) or `stimuli` (the second)."""
     max_images: int | None = None
     """Use at most this many pictures, a seeded choice; None for all."""
     group: str = "D32"
-    """Symmetry group: D32 (32 rotations, each also mirrored), C8 (8 rotations), trivial (an ordinary autoencoder's data)."""
+    """Symmetry group: D32 (32 rotations, each also mirrored), C8 (8 rotations), trivial (an autoencoder's data)."""
     backbone: str = "googlenet"
     """Network whose activations are taken: `googlenet` or `inceptionv1` (the paper's)."""
     layer: str | None = None
@@ -66,21 +72,26 @@ class HarvestConfig(Config):
     max_stimuli: int = 600
     """How many stimuli are drawn for `builtin` and `stimuli`; each gives one sample."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Arithmetic of the network; `auto` takes bfloat16 where the hardware gains from it, else float32. Stored is always float16."""
+    """Arithmetic of the network; `auto` takes bfloat16 where the hardware gains from it, else float32. Stored is always
+    float16."""
     shard_rows: int | None = None
     """Samples a stored object, a multiple of 128; None for 2,048, or fewer so that a small run has at least 8."""
     seed: int = 0
     """Decides which centres are taken and how images are spread over shards."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         groups.parse(self.group)
+        _at_least("seed", self.seed, 0)
         _at_least("resize_px", self.resize_px, 1)
         _at_least("max_stimuli", self.max_stimuli, 1)
         for name in ("max_images", "centres_per_image"):
             if (value := getattr(self, name)) is not None:
                 _at_least(name, value, 1)
         if self.shard_rows is not None and (self.shard_rows < 1 or self.shard_rows % 128):
-            raise ValueError(f"shard_rows: found {self.shard_rows}, expected a positive multiple of 128 (the rows of a chunk)")
+            raise ValueError(
+                f"shard_rows: found {self.shard_rows}, expected a positive multiple of 128 (a chunk's rows)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +99,8 @@ class TrainConfig(Config):
     """What decides a crosscoder."""
 
     group: str | None = None
-    """None for the store's group; a group inside it trains on those blocks only, `trivial` on the untransformed one (an SAE)."""
+    """None for the store's group; a group inside it trains on those blocks only, `trivial` on the untransformed one (an
+    SAE)."""
     dict_size: int = 1024
     """Number of features F."""
     encoder_reads: Literal["identity", "all"] = "identity"
@@ -100,7 +112,8 @@ class TrainConfig(Config):
     l1_coefficient: float = 4.0
     """Weight of the penalty (l1), for activations scaled so that a block's mean squared norm is C."""
     norm_over: Literal["blocks", "joint"] = "joint"
-    """What the penalty multiplies a code by: the sum of its block norms (favours features on few blocks) or its whole norm."""
+    """What the penalty multiplies a code by: the sum of its block norms (favours features on few blocks) or its whole
+    norm."""
     l1_warmup_share: float = 0.1
     """Share of the steps over which the penalty grows from zero."""
     aux_k: int | None = None
@@ -112,11 +125,12 @@ class TrainConfig(Config):
     batch: int = 256
     """Samples a step, over all workers together."""
     learning_rate: float | None = None
-    """None for 2e-4 / sqrt(F / 16384), the scaling of Gao et al. 2024, times 2 for the small stores that need few steps."""
+    """None for 2e-4 / sqrt(F / 16384), the scaling of Gao et al. 2024, times 2 for small stores that need few steps."""
     lr_warmup_share: float = 0.05
     """Share of the steps over which the learning rate grows from zero; it decays linearly over the last fifth."""
     lanes: int = 8
-    """Independent sample streams that a batch is dealt from; workers share them out, so results do not depend on their number."""
+    """Independent sample streams that a batch is dealt from; workers share them out, so results do not depend on their
+    number."""
     buffer_rows: int = 4096
     """Samples held in memory by the shuffle buffers of all lanes together."""
     checkpoint_every: int = 200
@@ -125,12 +139,21 @@ class TrainConfig(Config):
     """Decides the initial weights and the order of samples."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.group is not None:
             groups.parse(self.group)
+        _at_least("seed", self.seed, 0)
         for name in ("dict_size", "k", "batch", "lanes", "buffer_rows", "checkpoint_every"):
             _at_least(name, getattr(self, name), 1)
-        if self.steps is not None:
-            _at_least("steps", self.steps, 1)
+        for name, least in (("steps", 1), ("dead_after_samples", 1), ("aux_k", 0)):
+            if (value := getattr(self, name)) is not None:
+                _at_least(name, value, least)
+        for name in ("l1_warmup_share", "lr_warmup_share"):
+            _within(name, getattr(self, name), 0, 1)
+        if not self.l1_coefficient >= 0:
+            raise ValueError(f"l1_coefficient: found {self.l1_coefficient}, expected 0 or more")
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise ValueError(f"learning_rate: found {self.learning_rate}, expected more than 0")
         if self.activation == "topk" and self.k > self.dict_size:
             raise ValueError(f"k: found {self.k}, expected at most dict_size ({self.dict_size})")
         if self.batch % self.lanes:
@@ -142,15 +165,26 @@ class AnalyseConfig(Config):
     """What decides the feature table."""
 
     family_similarity: float = 0.5
-    """Two groups of features join one family while their mean similarity (cosine, maximum over the group) is above this."""
-    symmetry_threshold: float = 0.7
-    """A subgroup is a feature's symmetry while the mean self-similarity of the feature's changing part over it is above this."""
-    invariant_share: float = 0.9
+    """Sets of features join one family while their mean similarity (cosine, maximal over the group) is above this."""
+    symmetry_threshold: float = 0.5
+    """A subgroup is a feature's symmetry while the mean self-similarity of its changing part over it is above this."""
+    invariant_share: float = 0.65
     """A feature with at least this share of its energy in the trivial representation is called invariant."""
     top_examples: int = 12
     """Examples kept for a feature, at most two of one image."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("family_similarity", "symmetry_threshold", "invariant_share"):
+            _within(name, getattr(self, name), 0, 1)
+        _at_least("top_examples", self.top_examples, 1)
 
 
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ValueError(f"{name}: found {value}, expected at least {least}")
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name}: found {value}, expected {low} to {high}")

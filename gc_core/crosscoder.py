@@ -7,12 +7,12 @@ With the one-element group this is a sparse autoencoder. Crosscoders: Lindsey et
 Letters: B samples, G group elements, E elements that the encoder reads, C channels, F features, K active features.
 """
 
-import json
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -40,10 +40,12 @@ class CrosscoderShape:
 
 @dataclass(frozen=True, slots=True)
 class SparseCode:
-    """The active features of each sample."""
+    """The active features of each sample, in no particular order."""
 
     value_BK: Tensor
+    """Not negative; zero where fewer than K pre-activations are positive."""
     index_BK: Tensor
+    """Which features, int64 in [0, F); K different ones."""
 
 
 class GroupCrosscoder(nn.Module):
@@ -61,15 +63,21 @@ class GroupCrosscoder(nn.Module):
 
     @torch.no_grad()
     def initialise(self, acts_BGC: Tensor, generator: torch.Generator) -> None:
-        """Start from data: the bias at the mean, each decoder row along a random sample's deviation plus noise, the encoder its transpose.
+        """Start from data: the bias at the mean, decoder rows along random samples' deviations, the encoder transposed.
 
-        A random direction of the identity block says nothing about the other blocks, and a short training on few samples never
-        finds them; a sample's deviation names all blocks at once. The noise (as strong as the deviation) keeps rows distinct.
+        A random direction of the identity block says nothing about the other blocks, and a short training on few
+        samples never finds them; a sample's deviation names all blocks at once. A little noise keeps rows distinct
+        where F exceeds the samples; more would stay in the decoder for long, and make every feature look less like
+        itself under the group.
         """
         mean_GC = acts_BGC.mean(0)
         rows = torch.randint(len(acts_BGC), (self.shape.dict_size,), generator=generator)
         deviation = acts_BGC[rows] - mean_GC
-        noise = torch.randn(deviation.shape, generator=generator) * deviation.square().mean((1, 2), keepdim=True).sqrt()
+        noise = (
+            torch.randn(deviation.shape, generator=generator)
+            * deviation.square().mean((1, 2), keepdim=True).sqrt()
+            * 0.05
+        )
         direction = deviation + noise.to(deviation)
         self.W_dec.copy_(direction / direction.flatten(1).norm(dim=1).clamp_min(1e-9)[:, None, None])
         self.b_dec.copy_(mean_GC)
@@ -102,10 +110,10 @@ class GroupCrosscoder(nn.Module):
         return (z_BF @ self.W_dec.flatten(1)).view(-1, *self.b_dec.shape) + self.b_dec
 
     def decode_sparse(self, code: SparseCode) -> Tensor:
-        """What `decode` gives, at a cost that follows the active features; without the bias, (B, G, C)."""
+        """What `decode` gives for the same code, (B, G, C), at a cost that follows the active features."""
         weights = self.W_dec.flatten(1)
         summed = F.embedding_bag(code.index_BK, weights, per_sample_weights=code.value_BK, mode="sum")
-        return summed.view(-1, *self.b_dec.shape)
+        return summed.view(-1, *self.b_dec.shape) + self.b_dec
 
     def decoder_norm(self) -> Tensor:
         """Frobenius norm of each feature's decoder, (F,), without gradient."""
@@ -119,9 +127,10 @@ class GroupCrosscoder(nn.Module):
         self.b_dec.div_(scale)
 
     def save(self, url: str) -> None:
-        """Write `model.safetensors` and `config.json` into a folder (path or URL)."""
-        write_json(url, "config.json", {"crosscoder": asdict(self.shape)})
-        objects.write(url, "model.safetensors", save({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}))
+        """Write `model.safetensors` and `config.json` into a folder (path or URL); the JSON's other entries stay."""
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        write_json(url, "config.json", {**_known(url), "crosscoder": asdict(self.shape)})
+        objects.write(url, "model.safetensors", save(weights))
 
     @classmethod
     def load(cls, url: str) -> "GroupCrosscoder":
@@ -132,9 +141,18 @@ class GroupCrosscoder(nn.Module):
         """
         try:
             shape = read_json(url, "config.json")["crosscoder"]
-            weights = load(objects.read(url, "model.safetensors"))
-        except (FileNotFoundError, KeyError) as error:
-            raise ValueError(f"{url}: no finished crosscoder found ({error}); train one with `python -m jobs.train`") from None
-        model = cls(CrosscoderShape(**{**shape, "reads": tuple(shape["reads"])}))
-        model.load_state_dict(weights)
+            model = cls(CrosscoderShape(**{**shape, "reads": tuple(shape["reads"])}))
+            model.load_state_dict(load(objects.read(url, "model.safetensors")))
+        except FileNotFoundError:
+            raise ValueError(f"{url}: no finished crosscoder found; train one with `python -m jobs.train`") from None
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(f"{url}: not a crosscoder that this version reads ({reason}); train it again") from error
         return model
+
+
+def _known(url: str) -> dict[str, Any]:
+    try:
+        return read_json(url, "config.json")
+    except FileNotFoundError:
+        return {}

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gc_core import objects
-from gc_core.images import ImageError, ImageRef, decode
-from gc_core.images.sources import content_key, load, read
+from gc_core.images import ImageError, ImageRef
+from gc_core.images.sources import content_key, pixels, read
 
 HELD_OUT_SHARE = 0.02
 
@@ -53,26 +53,31 @@ class ImageRecord:
 
 
 def inspect(ref: ImageRef, *, resize_px: int, window_px: int) -> ImageRecord:
-    """Read and decode a picture once, to know that it can be used and how many centres it has room for."""
+    """Read and decode a picture once, to know that it can be used and how many centres it has room for.
+
+    Raises:
+        OSError: the place where pictures lie cannot be reached; that says nothing about the picture.
+    """
     try:
-        content = b"" if ref.url.startswith("stimuli:") else read(ref)
-        pixels_CHW = decode(content, resize_px) if content or not ref.url.startswith("stimuli:") else load(ref, resize_px)
-    except (ImageError, OSError) as error:
-        return ImageRecord(ref=ref, status="bad", error=str(error).split("\n")[0])
-    _, height, width = pixels_CHW.shape
+        content = read(ref)
+        _, height, width = pixels(ref, content, resize_px).shape
+    except (ImageError, FileNotFoundError, PermissionError) as error:
+        return ImageRecord(ref=ref, status="bad", error=str(error).splitlines()[0])
     small = min(height, width) < window_px
     reason = f"{width} x {height} px; the rotated field needs {window_px} px" if small else ""
-    key = content_key(ref, content)
-    return ImageRecord(ref=ref, status="small" if small else "ok", error=reason, height=height, width=width, key=key)
+    status, key = "small" if small else "ok", content_key(ref, content)
+    return ImageRecord(ref=ref, status=status, error=reason, height=height, width=width, key=key)
 
 
 def build(records: list[ImageRecord], source: dict[str, Any]) -> pa.Table:
-    """The manifest's table, rows in the order given; `source` says which pictures were listed and how they were looked at."""
+    """The manifest's table, rows in the order given; `source` says which pictures these are and how they were seen."""
     columns = {
         "image": range(len(records)),
         **{name: [getattr(r.ref, name) for r in records] for name in ("url", "member", "offset", "size")},
         **{name: [getattr(r, name) for r in records] for name in ("status", "error", "height", "width", "key")},
-        "split": _splits(np.array([r.key for r in records], np.int64), np.array([r.status == "ok" for r in records])),
+        "split": _splits(
+            np.array([r.key for r in records], np.int64), np.array([r.status == "ok" for r in records], np.bool_)
+        ),
     }
     arrays = {name: pa.array(columns[name], type=SCHEMA.field(name).type) for name in SCHEMA.names}
     return pa.table(arrays, schema=SCHEMA).replace_schema_metadata({"source": json.dumps(source, sort_keys=True)})
@@ -82,14 +87,12 @@ def write(url: str, table: pa.Table) -> None:
     """Write the manifest as Parquet."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
-    parent, _, name = url.rpartition("/")
-    objects.write(parent, name, buffer.getvalue())
+    objects.write(*objects.split(url), buffer.getvalue())
 
 
 def load_table(url: str) -> pa.Table:
     """The manifest; FileNotFoundError if there is none."""
-    parent, _, name = url.rpartition("/")
-    return pq.read_table(io.BytesIO(objects.read(parent, name)))
+    return pq.read_table(io.BytesIO(objects.read(*objects.split(url))))
 
 
 def load_if_of(url: str, source: dict[str, Any]) -> pa.Table | None:
@@ -120,8 +123,8 @@ def held_out(table: pa.Table) -> NDArray[np.bool_]:
 
 
 def _splits(key_I: NDArray[np.int64], usable_I: NDArray[np.bool_]) -> list[str]:
-    """2% of the images by their content's hash, and in a small set at least the one with the smallest; never by row."""
-    held_I = key_I < HELD_OUT_SHARE * 2.0**63
-    if usable_I.sum() > 1:
-        held_I |= key_I == key_I[usable_I].min()
-    return ["validation" if held else "train" for held in held_I]
+    """Held out are usable images whose content hash is in the lowest 2%: at least one, never all, of distinct ones."""
+    distinct = np.unique(key_I[usable_I])
+    by_share = int(np.searchsorted(distinct, int(HELD_OUT_SHARE * 2**63)))
+    held = distinct[: max(0, min(max(by_share, 1), len(distinct) - 1))]
+    return ["validation" if kept else "train" for kept in np.isin(key_I, held) & usable_I]

@@ -1,11 +1,16 @@
-"""Bytes under URLs: read, write, write once, list; local folders and object stores alike."""
+"""Bytes under URLs: read, write, write once, list; local folders and object stores alike.
 
-import os
+A location is a path or a URL; a name is an object's key below it, plain text with slashes. In URLs, names stand
+percent-encoded.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 
@@ -13,20 +18,30 @@ def normalise(location: str) -> str:
     """A URL without trailing slash for a path or a URL: `/data/run` becomes `file:///data/run`.
 
     Raises:
-        ValueError: the scheme is not one that this system stores to.
+        ValueError: the URL is not one that this system stores to.
     """
-    scheme = urlsplit(location).scheme
-    if scheme in ("", "file"):
+    parts = urlsplit(location)
+    if not parts.scheme:
         return Path(local_path(location)).resolve().as_uri()
-    if scheme != "s3":
-        raise ValueError(f"{location}: scheme {scheme!r} found, expected a path, file:// or s3://bucket/prefix")
-    return location.rstrip("/")
+    if parts.scheme not in ("file", "s3"):
+        raise ValueError(
+            f"{location}: scheme {parts.scheme!r} found, expected a path, file:///path or s3://bucket/prefix"
+        )
+    if parts.query or parts.fragment:
+        raise ValueError(f"{location}: a bare '?' or '#' found in a URL; write %3F or %23")
+    if parts.scheme == "s3":
+        if not parts.netloc:
+            raise ValueError(f"{location}: no bucket found, expected s3://bucket/prefix")
+        return location.rstrip("/")
+    if parts.netloc:
+        raise ValueError(f"{location}: host {parts.netloc!r} found, expected three slashes: file:///{parts.netloc}...")
+    return Path(local_path(location)).resolve().as_uri()
 
 
 def local_path(location: str) -> str:
-    """The path behind a path or file:// URL, `~` expanded."""
+    """The path behind a path or file:// URL, `~` expanded in a path."""
     parts = urlsplit(location)
-    return unquote(parts.path) if parts.scheme == "file" else os.path.expanduser(location)
+    return unquote(parts.path) if parts.scheme == "file" else str(Path(location).expanduser())
 
 
 def is_local(location: str) -> bool:
@@ -36,7 +51,13 @@ def is_local(location: str) -> bool:
 
 def join(location: str, *names: str) -> str:
     """The URL of something below `location`."""
-    return "/".join([location.rstrip("/"), *names])
+    return "/".join([normalise(location), *(quote(name) for name in names)])
+
+
+def split(url: str) -> tuple[str, str]:
+    """An object's folder, a URL, and its name there: `read(*split(join(location, name)))` reads that object."""
+    folder, _, name = url.rpartition("/")
+    return folder, unquote(name)
 
 
 def open_folder(location: str, *, create: bool = False) -> ObjectStore:
@@ -54,34 +75,65 @@ def open_folder(location: str, *, create: bool = False) -> ObjectStore:
     return LocalStore(path, mkdir=create)
 
 
+@contextmanager
+def one_line_errors(location: str, *name: str) -> Iterator[None]:
+    """The store's errors in one line that names the object: obstore prints a page, and its errors are no OSErrors."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{join(location, *name)}: not found") from None
+    except (PermissionDeniedError, PermissionError):
+        raise PermissionError(f"{join(location, *name)}: permission denied") from None
+    except (BaseError, OSError) as error:
+        raise OSError(f"{join(location, *name)}: {str(error).splitlines()[0]}") from error
+
+
 def read(location: str, name: str) -> bytes:
-    """The object's bytes; FileNotFoundError if there is none."""
-    return bytes(obstore.get(open_folder(location), name).bytes())
+    """The object's bytes.
+
+    Raises:
+        FileNotFoundError: there is none. OSError: the store cannot be reached or refuses (so do all functions here).
+    """
+    with one_line_errors(location, name):
+        return bytes(obstore.get(open_folder(location), name).bytes())
 
 
 def write(location: str, name: str, content: bytes) -> None:
     """Replace the object as a whole: readers see the old bytes or the new, never a part."""
-    obstore.put(open_folder(location, create=True), name, content)
+    with one_line_errors(location, name):
+        obstore.put(open_folder(location, create=True), name, content)
 
 
 def write_once(location: str, name: str, content: bytes) -> bool:
     """Write unless the object exists; False if it did. Of racing writers exactly one gets True."""
-    try:
-        obstore.put(open_folder(location, create=True), name, content, mode="create", use_multipart=False)
-    except AlreadyExistsError:
-        return False
-    return True
+    with one_line_errors(location, name):
+        try:
+            obstore.put(open_folder(location, create=True), name, content, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        return True
+
+
+def delete(location: str, name: str) -> None:
+    """Remove the object, if there is one."""
+    with one_line_errors(location, name):
+        try:
+            obstore.delete(open_folder(location), name)
+        except FileNotFoundError:
+            return
 
 
 def sizes(location: str) -> dict[str, int]:
     """Size in bytes of every object below the location, by name; empty where nothing is."""
-    try:
-        batches = obstore.list(open_folder(location))
-    except FileNotFoundError:
-        return {}
-    return {entry["path"]: entry["size"] for batch in batches for entry in batch}
+    with one_line_errors(location):
+        try:
+            batches = obstore.list(open_folder(location))
+        except FileNotFoundError:
+            return {}
+        return {entry["path"]: entry["size"] for batch in batches for entry in batch}
 
 
 def size(location: str, name: str) -> int:
     """The object's size in bytes; FileNotFoundError if there is none."""
-    return obstore.head(open_folder(location), name)["size"]
+    with one_line_errors(location, name):
+        return obstore.head(open_folder(location), name)["size"]

@@ -45,7 +45,8 @@ class RunFolder:
 
     def crosscoder_names(self) -> list[str]:
         """Finished crosscoders, by name."""
-        found = (re.fullmatch(r"([^/]+)/model\.safetensors", path) for path in objects.sizes(objects.join(self.url, "crosscoders")))
+        stored = objects.sizes(objects.join(self.url, "crosscoders"))
+        found = (re.fullmatch(r"([^/]+)/model\.safetensors", path) for path in stored)
         return sorted(match[1] for match in found if match)
 
 

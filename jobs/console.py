@@ -116,7 +116,7 @@ class _Log(Meter):
     unit: str
     already_done: float
     _due: Callable[[], bool] = field(default_factory=lambda: tell_every(LOG_EVERY_S))
-    _start: float = field(default_factory=time.monotonic)
+    _start: float = field(default_factory=lambda: time.monotonic())  # looked up late, so that a test can set the clock
     _told: float = -1
 
     def __enter__(self) -> None:

@@ -117,7 +117,6 @@ def _page(run: RunFolder, name: str, table: FeatureTable, store: Store, cards: l
     facts = [
         ("samples", f"{store.num_rows:,}"),
         ("pictures", f"{len(np.unique(store.image)):,}"),
-        ("features", f"{len(table.rows):,}"),
         ("held-out FVU", _number(trained["results"].get("held_out_fvu"))),
         ("FVU of all samples", _number(about["fvu"])),
         ("L0", _number(about["l0"])),

@@ -23,8 +23,8 @@ CROPS_PER_PASS = {"cpu": 128, "cuda": 8192}
 
 def load_backbone(config: HarvestConfig, device: str) -> Backbone:
     """The config's network on a device, in the config's arithmetic."""
-    backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights, dtype=arithmetic(config.dtype, device))
-    backbone = backbone.to(device)
+    dtype = arithmetic(config.dtype, device)
+    backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights, dtype=dtype).to(device)
     return backbone.to(memory_format=torch.channels_last) if device == "cuda" else backbone
 
 
@@ -48,7 +48,7 @@ def group_activations(
     *,
     interpolation: Interpolation = "bilinear",
 ) -> Tensor:
-    """a(g.x) for every centre and group element; (N, G, C), float32 on the backbone's device.
+    """a(g.x) for every centre and group element; (N, G, C), float32 on the backbone's device (float64 if that has it).
 
     `centres_N2` are (y, x) pixels whose rotated fields lie inside the picture.
 
@@ -70,25 +70,29 @@ def cut_windows(image_CHW: NDArray[np.uint8], centres_N2: NDArray[np.int32], sid
     _, height, width = image_CHW.shape
     inside = (centres_N2 >= half).all() and (centres_N2 < np.array([height, width]) - half).all()
     if not inside:
-        raise ValueError(f"centres: a field of {side_px} px leaves the {width} x {height} px picture; keep {half} px from its borders")
+        found = f"a field of {side_px} px leaves the {width} x {height} px picture"
+        raise ValueError(f"centres: {found}; keep {half} px from its borders")
     cuts = [image_CHW[:, y - half : y + half + 1, x - half : x + half + 1] for y, x in centres_N2]
     return torch.from_numpy(np.stack(cuts)) if cuts else torch.empty(0, 3, side_px, side_px, dtype=torch.uint8)
 
 
 def windows_per_pass(group: Group, backbone: Backbone) -> int:
     """How many windows fill one forward pass on the backbone's device."""
-    return max(1, CROPS_PER_PASS[next(backbone.buffers()).device.type] // group.order)
+    return max(1, CROPS_PER_PASS[backbone.device.type] // group.order)
 
 
 @torch.inference_mode()
-def windows_to_activations(windows_N3WW: Tensor, group: Group, backbone: Backbone, interpolation: Interpolation) -> Tensor:
-    """`group_activations` for windows already cut out; (N, G, C) float32."""
-    parameter = next(backbone.buffers())
+def windows_to_activations(
+    windows_N3WW: Tensor, group: Group, backbone: Backbone, interpolation: Interpolation
+) -> Tensor:
+    """`group_activations` for windows already cut out."""
+    dtype = torch.promote_types(backbone.dtype, torch.float32)  # half precision pixels would round the interpolation
     per_pass = windows_per_pass(group, backbone)
-    parts = [torch.empty(0, group.order, backbone.channels, device=parameter.device)]
+    parts = [torch.empty(0, group.order, backbone.channels, device=backbone.device, dtype=dtype)]
     for windows in windows_N3WW.split(per_pass):
-        resampled = windows.to(parameter.device).float()  # half precision pixels would round the interpolation
-        patches = transforms.act(resampled, group, backbone.receptive_field_px, interpolation)
-        units = backbone.unit(patches.flatten(0, 1).to(parameter.dtype))
-        parts.append(units.float().reshape(len(windows), group.order, backbone.channels))
+        if len(windows):
+            original = windows.to(backbone.device).to(dtype)
+            patches = transforms.act(original, group, backbone.receptive_field_px, interpolation)
+            units = backbone.unit(patches.flatten(0, 1).to(backbone.dtype))
+            parts.append(units.to(dtype).reshape(len(windows), group.order, backbone.channels))
     return torch.cat(parts)

@@ -33,11 +33,10 @@ def uniform_centres(height: int, width: int, window_px: int, count: int, rng: Ge
 def strong_centres(
     image_CHW: NDArray[np.uint8], window_px: int, count: int, rng: Generator, backbone: Backbone
 ) -> NDArray[np.int32]:
-    """(count, 2) distinct (y, x) unit centres, drawn without replacement in proportion to the layer's activation norm."""
+    """(count, 2) distinct (y, x) unit centres, drawn without replacement in proportion to the layer's norm there."""
     _, height, width = image_CHW.shape
-    buffer = next(backbone.buffers())
     with torch.inference_mode():
-        whole = backbone.whole(torch.from_numpy(image_CHW)[None].to(buffer.device, buffer.dtype))[0]
+        whole = backbone.whole(torch.from_numpy(image_CHW)[None])[0]
     norms_hw = whole.float().norm(dim=0).cpu().numpy().astype(np.float64)
     rows, columns = _inner_units(height, window_px, backbone), _inner_units(width, window_px, backbone)
     weights = norms_hw[np.ix_(rows, columns)].ravel() + 1e-9  # silent units stay possible, last

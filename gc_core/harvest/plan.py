@@ -1,10 +1,14 @@
-"""Which centres of which pictures each shard computes: from a manifest and a config, before anything runs."""
+"""Which centres of which pictures each shard computes: from a manifest and a config, before anything runs.
+
+Letters: I images.
+"""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from gc_core import __version__, groups, shards, store
 from gc_core.backbones import Backbone
@@ -26,9 +30,6 @@ class ImageWork:
     ref: ImageRef
     key: int
     """Content key, which seeds the choice of centres."""
-    height: int
-    """Pixels, as the manifest found them."""
-    width: int
     total: int
     """Centres that the whole run takes from this picture."""
     first: int
@@ -55,26 +56,23 @@ def plan_rows(config: HarvestConfig, manifest: pa.Table, backbone: Backbone) -> 
     Raises:
         ValueError: no picture can be used; the reasons are counted.
     """
-    usable = manifest["status"].to_numpy(zero_copy_only=False) == "ok"
-    if not usable.any():
-        raise ValueError(f"{config.images}: none of {len(usable)} pictures can be used ({_reasons(manifest)})")
-    window_px = field_window_px(groups.parse(config.group), backbone, config.interpolation)
-    sizes = zip(manifest["height"].to_pylist(), manifest["width"].to_pylist(), strict=True)
-    room = lru_cache(maxsize=None)(lambda height, width: _capacity(config, height, width, window_px, backbone))
-    capacity = np.array([room(*size) if ok else 0 for size, ok in zip(sizes, usable, strict=True)], np.int64)
-    key = manifest["key"].to_numpy().astype(np.uint64)
-    return shards.plan(capacity, key, centres_per_image=config.centres_per_image, shard_rows=config.shard_rows, seed=config.seed)
+    capacity_I = _capacities(config, manifest, backbone)
+    if not capacity_I.any():
+        raise ValueError(f"{config.images}: none of {len(capacity_I)} pictures can be used ({_reasons(manifest)})")
+    key_I = manifest["key"].to_numpy().astype(np.uint64)
+    per_image, shard_rows = config.centres_per_image, config.shard_rows
+    return shards.plan(capacity_I, key_I, centres_per_image=per_image, shard_rows=shard_rows, seed=config.seed)
 
 
 def shard_work(plan: ShardPlan, manifest: pa.Table, shard: int) -> ShardWork:
     """One shard's part of the plan."""
     parts = plan.images(shard)
     rows = manifest.take([part.position for part in parts])
-    columns = rows.select(["image", "key", "height", "width"]).to_pylist()
-    totals = _totals(plan)
+    columns = rows.select(["image", "key"]).to_pylist()
+    totals = _totals(plan, shard, len(parts))
     images = tuple(
-        ImageWork(**column, ref=ref, total=totals[part.position], first=part.first, count=part.count)
-        for part, ref, column in zip(parts, refs_of(rows), columns, strict=True)
+        ImageWork(**column, ref=ref, total=total, first=part.first, count=part.count)
+        for part, ref, column, total in zip(parts, refs_of(rows), columns, totals, strict=True)
     )
     return ShardWork(shard=shard, images=images)
 
@@ -94,22 +92,39 @@ def create_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbon
         "sampling": {"centres": config.centres, "centres_per_image": config.centres_per_image},
         "seed": config.seed,
     }
-    group = groups.parse(config.group)
-    store.create(run, num_rows=plan.num_rows, shard_rows=plan.shard_rows, channels=backbone.channels, group=group, attrs=attrs)
+    store.create(
+        run,
+        num_rows=plan.num_rows,
+        shard_rows=plan.shard_rows,
+        channels=backbone.channels,
+        group=groups.parse(config.group),
+        attrs=attrs,
+    )
 
 
-def _capacity(config: HarvestConfig, height: int, width: int, window_px: int, backbone: Backbone) -> int:
-    if config.centres == "activation":
-        return unit_capacity(height, width, window_px, backbone)
-    return pixel_capacity(height, width, window_px)
+def _capacities(config: HarvestConfig, manifest: pa.Table, backbone: Backbone) -> NDArray[np.int64]:
+    """(I,) how many centres each picture has room for."""
+    window_px = field_window_px(groups.parse(config.group), backbone, config.interpolation)
+
+    @cache
+    def room(height: int, width: int) -> int:
+        if config.centres == "activation":
+            return unit_capacity(height, width, window_px, backbone)
+        return pixel_capacity(height, width, window_px)
+
+    looked_at = zip(*(manifest[name].to_pylist() for name in ("status", "height", "width")), strict=True)
+    return np.array([room(height, width) if status == "ok" else 0 for status, height, width in looked_at], np.int64)
 
 
-def _totals(plan: ShardPlan) -> dict[int, int]:
-    counts = np.diff(plan.ends_I, prepend=0)
-    return dict(zip(plan.order_I.tolist(), counts.tolist(), strict=True))
+def _totals(plan: ShardPlan, shard: int, num_images: int) -> list[int]:
+    """How many rows each of the shard's images has in the whole run."""
+    first = int(np.searchsorted(plan.ends_I, plan.rows(shard).start, side="right"))
+    before = plan.ends_I[first - 1] if first else 0
+    return np.diff(plan.ends_I[first : first + num_images], prepend=before).tolist()
 
 
 def _reasons(manifest: pa.Table) -> str:
     counts = manifest.group_by("status").aggregate([("image", "count")]).to_pylist()
-    first = next((error for error in manifest["error"].to_pylist() if error), "")
-    return ", ".join(f"{row['image_count']} {row['status']}" for row in counts) + (f"; for example: {first}" if first else "")
+    counted = ", ".join(f"{row['image_count']} {row['status']}" for row in counts)
+    example = next((error for error in manifest["error"].to_pylist() if error), "")
+    return f"{counted}; for example: {example}" if example else counted

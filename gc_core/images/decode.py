@@ -8,10 +8,29 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 MAX_PIXELS = 200_000_000
 """Larger pictures are refused before they are unpacked: a small file can claim to be a huge picture."""
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow warns beyond this, and refuses beyond twice this
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""Pillow also opens formats that run other programs, such as EPS; a file's first bytes must not choose those."""
+
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation (EXIF 2.3, tag 0x0112). Pillow's own function rewrites all EXIF fields, and fails on odd ones."""
+
+# Pillow warns of what is accepted here, or refused by the rules here. Said once for the process: pictures are decoded
+# on threads, and warnings.catch_warnings in one would change them all.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class ImageError(ValueError):
@@ -19,48 +38,66 @@ class ImageError(ValueError):
 
 
 def decode(content: bytes, resize_px: int) -> NDArray[np.uint8]:
-    """RGB pixels (3, H, W), upright as EXIF says, scaled down (Lanczos) so that the shorter side has at most `resize_px`.
+    """RGB pixels (3, H, W), upright as EXIF says, scaled down (Lanczos) to a shorter side of at most `resize_px`.
 
-    Grey, palette, CMYK and 16-bit pictures become RGB; transparency lies on white.
+    Grey, palette, CMYK and 16-bit pictures become RGB; transparency lies on white; of an animation the first frame.
 
     Raises:
         ImageError: the bytes are no picture, a damaged one, or one of more than 200 megapixels.
     """
     if not content:
         raise ImageError("empty file")
+    upright = _upright_rgb(content)
+    scale = resize_px / min(upright.size)
+    if scale < 1:
+        size = [max(1, round(side * scale)) for side in upright.size]
+        upright = upright.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    return np.ascontiguousarray(np.asarray(upright).transpose(2, 0, 1))
+
+
+def _upright_rgb(content: bytes) -> Image.Image:
     try:
-        with warnings.catch_warnings(action="ignore"):  # we refuse by our own limit, and warn of nothing we then accept
-            return _pixels(content, resize_px)
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise _too_large(f"{picture.width} x {picture.height} px")
+            picture.load()
+            turn = _TO_UPRIGHT.get(
+                picture.getexif().get(ExifTags.Base.Orientation, 1)
+            )  # a TIFF comes upright, and says so
+            return _rgb(picture) if turn is None else _rgb(picture).transpose(turn)
+    except ImageError:
+        raise
     except UnidentifiedImageError:
-        raise ImageError(f"not a picture (starts with {content[:12]!r})") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"damaged picture ({error})") from error
+        raise ImageError(f"not a JPEG, PNG, WebP, BMP, GIF or TIFF picture (starts with {content[:12]!r})") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # the warning where it is an error
+        raise _too_large(str(error)) from None
+    except (
+        Exception
+    ) as error:  # on damaged bytes Pillow's decoders fail in any way: struct.error, IndexError, TypeError
+        raise ImageError(f"damaged picture ({error or type(error).__name__})") from error
 
 
-def _pixels(content: bytes, resize_px: int) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(content)) as picture:
-        width, height = picture.size
-        if width * height > MAX_PIXELS:
-            raise ImageError(f"{width} x {height} px is more than {MAX_PIXELS // 10**6} megapixels")
-        upright = ImageOps.exif_transpose(_rgb(picture))
-        scale = resize_px / min(upright.size)
-        if scale < 1:
-            upright = upright.resize([max(1, round(side * scale)) for side in upright.size], Image.Resampling.LANCZOS)
-        return np.ascontiguousarray(np.asarray(upright).transpose(2, 0, 1))
+def _too_large(found: str) -> ImageError:
+    return ImageError(f"{found} is more than {MAX_PIXELS // 10**6} megapixels")
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 or 32 bits of grey: PIL's own conversion would clip instead of scale
-        values = np.asarray(picture, dtype=np.float64)
-        wide = values / 257 if values.max(initial=0) > 255 else values
-        return _with_orientation(Image.fromarray(wide.clip(0, 255).round().astype(np.uint8)).convert("RGB"), picture)
+    if picture.mode == "F":
+        raise ImageError("floating-point pixels say not what is white; save them with 8 or 16 bits")
+    if picture.mode.startswith("I"):
+        return _from_wide_grey(picture).convert("RGB")
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return _with_orientation(Image.alpha_composite(white, layer).convert("RGB"), picture)
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return picture.convert("RGB")
 
 
-def _with_orientation(made: Image.Image, source: Image.Image) -> Image.Image:
-    made.getexif()[0x0112] = source.getexif().get(0x0112, 1)
-    return made
+def _from_wide_grey(picture: Image.Image) -> Image.Image:
+    """8 bits of grey from 16 or 32, scaled, where Pillow's own conversion would clip."""
+    values = np.asarray(picture, dtype=np.float64)
+    largest = values.max(initial=0)
+    if picture.mode.startswith("I;16"):
+        white = 2**16 - 1
+    else:  # 32 bits hold what the writer liked: the narrowest range that all values fit
+        white = next(w for w in (2**8 - 1, 2**16 - 1, 2**32 - 1) if largest <= w)
+    return Image.fromarray((values * (255 / white)).clip(0, 255).round().astype(np.uint8))

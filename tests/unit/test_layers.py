@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = {
     "integers": {"groups", "shards", "config"},
-    "maths": {"transforms", "backbones", "crosscoder", "losses", "symmetry", "families"},
+    "maths": {"transforms", "backbones", "crosscoder", "losses", "metrics", "symmetry", "families"},
     "io": {"objects", "images", "manifest", "store", "stream", "checkpoint", "run_folder"},
     "orchestration": {"harvest", "train", "analyse", "atlas"},
 }
@@ -25,6 +25,10 @@ STRANGERS = {
     "maths": STORAGE,
     "io": {"torchvision"},
     "orchestration": set(),
+}
+EXCEPTIONS = {
+    # A crosscoder carries its own `load(url)` and `save(url)`: whoever has one found it, or keeps it, in one call.
+    "gc_core/crosscoder.py": {"gc_core.objects", "gc_core.run_folder.read_json", "gc_core.run_folder.write_json"},
 }
 NEVER_IN_CORE = {"ray", "jobs", "infra", "tests"}
 NEVER_IN_JOBS = {"infra", "tests"}
@@ -57,7 +61,7 @@ def faults(path: str, source: str) -> list[str]:
     if layer is None:
         return [f"{path}: say where {inner[0]} lives, in LAYERS of {Path(__file__).name}"]
     foreign |= {name for name in names if name.split(".")[0] in STRANGERS[layer]}
-    above = {name for name in names if _reaches_outside(name, layer)}
+    above = {name for name in names - EXCEPTIONS.get(path, set()) if _reaches_outside(name, layer)}
     return [f"{path} ({layer}) imports {name}" for name in sorted(foreign | above)]
 
 
@@ -87,6 +91,11 @@ def test_a_module_lives_in_one_layer() -> None:
     assert len(modules) == len(set(modules))
 
 
+@pytest.mark.parametrize("path", EXCEPTIONS)
+def test_an_exception_is_still_needed(path: str) -> None:
+    assert imported((ROOT / path).read_text(), "gc_core") >= EXCEPTIONS[path]
+
+
 @pytest.mark.parametrize(
     ("path", "source", "fault"),
     [
@@ -98,6 +107,8 @@ def test_a_module_lives_in_one_layer() -> None:
         ),
         ("gc_core/losses.py", "def f():\n    import zarr", "gc_core/losses.py (maths) imports zarr"),
         ("gc_core/losses.py", "from gc_core import store", "gc_core/losses.py (maths) imports gc_core.store"),
+        ("gc_core/losses.py", "from gc_core import objects", "gc_core/losses.py (maths) imports gc_core.objects"),
+        ("gc_core/crosscoder.py", "from gc_core import store", "gc_core/crosscoder.py (maths) imports gc_core.store"),
         ("gc_core/store.py", "from . import crosscoder", "gc_core/store.py (io) imports gc_core.crosscoder"),
         (
             "gc_core/store.py",

@@ -1,0 +1,22 @@
+"""The activation store: one Zarr v3 group, one object a shard and array, a commit record for every finished shard."""
+
+from gc_core.store.layout import ARRAYS, FORMAT_VERSION, ShardArrays, StoreError
+from gc_core.store.reader import Store, open_store
+from gc_core.store.records import Commit, digest, discard_commit
+from gc_core.store.writer import commits, create, finish, write_shard
+
+__all__ = [
+    "ARRAYS",
+    "FORMAT_VERSION",
+    "Commit",
+    "ShardArrays",
+    "Store",
+    "StoreError",
+    "commits",
+    "create",
+    "digest",
+    "discard_commit",
+    "finish",
+    "open_store",
+    "write_shard",
+]

@@ -1,0 +1,111 @@
+"""Commit records: a shard counts only when its record exists, and the record is written after the shard's data."""
+
+import hashlib
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gc_core import objects
+from gc_core.run_folder import RunFolder, read_json, write_json
+from gc_core.store.layout import ARRAYS, ShardArrays, StoreError, object_name
+
+READ_THREADS = 16
+"""Records are small and many: on object storage their reading is all waiting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """A finished shard."""
+
+    shard: int
+    num_rows: int
+    sha256: dict[str, str]
+    """Of each array's uncompressed bytes."""
+    object_bytes: dict[str, int]
+    """Size of each array's stored object."""
+    sum_squares: float
+    """Sum of the squared activations."""
+    config_hash: str
+    attempt: str
+    """Who wrote it."""
+
+
+def read_commits(run: RunFolder) -> dict[int, Commit]:
+    """Every record there is, by shard."""
+    names = (re.fullmatch(r"(\d{8})\.json", name) for name in objects.sizes(run.commits))
+    shards = sorted(int(name[1]) for name in names if name)
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        return dict(zip(shards, threads.map(lambda shard: _read(run, shard), shards), strict=True))
+
+
+def read_commit(run: RunFolder, shard: int) -> Commit | None:
+    """A shard's record, if it has one."""
+    try:
+        return _read(run, shard)
+    except FileNotFoundError:
+        return None
+
+
+def write_commit_once(run: RunFolder, commit: Commit) -> bool:
+    """Write a record unless the shard has one; False if it had."""
+    return objects.write_once(run.commits, _name(commit.shard), json.dumps(asdict(commit), indent=1).encode())
+
+
+def replace_commit(run: RunFolder, commit: Commit) -> None:
+    """Write a record over another whose data are lost."""
+    write_json(run.commits, _name(commit.shard), asdict(commit))
+
+
+def discard_commit(run: RunFolder, shard: int) -> None:
+    """Take a shard's record away, so that the next harvest computes the shard again."""
+    objects.delete(run.commits, _name(shard))
+
+
+def commit_url(run: RunFolder, shard: int) -> str:
+    """Where a shard's record stands."""
+    return objects.join(run.commits, _name(shard))
+
+
+def describe(shard: int, arrays: ShardArrays, stored: dict[str, int], config_hash: str, attempt: str) -> Commit:
+    """The record of a shard that was just stored, its objects having these sizes.
+
+    Raises:
+        OSError: an object is gone already; another attempt at the shard is just beginning.
+    """
+    if gone := [name for name in ARRAYS if object_name(name, shard) not in stored]:
+        raise OSError(f"shard {shard}: {', '.join(gone)} vanished while being written; another attempt is running")
+    flat = arrays.activations.reshape(len(arrays.activations), -1)
+    squares_N = np.square(flat, dtype=np.float32).sum(1, dtype=np.float64)  # 11 bits squared are exact in 24
+    return Commit(
+        shard=shard,
+        num_rows=len(arrays.image),
+        sha256={name: digest(getattr(arrays, name)) for name in ARRAYS},
+        object_bytes={name: stored[object_name(name, shard)] for name in ARRAYS},
+        sum_squares=float(squares_N.sum()),
+        config_hash=config_hash,
+        attempt=attempt,
+    )
+
+
+def digest(array: NDArray[Any]) -> str:
+    """SHA-256 of an array's bytes in C order."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def _name(shard: int) -> str:
+    return f"{shard:08d}.json"
+
+
+def _read(run: RunFolder, shard: int) -> Commit:
+    try:
+        return Commit(**read_json(run.commits, _name(shard)))
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            f"{commit_url(run, shard)}: no commit record can be read here ({error}); delete it,"
+            f" then `python -m jobs.harvest --out {run.url}` with the same options writes it anew"
+        ) from None

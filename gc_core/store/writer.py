@@ -1,0 +1,117 @@
+"""Making the store: empty arrays, shards and their records, and the mean that ends it."""
+
+from typing import Any
+
+from gc_core import objects
+from gc_core.groups import Group
+from gc_core.run_folder import RunFolder, read_json, write_json
+from gc_core.store.layout import (
+    ARRAYS,
+    FORMAT_VERSION,
+    MEAN,
+    ShardArrays,
+    StoreError,
+    array_of,
+    attributes,
+    make_arrays,
+    make_group,
+    open_group,
+    stored_bytes,
+)
+from gc_core.store.reader import open_store
+from gc_core.store.records import (
+    Commit,
+    describe,
+    read_commit,
+    read_commits,
+    replace_commit,
+    write_commit_once,
+)
+
+_MAY_DIFFER = {MEAN, "config", "config_hash", "code_version"}
+"""Attributes that may change under one store, or are compared field by field."""
+
+
+def create(
+    run: RunFolder, *, num_rows: int, shard_rows: int, channels: int, group: Group, attrs: dict[str, Any]
+) -> None:
+    """Make the group and its empty arrays, once, before any worker writes. A store of the same config is kept.
+
+    Raises:
+        StoreError: a store of another configuration stands there; the differences are listed.
+    """
+    layout = {"num_rows": num_rows, "shard_rows": shard_rows, "group": {"kind": group.kind, "n": group.n}}
+    wanted = {"format_version": FORMAT_VERSION, MEAN: None, **layout, **attrs}
+    if (existing := attributes(run)) is not None:
+        _refuse_another_config(run, existing, wanted)
+        root = open_group(run, "r+")
+    else:
+        root = make_group(run, wanted)
+    make_arrays(root, num_rows=num_rows, shard_rows=shard_rows, order=group.order, channels=channels)
+
+
+def write_shard(run: RunFolder, shard: int, arrays: ShardArrays, *, attempt: str) -> Commit:
+    """Write one whole shard, then its commit record. A shard that another attempt finished is left alone.
+
+    Raises:
+        StoreError: the arrays are not exactly the shard's rows, or hold values that are not finite.
+    """
+    store = open_store(run, unfinished=True)
+    store.check_arrays(shard, arrays)
+    known, stored = read_commit(run, shard), stored_bytes(run, shard)
+    if known is not None and store.fault_of(shard, known, stored) is None:
+        return known
+    for name in stored:  # zarr would read these first, and stop at a damaged one
+        objects.delete(run.activations, name)
+    _write_arrays(run, store.rows(shard), arrays)
+    commit = describe(shard, arrays, stored_bytes(run, shard), store.attrs["config_hash"], attempt)
+    if known is not None:
+        replace_commit(run, commit)
+    elif not write_commit_once(run, commit):
+        return read_commit(run, shard) or commit
+    return commit
+
+
+def commits(run: RunFolder) -> dict[int, Commit]:
+    """The finished shards: those with a record of this store's configuration whose objects are there in full size."""
+    if attributes(run) is None:
+        return {}
+    store, stored = open_store(run, unfinished=True), objects.sizes(run.activations)
+    return {shard: commit for shard, commit in read_commits(run).items() if not store.fault_of(shard, commit, stored)}
+
+
+def finish(run: RunFolder) -> float:
+    """Store and return the mean squared block norm, once all shards are committed.
+
+    Raises:
+        StoreError: a shard is missing or damaged.
+    """
+    store = open_store(run, unfinished=True)
+    done = store.check_complete()
+    total = sum(done[shard].sum_squares for shard in sorted(done))  # in shard order, so that every run rounds alike
+    mean = total / (store.num_rows * store.group.order)
+    record = read_json(run.activations, "zarr.json")
+    if record["attributes"][MEAN] != mean:
+        record["attributes"][MEAN] = mean
+        write_json(run.activations, "zarr.json", record)
+    return mean
+
+
+def _write_arrays(run: RunFolder, rows: range, arrays: ShardArrays) -> None:
+    root = open_group(run, "r+")
+    with objects.one_line_errors(run.activations):
+        for name in ARRAYS:
+            array_of(run, root, name)[rows.start : rows.stop] = getattr(arrays, name)
+
+
+def _refuse_another_config(run: RunFolder, existing: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Differences in options, and in what they led to: a weights file of the same name may hold other weights."""
+    theirs, mine = (
+        {**{name: value for name, value in attrs.items() if name not in _MAY_DIFFER}, **attrs.get("config", {})}
+        for attrs in (existing, wanted)
+    )
+    names = [name for name in sorted(theirs.keys() | mine.keys()) if theirs.get(name) != mine.get(name)]
+    if names or existing.get("config_hash") != wanted.get("config_hash"):
+        changed = "; ".join(f"{name} {theirs.get(name)!r} -> {mine.get(name)!r}" for name in names)
+        found = f"{run.url}: was harvested with other options ({changed})"
+        raise StoreError(f"{found}; choose another --out, or the same options")

@@ -1,0 +1,9 @@
+"""Stage 2: stream the store into a group crosscoder. Plain torch; distributed when torch.distributed is initialised."""
+
+from gc_core.train.data import TrainingData, open_data
+from gc_core.train.loop import Report, train
+from gc_core.train.recipe import resolve
+from gc_core.train.trainer import Trainer
+from gc_core.train.workers import Place
+
+__all__ = ["Place", "Report", "Trainer", "TrainingData", "open_data", "resolve", "train"]

@@ -1,0 +1,131 @@
+"""Configs: to JSON and back, a fingerprint of every field, and refusals that say what was found and expected."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gc_core.config import AnalyseConfig, Config, HarvestConfig, TrainConfig
+
+OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
+    HarvestConfig: {
+        "images": "/pictures",
+        "max_images": 7,
+        "group": "C8",
+        "backbone": "inceptionv1",
+        "layer": "mixed3a",
+        "weights": "/w.pb",
+        "resize_px": 128,
+        "interpolation": "bicubic",
+        "centres": "activation",
+        "centres_per_image": 3,
+        "max_stimuli": 5,
+        "dtype": "float32",
+        "shard_rows": 256,
+        "seed": 1,
+    },
+    TrainConfig: {
+        "group": "C4",
+        "dict_size": 64,
+        "encoder_reads": "all",
+        "activation": "l1",
+        "k": 3,
+        "l1_coefficient": 0.0,
+        "norm_over": "blocks",
+        "l1_warmup_share": 0.5,
+        "aux_k": 0,
+        "dead_after_samples": 9,
+        "steps": 10,
+        "batch": 64,
+        "learning_rate": 1e-3,
+        "lr_warmup_share": 0.0,
+        "lanes": 4,
+        "buffer_rows": 100,
+        "checkpoint_every": 3,
+        "seed": 2,
+    },
+    AnalyseConfig: {
+        "family_similarity": 0.6,
+        "symmetry_threshold": 0.1,
+        "invariant_share": 1.0,
+        "top_examples": 3,
+    },
+}
+KINDS = list(OTHER_VALUES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_config_comes_back_from_json(kind: type[Config]) -> None:
+    for config in (kind(), kind(**OTHER_VALUES[kind])):
+        assert kind.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_changes_the_fingerprint_and_is_named_as_a_difference(kind: type[Config]) -> None:
+    assert OTHER_VALUES[kind].keys() == {field.name for field in dataclasses.fields(kind)}
+    plain = kind()
+    assert plain.fingerprint() == kind().fingerprint()
+    assert plain.differences(kind()) == []
+    for name, value in OTHER_VALUES[kind].items():
+        other = kind.from_json(plain.to_json() | {name: value})
+        assert other.fingerprint() != plain.fingerprint(), name
+        assert plain.differences(other) == [f"{name}: {getattr(plain, name)!r}, not {value!r}"]
+
+
+def test_a_field_of_another_version_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^HarvestConfig: unknown fields \['colour'\].*another version wrote it$"):
+        HarvestConfig.from_json({"colour": "red"})
+
+
+def test_a_field_that_was_not_written_has_its_default() -> None:
+    assert TrainConfig.from_json({"k": 3}) == TrainConfig(k=3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "line"),
+    [
+        (HarvestConfig, {"group": "E8"}, "E8"),
+        (HarvestConfig, {"interpolation": "cubic"}, "interpolation: found 'cubic', expected one of bilinear, bicubic"),
+        (HarvestConfig, {"centres": "random"}, "centres: found 'random', expected one of uniform, activation"),
+        (HarvestConfig, {"dtype": "int8"}, "dtype: found 'int8'"),
+        (HarvestConfig, {"seed": -1}, "seed: found -1, expected at least 0"),
+        (HarvestConfig, {"resize_px": 0}, "resize_px: found 0, expected at least 1"),
+        (HarvestConfig, {"max_images": 0}, "max_images: found 0, expected at least 1"),
+        (HarvestConfig, {"centres_per_image": 0}, "centres_per_image: found 0"),
+        (HarvestConfig, {"max_stimuli": 0}, "max_stimuli: found 0"),
+        (HarvestConfig, {"shard_rows": 100}, "shard_rows: found 100, expected a positive multiple of 128"),
+        (HarvestConfig, {"shard_rows": 0}, "shard_rows: found 0"),
+        (TrainConfig, {"group": "E8"}, "E8"),
+        (TrainConfig, {"encoder_reads": "some"}, "encoder_reads: found 'some', expected one of identity, all"),
+        (TrainConfig, {"k": 0}, "k: found 0, expected at least 1"),
+        (TrainConfig, {"dict_size": 8, "k": 9}, r"k: found 9, expected at most dict_size \(8\)"),
+        (TrainConfig, {"batch": 100, "lanes": 8}, r"batch: found 100, expected a multiple of lanes \(8\)"),
+        (TrainConfig, {"steps": 0}, "steps: found 0"),
+        (TrainConfig, {"aux_k": -1}, "aux_k: found -1"),
+        (TrainConfig, {"l1_warmup_share": 1.5}, "l1_warmup_share: found 1.5, expected 0 to 1"),
+        (TrainConfig, {"l1_coefficient": -1.0}, "l1_coefficient: found -1.0"),
+        (TrainConfig, {"learning_rate": 0.0}, "learning_rate: found 0.0"),
+        (TrainConfig, {"learning_rate": float("nan")}, "learning_rate: found nan"),
+        (AnalyseConfig, {"family_similarity": float("nan")}, "family_similarity: found nan, expected 0 to 1"),
+        (AnalyseConfig, {"top_examples": 0}, "top_examples: found 0"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused_by_name(kind: type[Config], values: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        kind(**values)
+    with pytest.raises(ValueError, match=line):
+        kind.from_json(values)
+
+
+@given(st.integers(0, 2**40))
+def test_any_seed_from_zero_is_kept(seed: int) -> None:
+    assert HarvestConfig.from_json(HarvestConfig(seed=seed).to_json()).seed == seed
+
+
+def test_configs_cannot_be_changed() -> None:
+    name = "seed"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(HarvestConfig(), name, 1)

@@ -1,0 +1,188 @@
+"""Encoding and decoding are the plain formulas; what is saved comes back; what is not a crosscoder is refused.
+
+Letters: B samples, G group elements, E elements that the encoder reads, C channels, F features, K active features.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gc_core import objects
+from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
+from gc_core.run_folder import read_json, write_json
+
+READS = [(0,), tuple(range(6)), (4, 1)]
+every_encoder = pytest.mark.parametrize("reads", READS, ids=["identity", "all", "some"])
+every_activation = pytest.mark.parametrize("activation", ["topk", "l1"])
+
+
+def crosscoder(**changes: Any) -> GroupCrosscoder:
+    """Random float64 weights, decoder rows of very different norms."""
+    options = {"group": "D_3", "channels": 5, "dict_size": 12, "reads": (0,), "activation": "topk", "k": 4}
+    model = GroupCrosscoder(CrosscoderShape(**options | changes)).double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.copy_(torch.randn(weights.shape, dtype=torch.float64, generator=generator))
+        model.W_dec.mul_(torch.logspace(-1, 1, model.shape.dict_size)[:, None, None])
+    return model
+
+
+def samples(model: GroupCrosscoder, count: int = 9) -> Tensor:
+    shape = (count, *model.b_dec.shape)
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def plain_pre_activations(model: GroupCrosscoder, acts_BGC: Tensor) -> Tensor:
+    return torch.einsum("fec,bec->bf", model.W_enc, acts_BGC[:, list(model.shape.reads)]) + model.b_enc
+
+
+@every_encoder
+def test_an_l1_code_is_the_rectified_linear_map_of_the_blocks_read(reads: tuple[int, ...]) -> None:
+    model = crosscoder(activation="l1", reads=reads)
+    acts_BGC = samples(model)
+    torch.testing.assert_close(model.encode(acts_BGC), plain_pre_activations(model, acts_BGC).clamp_min(0))
+
+
+@every_encoder
+def test_a_topk_code_keeps_the_k_values_that_move_the_reconstruction_most(reads: tuple[int, ...]) -> None:
+    model = crosscoder(reads=reads)
+    acts_BGC = samples(model)
+    pre_BF = plain_pre_activations(model, acts_BGC)
+    weight_BF = pre_BF * model.W_dec.square().sum((1, 2)).sqrt()
+    least_B1 = weight_BF.sort(dim=1, descending=True).values[:, 3:4]
+    expected = torch.where((weight_BF >= least_B1) & (pre_BF > 0), pre_BF, 0)
+    torch.testing.assert_close(model.encode(acts_BGC), expected)
+
+
+def test_the_decoder_norm_takes_part_in_the_choice() -> None:
+    model = crosscoder()
+    acts_BGC = samples(model)
+    by_value = plain_pre_activations(model, acts_BGC).topk(4, dim=1).indices
+    assert (model.encode(acts_BGC).gather(1, by_value) == 0).any()
+
+
+@every_encoder
+def test_only_the_blocks_read_change_the_code(reads: tuple[int, ...]) -> None:
+    model = crosscoder(reads=reads)
+    acts_BGC = samples(model)
+    for g in range(6):
+        changed = acts_BGC.clone()
+        changed[:, g] += 1
+        assert model.encode(changed).equal(model.encode(acts_BGC)) == (g not in reads)
+
+
+def test_decoding_is_the_sum_of_features_and_bias() -> None:
+    model = crosscoder()
+    z_BF = torch.rand(7, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    expected = torch.einsum("bf,fgc->bgc", z_BF, model.W_dec) + model.b_dec
+    torch.testing.assert_close(model.decode(z_BF), expected)
+
+
+@pytest.mark.parametrize("k", [1, 4, 12])
+def test_sparse_and_dense_decoding_agree_in_value_and_gradient(k: int) -> None:
+    model = crosscoder(k=k)
+    acts_BGC = samples(model)
+    probe_BGC = torch.linspace(-1, 1, acts_BGC.numel(), dtype=torch.float64).view_as(acts_BGC)
+
+    def sparse() -> Tensor:
+        return model.decode_sparse(model.sparse_code(model.pre_activations(acts_BGC), model.decoder_norm()))
+
+    def dense() -> Tensor:
+        return model.decode(model.encode(acts_BGC))
+
+    def gradients(decode: Callable[[], Tensor]) -> list[Tensor]:
+        return list(torch.autograd.grad((decode() * probe_BGC).sum(), list(model.parameters())))
+
+    torch.testing.assert_close(sparse(), dense(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gradients(sparse), gradients(dense), rtol=1e-10, atol=1e-10)
+    assert all(gradient.any() for gradient in gradients(sparse))
+
+
+@every_activation
+def test_folding_the_scale_keeps_codes_and_unscales_reconstructions(activation: str) -> None:
+    model, folded = crosscoder(activation=activation), crosscoder(activation=activation)
+    folded.fold_scale(2.5)
+    raw_BGC = samples(model)
+    z_BF = model.encode(2.5 * raw_BGC)
+    torch.testing.assert_close(folded.encode(raw_BGC), z_BF)
+    torch.testing.assert_close(folded.decode(z_BF), model.decode(z_BF) / 2.5)
+
+
+@every_encoder
+def test_initial_weights_stand_on_the_data(reads: tuple[int, ...]) -> None:
+    model = crosscoder(reads=reads)
+    acts_BGC = samples(model, 40) + 3
+    model.initialise(acts_BGC, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model.b_dec.detach(), acts_BGC.mean(0))
+    torch.testing.assert_close(model.decoder_norm(), torch.ones(12, dtype=torch.float64))
+    own_code = model.pre_activations(acts_BGC.mean(0) + 2 * model.W_dec).diagonal()
+    torch.testing.assert_close(own_code.detach(), torch.full((12,), 2.0, dtype=torch.float64))
+    deviation = (acts_BGC - acts_BGC.mean(0)).flatten(1)
+    closest = torch.cosine_similarity(model.W_dec.flatten(1)[:, None], deviation[None], dim=2).amax(1)
+    assert closest.min() > 0.95
+
+
+@every_activation
+def test_the_trivial_group_gives_a_plain_autoencoder(activation: str) -> None:
+    model = crosscoder(group="trivial", activation=activation)
+    acts_B1C = samples(model)
+    assert model.W_dec.shape == (12, 1, 5)
+    assert model.decode(model.encode(acts_B1C)).shape == acts_B1C.shape
+
+
+def saved(folder: Path, **changes: Any) -> GroupCrosscoder:
+    model = crosscoder(**changes).float()
+    model.save(str(folder))
+    return model
+
+
+@every_encoder
+def test_what_is_saved_comes_back(tmp_path: Path, reads: tuple[int, ...]) -> None:
+    model = saved(tmp_path / "new", reads=reads)
+    found = GroupCrosscoder.load(str(tmp_path / "new"))
+    assert found.shape == model.shape
+    for name, weights in model.state_dict().items():
+        assert found.state_dict()[name].equal(weights)
+
+
+def test_saving_keeps_what_else_the_json_says(tmp_path: Path) -> None:
+    write_json(str(tmp_path), "config.json", {"train": {"steps": 3}, "crosscoder": "older"})
+    saved(tmp_path)
+    assert read_json(str(tmp_path), "config.json")["train"] == {"steps": 3}
+    assert GroupCrosscoder.load(str(tmp_path)).shape.dict_size == 12
+
+
+@pytest.mark.parametrize("missing", [["config.json", "model.safetensors"], ["config.json"], ["model.safetensors"]])
+def test_an_unfinished_crosscoder_is_refused_with_the_remedy(tmp_path: Path, missing: list[str]) -> None:
+    saved(tmp_path)
+    for name in missing:
+        (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=r"no finished crosscoder found; train one with `python -m jobs.train`$"):
+        GroupCrosscoder.load(str(tmp_path))
+
+
+DAMAGE = {
+    "other weights": ("model.safetensors", lambda other: objects.read(other, "model.safetensors")),
+    "cut weights": ("model.safetensors", lambda other: objects.read(other, "model.safetensors")[:-9]),
+    "no weights": ("model.safetensors", lambda other: b""),
+    "no JSON": ("config.json", lambda other: b"<html>"),
+    "no crosscoder in it": ("config.json", lambda other: b'{"train": {}}'),
+    "a list": ("config.json", lambda other: b"[]"),
+    "unknown field": ("config.json", lambda other: b'{"crosscoder": {"reads": [0], "colour": 1}}'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_no_crosscoder_is_refused_in_one_line(tmp_path: Path, damage: str) -> None:
+    saved(tmp_path / "intact")
+    saved(tmp_path / "other", dict_size=13)
+    name, content = DAMAGE[damage]
+    objects.write(str(tmp_path / "intact"), name, content(str(tmp_path / "other")))
+    with pytest.raises(ValueError, match="not a crosscoder that this version reads") as caught:
+        GroupCrosscoder.load(str(tmp_path / "intact"))
+    assert "\n" not in str(caught.value)

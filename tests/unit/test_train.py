@@ -1,0 +1,216 @@
+"""Training finds what was planted, resumes bit for bit, stops when it diverges, and never sees held-out images.
+
+Letters: B samples, N rows, G group elements, C channels, F features.
+"""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gc_core import groups
+from gc_core.checkpoint import save_checkpoint
+from gc_core.config import TrainConfig
+from gc_core.run_folder import RunFolder
+from gc_core.train import Place, Trainer, TrainingData, open_data, resolve, train
+from gc_core.train.recipe import learning_rate
+
+SMALL = TrainConfig(
+    dict_size=20, k=2, batch=64, lanes=4, steps=40, buffer_rows=512, learning_rate=1e-2, encoder_reads="all"
+)
+
+
+def opened(run: RunFolder, **changes: Any) -> tuple[TrainConfig, TrainingData]:
+    config = replace(SMALL, **changes)
+    data = open_data(run, config)
+    return resolve(config, data), data
+
+
+def new_trainer(run: RunFolder, **changes: Any) -> Trainer:
+    return Trainer(*opened(run, **changes), Place())
+
+
+def trained(run: RunFolder, *, resume: Path | None = None, keep: Path | None = None, **changes: Any) -> Trainer:
+    """Train to the end; checkpoints go below `keep`, in folders named by their step."""
+
+    def report(metrics: dict[str, float], checkpoint: Trainer | None) -> None:
+        if checkpoint is not None and keep is not None:
+            save_checkpoint(keep / str(checkpoint.step), checkpoint.state(), checkpoint.metrics)
+
+    return train(*opened(run, **changes), Place(), resume=resume, report=report)
+
+
+def same_weights(left: Trainer, right: Trainer) -> bool:
+    pairs = zip(left.model.parameters(), right.model.parameters(), strict=True)
+    return all(torch.equal(mine, other) for mine, other in pairs)
+
+
+def num_recovered(trainer: Trainer, decoder_FGC: np.ndarray) -> int:
+    """Planted features that some learned feature resembles."""
+    planted = torch.from_numpy(decoder_FGC).float().flatten(1)
+    learned = trainer.model.W_dec.detach().flatten(1)
+    return int((torch.cosine_similarity(planted[:, None], learned[None], dim=2).amax(1) > 0.9).sum())
+
+
+def test_training_finds_the_planted_features(planted: Any) -> None:
+    trainer = trained(planted.run, steps=200)
+    assert num_recovered(trainer, planted.decoder_FGC) >= 8
+    assert trainer.metrics[-1]["held_out_fvu"] < 0.05
+    untrained = new_trainer(planted.run)
+    assert num_recovered(untrained, planted.decoder_FGC) <= 2
+    assert untrained.evaluate().fraction_unexplained() > 0.3
+
+
+@pytest.mark.parametrize("activation", ["topk", "l1"])
+@pytest.mark.parametrize("reads", ["identity", "all"])
+def test_the_loss_falls(planted: Any, activation: str, reads: str) -> None:
+    options = {"activation": activation, "encoder_reads": reads, "l1_coefficient": 0.1, "l1_warmup_share": 0.0}
+    metrics = trained(planted.run, steps=60, learning_rate=3e-3, **options).metrics
+    assert metrics[-1]["loss"] < 0.7 * metrics[0]["loss"]
+    assert [row["step"] for row in metrics] == [10, 20, 30, 40, 50, 60]
+
+
+def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(planted: Any, tmp_path: Path) -> None:
+    options = {"checkpoint_every": 15, "dead_after_samples": 128}  # in an epoch's middle, and between two logs
+    whole = trained(planted.run, keep=tmp_path, **options)
+    assert sorted(int(folder.name) for folder in tmp_path.iterdir()) == [15, 30, 40]
+    assert any(row["auxiliary"] > 0 for row in whole.metrics), "some features are dead when the run is cut"
+    resumed = trained(planted.run, resume=tmp_path / "15", **options)
+    assert same_weights(whole, resumed)
+    assert whole.metrics == resumed.metrics
+    assert whole.samples_since_fired_F.equal(resumed.samples_since_fired_F)
+    assert not same_weights(whole, new_trainer(planted.run, **options))
+
+
+def test_resuming_a_finished_run_changes_nothing(planted: Any, tmp_path: Path) -> None:
+    whole = trained(planted.run, keep=tmp_path)
+    resumed = trained(planted.run, resume=tmp_path / "40")
+    assert same_weights(whole, resumed)
+    assert whole.metrics == resumed.metrics
+
+
+def test_the_counters_count_samples_since_each_feature_fired(planted: Any) -> None:
+    trainer = new_trainer(planted.run, dead_after_samples=192, k=1)
+    expected_F = torch.zeros(20, dtype=torch.int64)
+    ever_dead_F = torch.zeros(20, dtype=torch.bool)
+    for acts_BGC in itertools.islice(trainer.stream(), 12):
+        fired_F = (trainer.model.encode(acts_BGC) > 0).any(0)
+        trainer.advance(acts_BGC)
+        expected_F = torch.where(fired_F, 0, expected_F + 64)
+        assert trainer.samples_since_fired_F.equal(expected_F)
+        assert trainer.dead_F.equal(expected_F >= 192)
+        ever_dead_F |= trainer.dead_F
+    assert ever_dead_F.any()
+    assert not ever_dead_F.all()
+
+
+def test_a_value_that_is_not_finite_stops_training_before_the_weights_change(planted: Any) -> None:
+    trainer, before = new_trainer(planted.run), new_trainer(planted.run)
+    acts_BGC = next(trainer.stream())
+    acts_BGC[5, 1, 2] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"^step 0: the loss is nan .* lower learning_rate"):
+        trainer.advance(acts_BGC)
+    assert same_weights(trainer, before)
+
+
+def test_a_diverging_run_stops_with_its_step(planted: Any) -> None:
+    with pytest.raises(FloatingPointError, match=r"step [1-9]\d?: the loss is .*lower learning_rate"):
+        trained(planted.run, learning_rate=1e18, activation="l1")
+
+
+def marked_run(make_run: Any) -> RunFolder:
+    """Two held-out images whose activations are 50 times as large as the others'."""
+    acts_NGC = np.random.default_rng(0).uniform(0.5, 1, (400, 4, 6)).astype(np.float32)
+    acts_NGC[20:30] += 50
+    acts_NGC[390:] += 50
+    return make_run(acts_NGC, groups.cyclic(4), held_out_images=(2, 39))
+
+
+def test_held_out_images_are_never_trained_on(make_run: Any) -> None:
+    trainer = new_trainer(marked_run(make_run))
+    limit = 2 * trainer.data.scale
+    met = torch.cat(list(itertools.islice(trainer.stream(), 20)))  # three epochs
+    assert met.max() < limit
+    assert trainer.model.b_dec.max() < limit, "nor are the first weights made from them"
+    sums = trainer.evaluate()
+    assert sums.count == 20
+    assert (sums.sum_GC / sums.count).min() > 10 * limit, "the control: what is evaluated are the marked rows"
+
+
+def test_the_trivial_group_trains_on_the_identity_block_alone(make_run: Any) -> None:
+    acts_NGC = np.random.default_rng(0).standard_normal((300, 4, 6)).astype(np.float32)
+    sign_N1 = np.where(np.arange(300) % 2, -1, 1)[:, None]
+    runs = [make_run(acts_NGC, groups.cyclic(4), name="plain")]
+    for block in (2, 0):
+        changed = acts_NGC.copy()
+        changed[:, block] *= sign_N1  # keeps the scale of the store
+        runs.append(make_run(changed, groups.cyclic(4), name=f"block {block} changed"))
+    plain, other_block, identity = [trained(run, group="trivial", encoder_reads="all", k=4) for run in runs]
+    assert plain.model.W_dec.shape == (20, 1, 6)
+    assert same_weights(plain, other_block)
+    assert not same_weights(plain, identity)
+
+
+def test_a_part_of_the_group_trains_on_its_blocks(numbered_run: RunFolder) -> None:
+    trainer = new_trainer(numbered_run, group="C_2")
+    acts_BGC = next(trainer.stream()) / trainer.data.scale
+    torch.testing.assert_close(acts_BGC[:, 1] - acts_BGC[:, 0], torch.full((64, 6), 2 * 311.0))
+    assert trainer.exported().group == groups.cyclic(2)
+
+
+def test_a_group_outside_the_stores_is_refused(numbered_run: RunFolder) -> None:
+    with pytest.raises(ValueError, match="C_3 is not contained in C_4"):
+        open_data(numbered_run, TrainConfig(group="C_3"))
+
+
+def test_samples_are_scaled_so_that_a_blocks_mean_squared_norm_is_c(planted: Any) -> None:
+    data = open_data(planted.run, SMALL)
+    acts_NGC = data.read(np.arange(1000))
+    assert acts_NGC.dtype == torch.float32
+    assert acts_NGC.square().sum(2).mean().item() == pytest.approx(8.0, rel=1e-4)
+
+
+def test_a_layer_that_never_responds_is_refused(make_run: Any) -> None:
+    run = make_run(np.zeros((40, 4, 6), np.float32), groups.cyclic(4))
+    with pytest.raises(ValueError, match="every activation is zero"):
+        open_data(run, SMALL)
+
+
+def test_the_exported_model_takes_raw_activations(planted: Any) -> None:
+    trainer = new_trainer(planted.run)
+    scaled_BGC: Tensor = next(trainer.stream())
+    raw_BGC = scaled_BGC / trainer.data.scale
+    exported = trainer.exported()
+    torch.testing.assert_close(exported.encode(raw_BGC), trainer.model.encode(scaled_BGC))
+    expected = trainer.model.decode(trainer.model.encode(scaled_BGC)) / trainer.data.scale
+    torch.testing.assert_close(exported.decode(exported.encode(raw_BGC)), expected)
+
+
+def test_lanes_must_be_shared_out_evenly(planted: Any) -> None:
+    with pytest.raises(ValueError, match="lanes: found 4, expected a multiple of the 3 workers"):
+        Trainer(*opened(planted.run), Place(rank=0, num_workers=3))
+
+
+def test_resolving_keeps_what_was_given_and_decides_the_rest_once(planted: Any) -> None:
+    data = open_data(planted.run, SMALL)
+    assert len(data.train_rows) == 980
+    free = resolve(TrainConfig(dict_size=64, batch=64), data)
+    assert (free.steps, free.group, free.aux_k) == (306, "C_4", 32)  # 20 passes
+    assert free.dead_after_samples == 306 * 64 // 10
+    assert resolve(free, data) == free
+    given = replace(SMALL, group="C_2", aux_k=0, dead_after_samples=5)
+    assert resolve(given, data) == given
+    assert resolve(TrainConfig(batch=1024), data).steps == 200
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
+    config = TrainConfig(steps=100, learning_rate=2.0, lr_warmup_share=0.05)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+    assert rates[5:81] == [2.0] * 76
+    assert rates[80:] == pytest.approx([2.0 * (100 - step) / 20 for step in range(80, 100)])
