@@ -22,6 +22,8 @@ from gc_core.run_folder import read_json, write_json
 
 Activation = Literal["topk", "l1"]
 
+SAMPLES_TO_MATCH = 256
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrosscoderShape:
@@ -83,9 +85,16 @@ class GroupCrosscoder(nn.Module):
         self.b_dec.copy_(mean_GC)
         reads = list(self.shape.reads)
         read = self.W_dec[:, reads]
-        # Scaled so that the code of a sample made of one row alone is that row's coefficient.
         self.W_enc.copy_(read / read.flatten(1).square().sum(1).clamp_min(1e-9)[:, None, None])
         self.b_enc.copy_(-torch.einsum("fec,ec->f", self.W_enc, mean_GC[reads]))
+        self._match_size(acts_BGC[:SAMPLES_TO_MATCH], mean_GC)
+
+    def _match_size(self, acts_BGC: Tensor, mean_GC: Tensor) -> None:
+        """Scale the encoder so that reconstructions start at the best common size: overlapping features overshoot."""
+        deviation, attempt = acts_BGC - mean_GC, self.decode(self.encode(acts_BGC)) - mean_GC
+        best = (deviation * attempt).sum() / attempt.square().sum().clamp_min(1e-9)
+        self.W_enc.mul_(best.clamp(1e-3, 1e3))
+        self.b_enc.mul_(best.clamp(1e-3, 1e3))
 
     def pre_activations(self, acts_BGC: Tensor) -> Tensor:
         """W_enc . A_in + b_enc, shape (B, F)."""

@@ -2,13 +2,14 @@
 
 s(i, j) = max over h of cos(D_i, rho(h) D_j); the h that attains it is the *pose* of j relative to i.
 
-All poses cost little more than one dot product: <D_i, rho(h) D_j> is a correlation on the group, and the group's Fourier
-transform turns it into small matrix products, one for each irreducible representation.
+All poses cost little more than one dot product: <D_i, rho(h) D_j> is a correlation on the group, and the group's
+Fourier transform turns it into small matrix products, one for each irreducible representation.
 
 Letters: F features, J features compared with, G group elements, C channels, d dimension of a representation.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,18 +46,24 @@ def best_poses(decoder_FGC: Tensor, others_JGC: Tensor, group: Group) -> tuple[T
     return torch.cat(similarity), torch.cat(pose)
 
 
-def group_families(similarity_FF: NDArray[np.float32], pose_FF: NDArray[np.int64], *, least_similarity: float) -> Families:
+def group_families(
+    similarity_FF: NDArray[np.float32], pose_FF: NDArray[np.int64], *, least_similarity: float
+) -> Families:
     """Average-linkage clusters of features whose mean similarity stays above a bound (Sokal and Michener 1958)."""
     num_features = len(similarity_FF)
     if num_features < 2:
         alone = np.arange(num_features)
-        return Families(family_F=np.full(num_features, -1), pose_F=np.zeros(num_features, np.int64), representative_F=alone)
+        return Families(
+            family_F=np.full(num_features, -1), pose_F=np.zeros(num_features, np.int64), representative_F=alone
+        )
     symmetric = np.maximum(similarity_FF, similarity_FF.T)
     distance = np.clip(1 - symmetric, 0, None)
     np.fill_diagonal(distance, 0)
-    clustering = AgglomerativeClustering(
-        n_clusters=None, metric="precomputed", linkage="average", distance_threshold=1 - least_similarity
-    )
+    options: dict[str, Any] = {
+        "n_clusters": None,
+        "distance_threshold": 1 - least_similarity,
+    }  # its stubs forbid the None
+    clustering = AgglomerativeClustering(metric="precomputed", linkage="average", **options)
     return _by_size(clustering.fit_predict(distance), symmetric, pose_FF)
 
 
@@ -77,7 +84,8 @@ def _unit(decoder_FGC: Tensor) -> Tensor:
 
 
 def _fourier(decoder_FGC: Tensor, group: Group) -> list[Tensor]:
-    """For each representation rho sqrt(d / |G|) times the sum over g of D[g] rho(g), entries [b, (a, channel)] for row a, column b."""
+    """For each representation rho sqrt(d / |G|) times the sum over g of D[g] rho(g), entries [b, (a, channel)] for row
+    a, column b."""
     parts = []
     for irrep in group.irreps():
         table = np.sqrt(irrep.dim / group.order) * irrep.matrices

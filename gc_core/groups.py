@@ -1,8 +1,8 @@
 """Finite groups of rotations and mirrors: elements as integers, tables, subgroups, irreducible representations.
 
-Convention (stated here once; tests/unit/test_groups.py holds it as laws). In D_n index k in [0, n) is r^k, the rotation by
-2 pi k / n anticlockwise as seen on the displayed image; index n + k is r^k m: mirror left-right first, then rotate. C_n is
-the first half. 2x2 matrices act on (right, up) coordinates.
+Convention (stated here once; tests/unit/test_groups.py holds it as laws). In D_n index k in [0, n) is r^k, the rotation
+by 2 pi k / n anticlockwise as seen on the displayed image; index n + k is r^k m: mirror left-right first, then rotate.
+C_n is the first half. 2x2 matrices act on (right, up) coordinates.
 
 Letters: G group elements, d dimension of a representation.
 """
@@ -31,7 +31,8 @@ class Subgroup:
     num_rotations: int
     """How many of the elements are rotations (the m of the name)."""
     axis_deg: float | None
-    """Direction of the first mirror axis, anticlockwise from the right as displayed, in [0, 180); None without mirrors."""
+    """Direction of the first mirror axis, anticlockwise from the right as displayed, in [0, 180); None without
+    mirrors."""
 
     @property
     def order(self) -> int:
@@ -117,7 +118,8 @@ class Group:
         return _subgroups(self)
 
     def irreps(self) -> tuple[Irrep, ...]:
-        """All irreducible representations over the complex numbers, the trivial one first; squares of dims sum to |G|."""
+        """All irreducible representations over the complex numbers, the trivial one first; squares of dims sum to
+        |G|."""
         return _irreps(self)
 
 
@@ -146,7 +148,9 @@ def parse(text: str) -> Group:
         return trivial()
     match = re.fullmatch(r"\s*([CD])_?([1-9]\d*)\s*", text, re.IGNORECASE)
     if match is None:
-        raise ValueError(f"group: found {text!r}, expected D followed by a number (D32), C and a number (C8), or `trivial`")
+        raise ValueError(
+            f"group: found {text!r}, expected D followed by a number (D32), C and a number (C8), or `trivial`"
+        )
     make = cyclic if match[1].upper() == "C" else dihedral
     return make(int(match[2]))
 

@@ -1,7 +1,7 @@
 """Which rows each shard holds: integer arithmetic, decided before anything runs.
 
-Images are put in a seeded order and their rows laid end to end; a shard is a fixed number of consecutive rows. So images,
-not rows, are spread over shards (each is decoded once or twice), and any worker can name the rows of any shard.
+Images are put in a seeded order and their rows laid end to end; a shard is a fixed number of consecutive rows. So
+images, not rows, are spread over shards (each is decoded once or twice), and any worker can name the rows of any shard.
 
 Letters: I images, N rows.
 """
@@ -68,11 +68,18 @@ class ShardPlan:
         return parts
 
 
-def plan(capacity_I: NDArray[np.int64], key_I: NDArray[np.uint64], *, centres_per_image: int | None, shard_rows: int | None, seed: int) -> ShardPlan:
+def plan(
+    capacity_I: NDArray[np.int64],
+    key_I: NDArray[np.uint64],
+    *,
+    centres_per_image: int | None,
+    shard_rows: int | None,
+    seed: int,
+) -> ShardPlan:
     """Lay out the rows of images that have room for `capacity_I` centres each.
 
-    `key_I` names each image by its content, so that the plan does not depend on how a listing was sorted. None for a number
-    means the documented default.
+    `key_I` names each image by its content, so that the plan does not depend on how a listing was sorted. None for a
+    number means the documented default.
     """
     centres = centres_per_image or default_centres(capacity_I)
     order_I = np.lexsort((np.arange(len(key_I)), mix(key_I, seed)))

@@ -1,7 +1,7 @@
 """How a feature behaves under the group, read from its transform blocks (W_dec, one block a group element).
 
-A feature that fires for x is, for h.x, replaced by rho(h) D with (rho(h) D)[g] = D[g h]: right translation. So a stimulus that
-looks the same after h has a feature with rho(h) D = D.
+A feature that fires for x is, for h.x, replaced by rho(h) D with (rho(h) D)[g] = D[g h]: right translation. So a
+stimulus that looks the same after h has a feature with rho(h) D = D.
 
 Letters: F features, G group elements, C channels, R irreducible representations.
 """
@@ -21,7 +21,8 @@ class Verdict:
 
     subgroup: Subgroup
     score: float
-    """Mean self-similarity of the feature's changing part over the subgroup without the identity; 1 is exact symmetry."""
+    """Mean self-similarity of the feature's changing part over the subgroup without the identity; 1 is exact
+    symmetry."""
     words: str
     """`invariant`, `mirror`, `2-fold`, `2-fold with mirrors`, `chiral 4-fold`, `4-fold with mirrors`, ... or `none`."""
 
@@ -38,7 +39,8 @@ def transform_block_curve(decoder_FGC: Tensor) -> Tensor:
 
 
 def self_similarity(decoder_FGC: Tensor, group: Group) -> Tensor:
-    """(F, H) cosine of D with rho(h) D for every h; 1 where the feature's stimulus looks the same after h. Zero for a zero feature."""
+    """(F, H) cosine of D with rho(h) D for every h; 1 where the feature's stimulus looks the same after h. Zero for a
+    zero feature."""
     products = translation_products(decoder_FGC, group)
     energy = decoder_FGC.square().sum((1, 2))
     return products / energy.clamp_min(torch.finfo(energy.dtype).tiny)[:, None]
@@ -73,9 +75,9 @@ def spectrum(decoder_FGC: Tensor, group: Group) -> Tensor:
 def verdicts(decoder_FGC: Tensor, group: Group, *, threshold: float, invariant_share: float) -> list[Verdict]:
     """The largest subgroup that keeps each feature, of equal ones the better.
 
-    Most features carry a large part that no element changes (a unit active for a curve is active for the turned curve too), and
-    that part is similar to itself under everything. So a feature is invariant when that part holds nearly all energy, and
-    otherwise the *changing* part decides.
+    Most features carry a large part that no element changes (a unit active for a curve is active for the turned curve
+    too), and that part is similar to itself under everything. So a feature is invariant when that part holds nearly all
+    energy, and otherwise the *changing* part decides.
     """
     share_F = invariant_energy_share(decoder_FGC)
     similarity_FH = self_similarity(changing_part(decoder_FGC), group).double().cpu().numpy()
@@ -86,7 +88,8 @@ def verdicts(decoder_FGC: Tensor, group: Group, *, threshold: float, invariant_s
 
 
 def invariant_energy_share(decoder_FGC: Tensor) -> Tensor:
-    """(F,) share of the energy in the trivial representation: 1 where all blocks are equal, 1/|G| on average at random."""
+    """(F,) share of the energy in the trivial representation: 1 where all blocks are equal, 1/|G| on average at
+    random."""
     mean_energy = decoder_FGC.mean(1).square().sum(1) * decoder_FGC.shape[1]
     return mean_energy / decoder_FGC.square().sum((1, 2)).clamp_min(torch.finfo(decoder_FGC.dtype).tiny)
 

@@ -1,10 +1,11 @@
 """The group's action on centred square patches of an image.
 
-g.x moves the content: (g.x)(p) = x(g^-1 p) for p in (right, up) about the centre pixel. Image rows grow downward; that sign
-flip lives in `_sampling_grid` and nowhere else. Quarter turns and mirrors are exact; every other angle resamples once, from the
-original pixels: all elements are quarter turns and mirrors of n / gcd(n, 4) base rotations (8 for D_32).
+g.x moves the content: (g.x)(p) = x(g^-1 p) for p in (right, up) about the centre pixel. Image rows grow downward; that
+sign flip lives in `_sampling_grid` and nowhere else. Quarter turns and mirrors are exact; every other angle resamples
+once, from the original pixels: all elements are quarter turns and mirrors of n / gcd(n, 4) base rotations (8 for D_32).
 
-Letters: N patches, G group elements, R base rotations, C image channels, W window side, S patch side (both odd, pixels).
+Letters: N patches, G group elements, R base rotations, C image channels, W window side, S patch side (both odd,
+pixels).
 """
 
 import math
@@ -26,13 +27,16 @@ _TAPS_PX = {"bilinear": 1, "bicubic": 2}
 def window_px(patch_px: int, group: Group, interpolation: Interpolation) -> int:
     """Side of the square of original pixels that every transformed patch of side `patch_px` is made from.
 
-    For groups of quarter turns and mirrors it is `patch_px` itself; otherwise the rotated corners and the kernel must fit.
+    For groups of quarter turns and mirrors it is `patch_px` itself; otherwise the rotated corners and the kernel must
+    fit.
 
     Raises:
         ValueError: `patch_px` is not a positive odd number (an even patch has no centre pixel).
     """
     if patch_px < 1 or patch_px % 2 == 0:
-        raise ValueError(f"patch side: found {patch_px} px, expected a positive odd number, so that a centre pixel exists")
+        raise ValueError(
+            f"patch side: found {patch_px} px, expected a positive odd number, so that a centre pixel exists"
+        )
     if group.n == quarter_turns(group.n):
         return patch_px
     reach = max(_reach(patch_px, group, base) for base in range(1, group.n // quarter_turns(group.n)))
@@ -42,7 +46,8 @@ def window_px(patch_px: int, group: Group, interpolation: Interpolation) -> int:
 def act(windows_NCWW: Tensor, group: Group, patch_px: int, interpolation: Interpolation = "bilinear") -> Tensor:
     """All transformed versions of each window's centre patch; shape (N, G, C, S, S), floating type of the input.
 
-    `windows_NCWW` holds original pixels, at least `window_px(...)` on a side, odd, the patch's centre pixel in its middle.
+    `windows_NCWW` holds original pixels, at least `window_px(...)` on a side, odd, the patch's centre pixel in its
+    middle.
 
     Raises:
         ValueError: the window is too small, even, or not square.
@@ -79,7 +84,9 @@ def _complete(bases_NRCSS: Tensor, group: Group) -> Tensor:
 def _centre_crop(images: Tensor, side_px: int) -> Tensor:
     height, width = images.shape[-2:]
     if height != width or height % 2 == 0 or height < side_px:
-        raise ValueError(f"window: found {height} x {width} px, expected odd and square, at least {side_px} px on a side")
+        raise ValueError(
+            f"window: found {height} x {width} px, expected odd and square, at least {side_px} px on a side"
+        )
     margin = (height - side_px) // 2
     return images[..., margin : margin + side_px, margin : margin + side_px]
 
@@ -92,7 +99,8 @@ def _reach(patch_px: int, group: Group, element: int) -> float:
 
 @lru_cache(maxsize=1024)
 def _sampling_grid(group: Group, element: int, patch_px: int, window_side_px: int) -> Tensor:
-    """Where each pixel of g.x comes from, in grid_sample's coordinates; (S, S, 2) float64, -1 and 1 the outermost pixels."""
+    """Where each pixel of g.x comes from, in grid_sample's coordinates; (S, S, 2) float64, -1 and 1 the outermost
+    pixels."""
     offset = torch.arange(patch_px, dtype=torch.float64) - patch_px // 2
     right, up = offset[None, :].expand(patch_px, -1), -offset[:, None].expand(-1, patch_px)
     inverse = group.matrices[group.inverse[element]]

@@ -1,6 +1,6 @@
 """Stage 3: symmetry, families and top examples of every feature, in parallel tasks; and stage 4, the atlas page.
 
-    python -m jobs.analyse --run RUN --name topk-1024
+python -m jobs.analyse --run RUN --name topk-1024
 """
 
 from dataclasses import dataclass, field, replace
@@ -54,7 +54,10 @@ def only_crosscoder(run: RunFolder) -> str:
     names = run.crosscoder_names()
     if len(names) != 1:
         found = ", ".join(names) or "no finished crosscoder"
-        raise ValueError(f"{run.url}: {found} found, expected one; " + ("name it with --name" if names else "train one with `python -m jobs.train`"))
+        raise ValueError(
+            f"{run.url}: {found} found, expected one; "
+            + ("name it with --name" if names else "train one with `python -m jobs.train`")
+        )
     return names[0]
 
 
@@ -71,9 +74,10 @@ def run_analyse(run: RunFolder, name: str, config: AnalyseConfig) -> list[tuple[
         "l0": float(firing.fired_F.sum() / firing.num_rows),
     }
     analyse.write_features(run, name, symmetry, firing, found, model.group, about)
+    in_family = found.family_F[found.family_F >= 0]
     return [
         ("features", _count(firing.fired_F > 0, symmetry)),
-        ("families", f"{len(set(found.family_F[found.family_F >= 0].tolist())):,} of {int((found.family_F >= 0).sum()):,} features"),
+        ("families", f"{len(np.unique(in_family)):,} of {len(in_family):,} features"),
         ("table", run.feature_table(name)),
         ("arrays", run.feature_arrays(name)),
     ]
@@ -89,7 +93,10 @@ def run_atlas(run: RunFolder, name: str) -> list[tuple[str, str]]:
 def _watch(run: RunFolder, name: str, config: AnalyseConfig, store: Store) -> Firing:
     parts: list[Firing] = []
     with console.progress("encode", store.num_rows, "samples") as meter:
-        submit = lambda shard: _watch_shard.remote(run, name, shard, config.top_examples)
+
+        def submit(shard: int) -> ray.ObjectRef[Any]:
+            return _watch_shard.remote(run, name, shard, config.top_examples)
+
         for part in cluster.in_order(submit, range(store.num_shards), in_flight=2 * cluster.num_cpus()):
             parts.append(part)
             meter.set(sum(p.num_rows for p in parts))
@@ -99,7 +106,10 @@ def _watch(run: RunFolder, name: str, config: AnalyseConfig, store: Store) -> Fi
 def _describe(run: RunFolder, name: str, config: AnalyseConfig, dict_size: int) -> FeatureSymmetry:
     parts: list[FeatureSymmetry] = []
     with console.progress("symmetry", dict_size, "features") as meter:
-        submit = lambda features: _describe_features.remote(run, name, features, config)
+
+        def submit(features: NDArray[np.int64]) -> ray.ObjectRef[Any]:
+            return _describe_features.remote(run, name, features, config)
+
         for part in cluster.in_order(submit, _ranges(np.arange(dict_size)), in_flight=2 * cluster.num_cpus()):
             parts.append(part)
             meter.set(sum(len(p.verdict_F) for p in parts))
@@ -112,7 +122,10 @@ def _families(run: RunFolder, name: str, config: AnalyseConfig, alive: NDArray[n
     """Families of the living features, numbered over all."""
     rows: list[tuple[Any, Any]] = []
     with console.progress("families", len(alive), "features") as meter:
-        submit = lambda features: _similarity_rows.remote(run, name, features, alive)
+
+        def submit(features: NDArray[np.int64]) -> ray.ObjectRef[Any]:
+            return _similarity_rows.remote(run, name, features, alive)
+
         for part in cluster.in_order(submit, _ranges(alive), in_flight=2 * cluster.num_cpus()):
             rows.append(part)
             meter.set(sum(len(similarity) for similarity, _ in rows))
@@ -131,7 +144,9 @@ def _ranges(features: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 def _count(alive: NDArray[np.bool_], symmetry: FeatureSymmetry) -> str:
     words = [verdict.words for verdict, lives in zip(symmetry.verdict_F, alive, strict=True) if lives]
     counts = sorted(((words.count(word), word) for word in set(words)), reverse=True)
-    return f"{len(words):,} alive: " + ", ".join(f"{count:,} {'without symmetry' if word == 'none' else word}" for count, word in counts)
+    return f"{len(words):,} alive: " + ", ".join(
+        f"{count:,} {'without symmetry' if word == 'none' else word}" for count, word in counts
+    )
 
 
 @lru_cache(maxsize=2)
@@ -146,12 +161,16 @@ def _watch_shard(run: RunFolder, name: str, shard: int, top_examples: int) -> Fi
 
 
 @ray.remote(max_retries=3, retry_exceptions=[OSError])
-def _describe_features(run: RunFolder, name: str, features: NDArray[np.int64], config: AnalyseConfig) -> FeatureSymmetry:
+def _describe_features(
+    run: RunFolder, name: str, features: NDArray[np.int64], config: AnalyseConfig
+) -> FeatureSymmetry:
     return analyse.describe_features(_model(run, name), features, config)
 
 
 @ray.remote(max_retries=3, retry_exceptions=[OSError])
-def _similarity_rows(run: RunFolder, name: str, features: NDArray[np.int64], others: NDArray[np.int64]) -> tuple[Any, Any]:
+def _similarity_rows(
+    run: RunFolder, name: str, features: NDArray[np.int64], others: NDArray[np.int64]
+) -> tuple[Any, Any]:
     return analyse.similarity_rows(_model(run, name), features, others)
 
 

@@ -60,9 +60,9 @@ def num_gpus() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
-def in_order(submit: Callable[[Any], ray.ObjectRef], items: Iterable[Any], *, in_flight: int) -> Iterator[Any]:
+def in_order(submit: Callable[[Any], ray.ObjectRef[Any]], items: Iterable[Any], *, in_flight: int) -> Iterator[Any]:
     """Results of `submit(item)` in the order of the items, with a bounded number in flight."""
-    waiting: list[ray.ObjectRef] = []
+    waiting: list[ray.ObjectRef[Any]] = []
     for item in items:
         waiting.append(submit(item))
         if len(waiting) >= in_flight:
@@ -71,10 +71,17 @@ def in_order(submit: Callable[[Any], ray.ObjectRef], items: Iterable[Any], *, in
         yield ray.get(waiting.pop(0))
 
 
-def deal(actors: list[Any], items: Iterable[Any], submit: Callable[[Any, Any], ray.ObjectRef], *, poll: Callable[[], None]) -> Iterator[Any]:
-    """Results of `submit(actor, item)` as they come, one item at a time for each actor; `poll` runs about twice a second."""
+def deal(
+    actors: list[Any],
+    items: Iterable[Any],
+    submit: Callable[[Any, Any], ray.ObjectRef[Any]],
+    *,
+    poll: Callable[[], None],
+) -> Iterator[Any]:
+    """Results of `submit(actor, item)` as they come, one item at a time for each actor; `poll` runs about twice a
+    second."""
     queue, idle = iter(items), list(actors)
-    running: dict[ray.ObjectRef, Any] = {}
+    running: dict[ray.ObjectRef[Any], Any] = {}
     while True:
         while idle and (item := next(queue, None)) is not None:
             actor = idle.pop()

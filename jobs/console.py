@@ -1,4 +1,5 @@
-"""What a person sees while a job runs: progress with rate and remaining time, one clear line for an error, a summary table."""
+"""What a person sees while a job runs: progress with rate and remaining time, one clear line for an error, a summary
+table."""
 
 import contextlib
 import sys
@@ -7,7 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -49,7 +59,9 @@ def one_line_errors(*, remedy: str) -> Iterator[None]:
 
 def summary(title: str, rows: list[tuple[str, str]]) -> None:
     """A two-column table: what, and its value or place."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0), title_style="bold")
+    table = Table(
+        title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0), title_style="bold"
+    )
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
@@ -84,8 +96,18 @@ def tell_every(interval_s: float) -> Callable[[], bool]:
 
 class _Bar(Meter):
     def __init__(self, title: str, total: float, unit: str, done: float) -> None:
-        columns = [SpinnerColumn(finished_text="[green]✓[/]"), TextColumn("{task.description}"), BarColumn(bar_width=None)]
-        columns += [MofNCompleteColumn(), TextColumn(unit), _Rate(done), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}")]
+        columns = [
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+        ]
+        columns += [
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            _Rate(done),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+        ]
         self._bar = Progress(*columns, console=console, speed_estimate_period=60)
         self._task = self._bar.add_task(f"{title:<8}", total=total, completed=int(done), note="")
 

@@ -54,10 +54,12 @@ def run_harvest(run: RunFolder, config: HarvestConfig, workers: Workers) -> list
     harvest.create_store(run, config, plan, backbone)
     compute_missing(run, config, plan, table, workers)
     mean = store.finish(run)
+    blocks = f"{groups.parse(config.group).order} x {backbone.channels} numbers"
+    field_px = f"field {backbone.receptive_field_px} px"
     return [
         ("pictures", describe_manifest(table)),
-        ("samples", f"{plan.num_rows:,} of {groups.parse(config.group).order} x {backbone.channels} numbers, in {plan.num_shards} shards"),
-        ("layer", f"{backbone.name} {backbone.layer}, field {backbone.receptive_field_px} px; mean squared block norm {mean:.4g}"),
+        ("samples", f"{plan.num_rows:,} of {blocks}, in {plan.num_shards} shards"),
+        ("layer", f"{backbone.name} {backbone.layer}, {field_px}; mean squared block norm {mean:.4g}"),
         ("manifest", run.manifest),
         ("activations", run.activations),
     ]
@@ -66,7 +68,13 @@ def run_harvest(run: RunFolder, config: HarvestConfig, workers: Workers) -> list
 def index(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa.Table:
     """The manifest: read if it is there and of these pictures, else made by tasks that each look at some pictures."""
     window_px = harvest.field_window_px(groups.parse(config.group), backbone, config.interpolation)
-    source = {"images": config.images, "resize_px": config.resize_px, "window_px": window_px, "max_stimuli": config.max_stimuli, "max_images": config.max_images}
+    source = {
+        "images": config.images,
+        "resize_px": config.resize_px,
+        "window_px": window_px,
+        "max_stimuli": config.max_stimuli,
+        "max_images": config.max_images,
+    }
     if (known := manifest.load_if_of(run.manifest, source)) is not None:
         return known
     refs = list_images(config.images, stimulus_px=window_px, max_stimuli=config.max_stimuli)
@@ -74,7 +82,10 @@ def index(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa.Table
     batches = [refs[i : i + INDEX_BATCH] for i in range(0, len(refs), INDEX_BATCH)]
     records: list[ImageRecord] = []
     with console.progress("index", len(refs), "pictures") as meter:
-        submit = lambda batch: _inspect.remote(batch, config.resize_px, window_px)
+
+        def submit(batch: list[ImageRef]) -> ray.ObjectRef[Any]:
+            return _inspect.remote(batch, config.resize_px, window_px)
+
         for found in cluster.in_order(submit, batches, in_flight=2 * cluster.num_cpus()):
             records += found
             meter.set(len(records))
@@ -95,7 +106,10 @@ def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, tabl
     with console.progress("harvest", plan.num_rows, "samples", done=rows_before) as meter:
         counter = _Counter(actors)
         work = (harvest.shard_work(plan, table, shard) for shard in missing)
-        submit = lambda actor, item: actor.harvest.remote(item)
+
+        def submit(actor: Any, item: ShardWork) -> ray.ObjectRef[Any]:
+            return actor.harvest.remote(item)
+
         for _ in cluster.deal(actors, work, submit, poll=lambda: meter.set(rows_before + counter.poll())):
             pass
         meter.set(plan.num_rows)
@@ -103,8 +117,13 @@ def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, tabl
 
 def describe_manifest(table: pa.Table) -> str:
     """`781 used, 19 small, 0 bad` with an example of each reason."""
-    counts = {row["status"]: row["image_count"] for row in table.group_by("status").aggregate([("image", "count")]).to_pylist()}
-    text = ", ".join(f"{counts.get(status, 0):,} {word}" for status, word in (("ok", "used"), ("small", "too small"), ("bad", "bad")))
+    counts = {
+        row["status"]: row["image_count"]
+        for row in table.group_by("status").aggregate([("image", "count")]).to_pylist()
+    }
+    text = ", ".join(
+        f"{counts.get(status, 0):,} {word}" for status, word in (("ok", "used"), ("small", "too small"), ("bad", "bad"))
+    )
     reasons = table.filter(pa.compute.not_equal(table["status"], "ok")).slice(0, 1).to_pylist()
     return text + (f" (reasons in the manifest, such as: {reasons[0]['error']})" if reasons else "")
 
@@ -145,7 +164,9 @@ class Harvester:
 def _start_actors(run: RunFolder, config: HarvestConfig, workers: Workers, *, at_most: int) -> list[Any]:
     number = min(workers.num_workers or 1, at_most)
     options = {"num_cpus": workers.cpus_per_worker, "num_gpus": workers.gpus_per_worker}
-    return [Harvester.options(**options).remote(run, config, max(1, int(workers.cpus_per_worker))) for _ in range(number)]
+    return [
+        Harvester.options(**options).remote(run, config, max(1, int(workers.cpus_per_worker))) for _ in range(number)
+    ]
 
 
 class _Counter:

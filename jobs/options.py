@@ -10,7 +10,8 @@ class Workers:
     num_workers: int | None = None
     """Workers; None for one per GPU of the cluster, or without GPUs one per CPU."""
     gpus_per_worker: float | None = None
-    """GPUs of each worker; None for 1 where the cluster has GPUs now, else 0. Give 1 where GPU nodes start on demand."""
+    """GPUs of each worker; None for 1 where the cluster has GPUs now, else 0. Give 1 where GPU nodes start on
+    demand."""
     cpus_per_worker: float = 1
     """CPUs reserved for each worker."""
 

@@ -51,7 +51,9 @@ def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.train`."""
     job = tyro.cli(TrainJob, prog="python -m jobs.train", args=args, description=__doc__)
     with console.one_line_errors(remedy="The same command continues from the last checkpoint."), cluster.connect():
-        console.summary("trained", run_train(RunFolder.at(job.run), job.name or default_name(job.config), job.config, job.workers))
+        console.summary(
+            "trained", run_train(RunFolder.at(job.run), job.name or default_name(job.config), job.config, job.workers)
+        )
 
 
 def default_name(config: TrainConfig) -> str:
@@ -69,9 +71,11 @@ def run_train(run: RunFolder, name: str, config: TrainConfig, workers: Workers) 
     if results is None:
         _fit(run, name, resolved, _placement(workers))
         results = read_json(folder, "config.json")["results"]
+    features = f"{resolved.dict_size:,} features over {resolved.group}"
+    held_out = f"held-out FVU {results['held_out_fvu']:.3f} ({len(data.held_out_rows):,} samples)"
     return [
-        ("crosscoder", f"{name}: {resolved.dict_size:,} features over {resolved.group}, {len(data.train_rows):,} samples to train on"),
-        ("unexplained", f"held-out FVU {results['held_out_fvu']:.3f} ({len(data.held_out_rows):,} samples), in training {results['fvu']:.3f}"),
+        ("crosscoder", f"{name}: {features}, {len(data.train_rows):,} samples to train on"),
+        ("unexplained", f"{held_out}, in training {results['fvu']:.3f}"),
         ("sparsity", f"L0 {results['l0']:.1f}, dead {results['dead_share']:.1%}"),
         ("weights", objects.join(folder, "model.safetensors")),
         ("metrics", objects.join(folder, "metrics.parquet")),
@@ -79,7 +83,8 @@ def run_train(run: RunFolder, name: str, config: TrainConfig, workers: Workers) 
 
 
 def _claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
-    """Results if this very crosscoder is finished; else None, with the config written so that no other takes the name."""
+    """Results if this very crosscoder is finished; else None, with the config written so that no other takes the
+    name."""
     try:
         known = read_json(folder, "config.json")
     except FileNotFoundError:
@@ -88,12 +93,15 @@ def _claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
     other = TrainConfig.from_json(known["train"])
     if other != config:
         changed = "; ".join(config.differences(other))
-        raise ValueError(f"{folder}: was trained with other options ({changed}); choose another --name, or the same options")
+        raise ValueError(
+            f"{folder}: was trained with other options ({changed}); choose another --name, or the same options"
+        )
     return known.get("results")
 
 
 def _placement(workers: Workers) -> Workers:
-    """One worker on all CPUs where there is no GPU: threads share a batch better than processes that exchange gradients."""
+    """One worker on all CPUs where there is no GPU: threads share a batch better than processes that exchange
+    gradients."""
     gpus = cluster.num_gpus()
     if gpus or workers.num_workers or workers.gpus_per_worker:
         return workers.resolve(num_cpus=cluster.num_cpus(), num_gpus=gpus)
@@ -104,11 +112,20 @@ def _fit(run: RunFolder, name: str, config: TrainConfig, workers: Workers) -> No
     board = _Board.remote()
     trainer = TorchTrainer(
         _train_loop,
-        train_loop_config={"run": run.url, "name": name, "config": config.to_json(), "board": board, "threads": int(workers.cpus_per_worker)},
+        train_loop_config={
+            "run": run.url,
+            "name": name,
+            "config": config.to_json(),
+            "board": board,
+            "threads": int(workers.cpus_per_worker),
+        },
         scaling_config=ScalingConfig(
             num_workers=workers.num_workers or 1,
             use_gpu=bool(workers.gpus_per_worker),
-            resources_per_worker={"CPU": workers.cpus_per_worker, **({"GPU": workers.gpus_per_worker} if workers.gpus_per_worker else {})},
+            resources_per_worker={
+                "CPU": workers.cpus_per_worker,
+                **({"GPU": workers.gpus_per_worker} if workers.gpus_per_worker else {}),
+            },
         ),
         run_config=RunConfig(
             name="checkpoints",

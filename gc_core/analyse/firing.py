@@ -50,7 +50,11 @@ def merge_firing(parts: list[Firing], image_N: NDArray[np.int64], *, top_example
         row_FK[feature, : len(kept)] = rows[kept]
         value_FK[feature, : len(kept)] = values[kept]
     return Firing(
-        num_rows=merged.num_rows, fired_F=merged.fired_F, top_value_FT=value_FK, top_row_FT=row_FK, unexplained=merged.unexplained
+        num_rows=merged.num_rows,
+        fired_F=merged.fired_F,
+        top_value_FT=value_FK,
+        top_row_FT=row_FK,
+        unexplained=merged.unexplained,
     )
 
 
@@ -59,7 +63,7 @@ def _watch(store: Store, rows: range, model: GroupCrosscoder, top_examples: int)
     acts = store.read(rows.start, rows.stop)[:, embed(model.group, store.group)]
     acts_BGC = torch.from_numpy(acts).float()
     z_BF = model.encode(acts_BGC)
-    unexplained = VarianceSums.zeros(*acts_BGC.shape[1:])
+    unexplained = VarianceSums.zeros(acts_BGC.shape[1], acts_BGC.shape[2])
     unexplained.add(acts_BGC, model.decode(z_BF))
     top = z_BF.T.topk(min(len(rows), top_examples * SPARE_CANDIDATES), dim=1)
     value_FT = top.values.numpy()
@@ -76,7 +80,8 @@ def _merge(parts: list[Firing], keep: int) -> Firing:
     value = np.concatenate([part.top_value_FT for part in parts], axis=1)
     row = np.concatenate([part.top_row_FT for part in parts], axis=1)
     order = np.argsort(-value, axis=1, kind="stable")[:, :keep]
-    unexplained = VarianceSums.zeros(*parts[0].unexplained.sum_GC.shape)
+    num_elements, channels = parts[0].unexplained.sum_GC.shape
+    unexplained = VarianceSums.zeros(num_elements, channels)
     for part in parts:
         for total, more in zip(unexplained.tensors(), part.unexplained.tensors(), strict=True):
             total += more

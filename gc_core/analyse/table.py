@@ -37,7 +37,13 @@ class FeatureTable:
 
 
 def write_features(
-    run: RunFolder, name: str, symmetry: FeatureSymmetry, firing: Firing, found: Families, group: Group, about: dict[str, Any]
+    run: RunFolder,
+    name: str,
+    symmetry: FeatureSymmetry,
+    firing: Firing,
+    found: Families,
+    group: Group,
+    about: dict[str, Any],
 ) -> None:
     """Store everything about a crosscoder's features; `about` holds the figures that go with the whole."""
     table = pa.table(_columns(symmetry, firing, found))
@@ -46,9 +52,19 @@ def write_features(
     root = zarr.create_group(
         ObjectStore(objects.open_folder(run.feature_arrays(name), create=True)),
         overwrite=True,
-        attributes={"irreps": [irrep.label for irrep in group.irreps()], "group": {"kind": group.kind, "n": group.n}, **about},
+        attributes={
+            "irreps": [irrep.label for irrep in group.irreps()],
+            "group": {"kind": group.kind, "n": group.n},
+            **about,
+        },
     )
-    values = (symmetry.curve_FG, symmetry.self_similarity_FG, symmetry.block_norm_FG, firing.top_row_FT, firing.top_value_FT)
+    values = (
+        symmetry.curve_FG,
+        symmetry.self_similarity_FG,
+        symmetry.block_norm_FG,
+        firing.top_row_FT,
+        firing.top_value_FT,
+    )
     for array_name, value in zip(ARRAYS, values, strict=True):
         root.create_array(array_name, data=np.ascontiguousarray(value))
     parent, _, file_name = run.feature_table(name).rpartition("/")
@@ -66,10 +82,18 @@ def load_features(run: RunFolder, name: str) -> FeatureTable:
         rows = pq.read_table(io.BytesIO(objects.read(parent, file_name))).to_pylist()
         root = zarr.open_group(ObjectStore(objects.open_folder(run.feature_arrays(name))), mode="r")
     except FileNotFoundError:
-        raise ValueError(f"{run.url}: no features of {name!r} found; run `python -m jobs.analyse --run {run.url} --name {name}`") from None
-    attrs = dict(root.attrs)
-    arrays = {array_name: np.asarray(root[array_name][:]) for array_name in ARRAYS}  # pyright: ignore[reportIndexIssue]
+        raise ValueError(
+            f"{run.url}: no features of {name!r} found; run `python -m jobs.analyse --run {run.url} --name {name}`"
+        ) from None
+    attrs: dict[str, Any] = dict(root.attrs)
+    arrays = {array_name: _values(root, array_name) for array_name in ARRAYS}
     return FeatureTable(rows=rows, arrays=arrays, irrep_labels=attrs.pop("irreps"), attrs=attrs)
+
+
+def _values(root: zarr.Group, name: str) -> NDArray[Any]:
+    found = root[name]
+    assert isinstance(found, zarr.Array), f"{name} is not an array"
+    return np.asarray(found[:])
 
 
 def _columns(symmetry: FeatureSymmetry, firing: Firing, found: Families) -> dict[str, Any]:

@@ -25,8 +25,9 @@ MOST_CARDS = 2000
 """More would make a page that opens slowly; the largest families and the most frequent features are shown."""
 
 BUNDLED_NOTE = (
-    "The network is the small bundled trunk: GoogLeNet's first layers, trained for this project to imitate another network's"
-    " features. It is neither Google's InceptionV1 nor torchvision's published GoogLeNet; results on those need their weights."
+    "The network is the small bundled trunk: GoogLeNet's first layers, trained for this project to imitate another"
+    " network's features. It is neither Google's InceptionV1 nor torchvision's published GoogLeNet; results on those"
+    " need their weights."
 )
 
 
@@ -39,7 +40,9 @@ def build_atlas(run: RunFolder, name: str, tick: Callable[[int], None]) -> Path:
     table, store = load_features(run, name), open_store(run)
     folder = run.atlas(name)
     if not objects.is_local(folder):
-        raise ValueError(f"{folder}: an atlas is written to a local folder; copy the run's features, or give a local --out")
+        raise ValueError(
+            f"{folder}: an atlas is written to a local folder; copy the run's features, or give a local --out"
+        )
     shown = _shown(table)
     examples = _examples(run, store, table, shown, tick)
     cards = [_card(row, table, examples.get(row["feature"], [])) for row in shown]
@@ -47,7 +50,8 @@ def build_atlas(run: RunFolder, name: str, tick: Callable[[int], None]) -> Path:
 
 
 def _shown(table: FeatureTable) -> list[dict[str, Any]]:
-    """All features, or the most interesting: members of the largest families first (their numbers are the smallest), then by density."""
+    """All features, or the most interesting: members of the largest families first (their numbers are the smallest),
+    then by density."""
     ranked = sorted(table.rows, key=lambda row: (not row["alive"], row["family"] < 0, row["family"], -row["density"]))
     return sorted(ranked[:MOST_CARDS], key=lambda row: row["feature"])
 
@@ -59,7 +63,9 @@ def _examples(
     refs = manifest.refs_of(manifest.load_table(run.manifest))
     wanted: dict[int, list[tuple[int, int, int, float]]] = defaultdict(list)  # image -> (feature, place, row, value)
     for feature in (row["feature"] for row in shown if row["alive"]):
-        pairs = zip(table.arrays["top_rows"][feature].tolist(), table.arrays["top_values"][feature].tolist(), strict=True)
+        pairs = zip(
+            table.arrays["top_rows"][feature].tolist(), table.arrays["top_values"][feature].tolist(), strict=True
+        )
         for place, (row, value) in enumerate(pairs):
             if row >= 0:
                 wanted[int(store.image[row])].append((feature, place, row, value))
@@ -78,7 +84,9 @@ def _examples(
 def count_pictures(run: RunFolder, name: str) -> int:
     """How many pictures `build_atlas` will open."""
     table, store = load_features(run, name), open_store(run)
-    rows = np.concatenate([table.arrays["top_rows"][row["feature"]] for row in _shown(table) if row["alive"]] or [np.empty(0, int)])
+    rows = np.concatenate(
+        [table.arrays["top_rows"][row["feature"]] for row in _shown(table) if row["alive"]] or [np.empty(0, int)]
+    )
     return len(np.unique(store.image[rows[rows >= 0]]))
 
 
@@ -99,7 +107,10 @@ def _patch(pixels_CHW: NDArray[np.uint8] | None, centre_yx: NDArray[np.int32], s
 def _card(row: dict[str, Any], table: FeatureTable, examples: list[Example]) -> FeatureCard:
     feature = row["feature"]
     return FeatureCard(
-        **{key: row[key] for key in ("feature", "alive", "density", "family", "pose", "symmetry", "stabiliser", "axis_deg")},
+        **{
+            key: row[key]
+            for key in ("feature", "alive", "density", "family", "pose", "symmetry", "stabiliser", "axis_deg")
+        },
         stabiliser_score=row["stabiliser_score"],
         invariant_share=row["invariant_share"],
         curve_G=table.arrays["curves"][feature],
@@ -113,14 +124,21 @@ def _card(row: dict[str, Any], table: FeatureTable, examples: list[Example]) -> 
 def _page(run: RunFolder, name: str, table: FeatureTable, store: Store, cards: list[FeatureCard]) -> AtlasPage:
     trained = read_json(run.crosscoder(name), "config.json")
     config, about = trained["train"], table.attrs
-    sparsity = f"top-k {config['k']}" if config["activation"] == "topk" else f"L1 {config['l1_coefficient']}, norm over {config['norm_over']}"
+    sparsity = (
+        f"top-k {config['k']}"
+        if config["activation"] == "topk"
+        else f"L1 {config['l1_coefficient']}, norm over {config['norm_over']}"
+    )
     facts = [
         ("samples", f"{store.num_rows:,}"),
         ("pictures", f"{len(np.unique(store.image)):,}"),
         ("held-out FVU", _number(trained["results"].get("held_out_fvu"))),
         ("FVU of all samples", _number(about["fvu"])),
         ("L0", _number(about["l0"])),
-        ("training", f"{sparsity}; {config['steps']:,} steps of {config['batch']}; encoder reads {config['encoder_reads']}"),
+        (
+            "training",
+            f"{sparsity}; {config['steps']:,} steps of {config['batch']}; encoder reads {config['encoder_reads']}",
+        ),
     ]
     if len(cards) < len(table.rows):
         facts.append(("shown here", f"{len(cards):,}"))

@@ -1,4 +1,5 @@
-"""What the harvest stores is what the slow, obvious way gives: rotate the whole picture, run the whole network, read the unit.
+"""What the harvest stores is what the slow, obvious way gives: rotate the whole picture, run the whole network, read
+the unit.
 
 The plain way here shares no code with the harvest's: scipy resamples the whole picture.
 
@@ -75,7 +76,8 @@ def _exact_elements(group: Group) -> np.ndarray:
 
 
 def _plain_way(pixels_CHW: np.ndarray, centre_yx: np.ndarray, group: Group, g: int, backbone: Backbone) -> np.ndarray:
-    """Put the centre pixel in the middle of a canvas on which a unit looks there, transform the canvas, run everything."""
+    """Put the centre pixel in the middle of a canvas on which a unit looks there, transform the canvas, run
+    everything."""
     side = 2 * max(pixels_CHW.shape[1:]) + 1
     while (side // 2) not in backbone.unit_centres(side):
         side += 2
@@ -93,4 +95,3 @@ def _rotate(canvas_CHW: np.ndarray, group: Group, g: int) -> np.ndarray:
     matrix = to_row_column @ np.linalg.inv(group.matrices[g]) @ np.linalg.inv(to_row_column)
     middle = np.array([canvas_CHW.shape[1] // 2] * 2)
     return np.stack([ndimage.affine_transform(c, matrix, middle - matrix @ middle, order=1) for c in canvas_CHW])
-

@@ -6,7 +6,9 @@ from jobs import console
 from jobs.options import Workers
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(0, "0:00"), (61.9, "1:01"), (3599, "59:59"), (3600, "1:00:00"), (93784, "26:03:04")])
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0, "0:00"), (61.9, "1:01"), (3599, "59:59"), (3600, "1:00:00"), (93784, "26:03:04")]
+)
 def test_durations_read_like_a_clock(seconds: float, expected: str) -> None:
     assert console.duration(seconds) == expected
 
@@ -59,6 +61,8 @@ def test_our_own_mistakes_keep_their_traceback() -> None:
         (Workers(cpus_per_worker=4), 2, 0, 1, 0),
     ],
 )
-def test_workers_follow_the_cluster_unless_told(given: Workers, num_cpus: int, num_gpus: int, workers: int, gpus: float) -> None:
+def test_workers_follow_the_cluster_unless_told(
+    given: Workers, num_cpus: int, num_gpus: int, workers: int, gpus: float
+) -> None:
     resolved = given.resolve(num_cpus=num_cpus, num_gpus=num_gpus)
     assert (resolved.num_workers, resolved.gpus_per_worker) == (workers, gpus)

@@ -50,21 +50,29 @@ def test_every_part_of_the_run_folder_is_there(finished: RunFolder) -> None:
     assert [row["step"] for row in metrics] == [10, 20, 30]
     assert metrics[-1]["fvu"] < metrics[0]["fvu"] < 3
     table = pq.read_table(path_of(finished.feature_table("topk-64")))
-    assert table.num_rows == 64 and {"symmetry", "family", "spectrum"} <= set(table.column_names)
+    assert table.num_rows == 64
+    assert {"symmetry", "family", "spectrum"} <= set(table.column_names)
     page = (path_of(finished.atlas("topk-64")) / "index.html").read_text()
     assert "inception3b" in page
 
 
 def test_a_finished_run_is_left_as_it_is(finished: RunFolder) -> None:
-    before = {file: file.stat().st_mtime_ns for file in path_of(finished.url).rglob("*") if file.is_file() and "atlas" not in file.parts}
+    before = {
+        file: file.stat().st_mtime_ns
+        for file in path_of(finished.url).rglob("*")
+        if file.is_file() and "atlas" not in file.parts
+    }
     run_harvest(finished, HARVEST, Workers())
     run_train(finished, "topk-64", TRAIN, Workers())
     after = {file: file.stat().st_mtime_ns for file in before if "features" not in file.parts}
     assert after == {file: time for file, time in before.items() if file in after}
 
 
-def test_the_harvest_computes_only_what_is_missing(finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt after the first shard, then run the same command: the same bytes as in one go, and the first shard not again."""
+def test_the_harvest_computes_only_what_is_missing(
+    finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupt after the first shard, then run the same command: the same bytes as in one go, and the first shard not
+    again."""
     run = RunFolder.at(str(tmp_path / "run"))
     with monkeypatch.context() as patched:
         patched.setattr(harvest.cluster, "deal", _stop_after_one)
@@ -105,7 +113,10 @@ def test_the_plain_autoencoder_trains_on_the_untransformed_block_of_the_same_sto
 
 def test_two_training_workers_reach_what_one_reaches(finished: RunFolder) -> None:
     run_train(finished, "two-workers", TRAIN, Workers(num_workers=2, cpus_per_worker=1, gpus_per_worker=0))
-    one, two = (json.loads((path_of(finished.crosscoder(n)) / "config.json").read_text())["results"] for n in ("topk-64", "two-workers"))
+    one, two = (
+        json.loads((path_of(finished.crosscoder(n)) / "config.json").read_text())["results"]
+        for n in ("topk-64", "two-workers")
+    )
     for name in ("fvu", "held_out_fvu", "l0"):
         assert two[name] == pytest.approx(one[name], rel=1e-3)
 

@@ -13,19 +13,34 @@ from gc_core.families import best_poses, group_families
 from gc_core.groups import Group
 from gc_core.symmetry import translate
 
-GROUPS = [groups.trivial(), groups.cyclic(1), groups.cyclic(5), groups.cyclic(8), groups.dihedral(1), groups.dihedral(3), groups.dihedral(8)]
+GROUPS = [
+    groups.trivial(),
+    groups.cyclic(1),
+    groups.cyclic(5),
+    groups.cyclic(8),
+    groups.dihedral(1),
+    groups.dihedral(3),
+    groups.dihedral(8),
+]
 every_group = pytest.mark.parametrize("group", GROUPS, ids=lambda g: g.name)
 
 
 def decoder(group: Group, num_features: int = 7, channels: int = 5, seed: int = 0) -> Tensor:
-    return torch.randn(num_features, group.order, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        num_features, group.order, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 @every_group
 def test_the_fourier_way_is_the_plain_maximum_over_poses(group: Group) -> None:
     mine, others = decoder(group, seed=1), decoder(group, 4, seed=2)
     cosines = torch.stack(
-        [torch.nn.functional.cosine_similarity(mine.flatten(1)[:, None], translate(others, h, group).flatten(1)[None], dim=2) for h in range(group.order)],
+        [
+            torch.nn.functional.cosine_similarity(
+                mine.flatten(1)[:, None], translate(others, h, group).flatten(1)[None], dim=2
+            )
+            for h in range(group.order)
+        ],
         dim=2,
     )
     similarity, pose = best_poses(mine, others, group)
@@ -70,6 +85,10 @@ def test_unrelated_features_stay_alone() -> None:
 
 @pytest.mark.parametrize("num_features", [0, 1])
 def test_fewer_than_two_features_have_no_family(num_features: int) -> None:
-    found = group_families(np.ones((num_features, num_features), np.float32), np.zeros((num_features, num_features), np.int64), least_similarity=0.5)
+    found = group_families(
+        np.ones((num_features, num_features), np.float32),
+        np.zeros((num_features, num_features), np.int64),
+        least_similarity=0.5,
+    )
     assert len(found.family_F) == num_features
     assert (found.family_F == -1).all()

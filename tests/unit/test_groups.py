@@ -58,7 +58,8 @@ def test_mirror_axes_are_kept_by_their_elements(group: Group) -> None:
 def test_subgroups_are_closed_and_distinct(group: Group) -> None:
     found = group.subgroups()
     assert len({h.elements for h in found}) == len(found)
-    assert found[0].elements == (0,) and found[-1].order == group.order
+    assert found[0].elements == (0,)
+    assert found[-1].order == group.order
     for h in found:
         members = np.array(h.elements)
         assert set(group.cayley[np.ix_(members, members)].ravel()) == set(h.elements)
@@ -98,7 +99,9 @@ def test_matrix_entries_of_representations_are_orthogonal(group: Group) -> None:
     np.testing.assert_allclose(group.irreps()[0].matrices, 1)
 
 
-@pytest.mark.parametrize(("part", "whole"), [("D16", "D32"), ("C8", "D32"), ("trivial", "D32"), ("D32", "D32"), ("C2", "C6")])
+@pytest.mark.parametrize(
+    ("part", "whole"), [("D16", "D32"), ("C8", "D32"), ("trivial", "D32"), ("D32", "D32"), ("C2", "C6")]
+)
 def test_embedding_keeps_products(part: str, whole: str) -> None:
     small, large = groups.parse(part), groups.parse(whole)
     index = groups.embed(small, large)

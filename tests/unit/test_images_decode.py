@@ -304,7 +304,7 @@ def accepted(content: bytes) -> bool:
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", *[content[:12] for content in FILES.values()]]))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_any_bytes_are_a_picture_or_an_image_error(tail: bytes, magic: bytes) -> None:
     accepted(magic + tail)
 
@@ -312,7 +312,7 @@ def test_any_bytes_are_a_picture_or_an_image_error(tail: bytes, magic: bytes) ->
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's about damaged metadata
 @pytest.mark.parametrize("kind", FILES)
 @given(st.data())
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_a_damaged_picture_is_a_picture_or_an_image_error(kind: str, data: st.DataObject) -> None:
     content = bytearray(FILES[kind])
     places = st.one_of(st.integers(0, min(80, len(content) - 1)), st.integers(0, len(content) - 1))

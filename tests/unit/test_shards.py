@@ -15,9 +15,16 @@ def keys(num_images: int) -> np.ndarray:
 
 
 @given(capacities, st.integers(1, 50), st.sampled_from([128, 256]), st.integers(0, 5))
-def test_every_planned_centre_stands_in_exactly_one_row(capacity_I: np.ndarray, centres: int, shard_rows: int, seed: int) -> None:
+def test_every_planned_centre_stands_in_exactly_one_row(
+    capacity_I: np.ndarray, centres: int, shard_rows: int, seed: int
+) -> None:
     plan = shards.plan(capacity_I, keys(len(capacity_I)), centres_per_image=centres, shard_rows=shard_rows, seed=seed)
-    seen = [(part.position, part.first + i) for s in range(plan.num_shards) for part in plan.images(s) for i in range(part.count)]
+    seen = [
+        (part.position, part.first + i)
+        for s in range(plan.num_shards)
+        for part in plan.images(s)
+        for i in range(part.count)
+    ]
     expected = {(position, i) for position, capacity in enumerate(capacity_I) for i in range(min(capacity, centres))}
     assert len(seen) == len(set(seen)) == plan.num_rows
     assert set(seen) == expected
@@ -35,7 +42,10 @@ def test_the_plan_follows_the_images_not_the_listing(listing: list[int], seed: i
 
 
 def test_another_seed_gives_another_order() -> None:
-    orders = {tuple(shards.plan(np.ones(30, int), keys(30), centres_per_image=1, shard_rows=128, seed=s).order_I) for s in range(5)}
+    orders = {
+        tuple(shards.plan(np.ones(30, int), keys(30), centres_per_image=1, shard_rows=128, seed=s).order_I)
+        for s in range(5)
+    }
     assert len(orders) == 5
 
 
@@ -47,7 +57,9 @@ def test_small_sets_take_more_centres_and_no_more_than_needed(capacity_I: np.nda
     assert centres == 10 or np.minimum(capacity_I, centres - 1).sum() < min(2000, capacity_I.sum())
 
 
-@pytest.mark.parametrize(("num_rows", "expected"), [(0, 128), (1, 128), (1024, 128), (1025, 256), (16384, 2048), (10**9, 2048)])
+@pytest.mark.parametrize(
+    ("num_rows", "expected"), [(0, 128), (1, 128), (1024, 128), (1025, 256), (16384, 2048), (10**9, 2048)]
+)
 def test_default_shards_are_whole_chunks_and_at_least_eight_when_rows_allow(num_rows: int, expected: int) -> None:
     assert shards.default_shard_rows(num_rows) == expected
 

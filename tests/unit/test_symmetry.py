@@ -11,12 +11,21 @@ from torch import Tensor
 from gc_core import groups, symmetry
 from gc_core.groups import Group, Subgroup
 
-GROUPS = [groups.cyclic(1), groups.cyclic(6), groups.cyclic(8), groups.dihedral(1), groups.dihedral(5), groups.dihedral(8)]
+GROUPS = [
+    groups.cyclic(1),
+    groups.cyclic(6),
+    groups.cyclic(8),
+    groups.dihedral(1),
+    groups.dihedral(5),
+    groups.dihedral(8),
+]
 every_group = pytest.mark.parametrize("group", GROUPS, ids=lambda g: g.name)
 
 
 def decoder(group: Group, num_features: int = 4, channels: int = 30, seed: int = 0) -> Tensor:
-    return torch.randn(num_features, group.order, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        num_features, group.order, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def symmetrised(features: Tensor, subgroup: Subgroup, group: Group) -> Tensor:
@@ -27,7 +36,10 @@ def symmetrised(features: Tensor, subgroup: Subgroup, group: Group) -> Tensor:
 @every_group
 def test_self_similarity_is_the_cosine_with_the_translated_feature(group: Group) -> None:
     features = decoder(group)
-    plain = [torch.cosine_similarity(features.flatten(1), symmetry.translate(features, h, group).flatten(1)) for h in range(group.order)]
+    plain = [
+        torch.cosine_similarity(features.flatten(1), symmetry.translate(features, h, group).flatten(1))
+        for h in range(group.order)
+    ]
     torch.testing.assert_close(symmetry.self_similarity(features, group), torch.stack(plain, 1), atol=1e-12, rtol=0)
 
 
