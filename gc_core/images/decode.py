@@ -61,9 +61,8 @@ def _upright_rgb(content: bytes) -> Image.Image:
             if picture.width * picture.height > MAX_PIXELS:
                 raise _too_large(f"{picture.width} x {picture.height} px")
             picture.load()
-            turn = _TO_UPRIGHT.get(
-                picture.getexif().get(ExifTags.Base.Orientation, 1)
-            )  # a TIFF comes upright, and says so
+            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)  # a TIFF was loaded upright, and says so
+            turn = _TO_UPRIGHT.get(orientation)
             return _rgb(picture) if turn is None else _rgb(picture).transpose(turn)
     except ImageError:
         raise
@@ -71,9 +70,7 @@ def _upright_rgb(content: bytes) -> Image.Image:
         raise ImageError(f"not a JPEG, PNG, WebP, BMP, GIF or TIFF picture (starts with {content[:12]!r})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # the warning where it is an error
         raise _too_large(str(error)) from None
-    except (
-        Exception
-    ) as error:  # on damaged bytes Pillow's decoders fail in any way: struct.error, IndexError, TypeError
+    except Exception as error:  # damaged bytes make Pillow's decoders fail in any way: struct.error, TypeError, ...
         raise ImageError(f"damaged picture ({error or type(error).__name__})") from error
 
 

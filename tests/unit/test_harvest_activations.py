@@ -23,7 +23,7 @@ from gc_core.images import list_images, load
 
 
 @cache
-def photograph_CHW(name: str = "astronaut.png", resize_px: int = 96) -> NDArray[np.uint8]:
+def photograph_CHW(name: str = "astronaut.png", resize_px: int = 60) -> NDArray[np.uint8]:
     refs = {ref.name: ref for ref in list_images("photographs", stimulus_px=1, max_stimuli=1)}
     return load(refs[name], resize_px)
 
@@ -69,15 +69,20 @@ def moved(
     return np.stack([ndimage.map_coordinates(channel, places, order=1) for channel in image_CHW])
 
 
-CENTRES = [(40, 40), (33, 60), (61, 34), (48, 47)]
+CENTRES = [(30, 24), (23, 37)]
+CASES = [
+    ("D8", "conv1"),
+    ("D8", "maxpool1"),
+    ("D8", "conv3"),
+    ("D4", "conv3"),
+    ("C5", "conv3"),
+    ("trivial", "maxpool1"),
+]
 
 
-@pytest.mark.parametrize("layer", ["conv1", "maxpool1", "conv3"])
-@pytest.mark.parametrize(
-    "group", [groups.dihedral(8), groups.dihedral(4), groups.cyclic(5), groups.trivial()], ids=lambda g: g.name
-)
-def test_every_block_is_what_the_plain_way_gives(group: Group, layer: str) -> None:
-    backbone = backbone_of(layer)
+@pytest.mark.parametrize(("group_name", "layer"), CASES)
+def test_every_block_is_what_the_plain_way_gives(group_name: str, layer: str) -> None:
+    group, backbone = groups.parse(group_name), backbone_of(layer)
     found_NGC = harvest.group_activations(photograph_CHW(), np.array(CENTRES), group, backbone)
     expected_NGC = torch.stack([plain_way(photograph_CHW(), centre, group, backbone) for centre in CENTRES])
     assert found_NGC.dtype == torch.float64
@@ -87,7 +92,7 @@ def test_every_block_is_what_the_plain_way_gives(group: Group, layer: str) -> No
 
 def test_every_block_of_inception3b_is_what_the_plain_way_gives() -> None:
     group, backbone, centre = groups.dihedral(8), backbone_of("inception3b"), (47, 55)
-    image_CHW = photograph_CHW("coffee.png")
+    image_CHW = photograph_CHW("coffee.png", 96)
     expected_GC = plain_way(image_CHW, centre, group, backbone)
     found_GC = harvest.group_activations(image_CHW, np.array([centre]), group, backbone)[0]
     torch.testing.assert_close(found_GC, expected_GC, rtol=1e-9, atol=1e-9)
@@ -111,8 +116,8 @@ def test_exact_elements_are_exact() -> None:
     """Quarter turns and mirrors of the picture permute the blocks: A'[g] = A[g h], to the last bit but for
     summation."""
     group, backbone = groups.dihedral(4), backbone_of("conv3")
-    image_CHW = photograph_CHW()[:, :95, :95]
-    middle = np.array([[47, 47]])
+    image_CHW = photograph_CHW()[:, :59, :59]
+    middle = np.array([[29, 29]])
     acts_GC = harvest.group_activations(image_CHW, middle, group, backbone)[0]
     for h in range(group.order):
         turned = image_CHW[..., ::-1] if h >= 4 else image_CHW
@@ -147,7 +152,7 @@ def test_a_field_that_leaves_the_picture_is_refused_and_one_that_just_fits_is_no
 
 
 def test_only_pixels_of_the_window_count() -> None:
-    group, backbone, (y, x) = groups.dihedral(8), backbone_of("maxpool1"), (40, 50)
+    group, backbone, (y, x) = groups.dihedral(8), backbone_of("maxpool1"), (30, 25)
     half = harvest.field_window_px(group, backbone) // 2
     lonely = np.zeros_like(photograph_CHW())
     window = (slice(None), slice(y - half, y + half + 1), slice(x - half, x + half + 1))

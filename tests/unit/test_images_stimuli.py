@@ -8,7 +8,7 @@ from gc_core.images import stimuli
 
 SIDE_PX = 83
 KINDS = ("line", "curve", "corner", "circle", "grating")
-NUMBERS = range(12)
+NUMBERS = range(6)
 
 
 def drawn(kind: str, number: int) -> NDArray[np.int64]:

@@ -1,0 +1,355 @@
+"""From pictures to shards: centres, plans, and shards that any worker computes alike.
+
+Letters: N rows, G group elements, C channels, H W pixels.
+"""
+
+import dataclasses
+import shutil
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from gc_core import __version__, groups, harvest, manifest, objects, store
+from gc_core.backbones import Backbone
+from gc_core.config import HarvestConfig
+from gc_core.harvest.centres import pixel_capacity, strong_centres, uniform_centres, unit_capacity
+from gc_core.images import list_images, load
+from gc_core.manifest import ImageRecord
+from gc_core.run_folder import RunFolder
+from gc_core.shards import ShardPlan
+from gc_core.store import ShardArrays
+
+CONFIG = HarvestConfig(
+    group="D8", layer="maxpool1", resize_px=64, centres_per_image=100, shard_rows=128, dtype="float32", seed=5
+)
+NAMES = ["astronaut.png", "coffee.png", "chelsea.png", "moon.png"]
+
+
+@cache
+def backbone() -> Backbone:
+    return harvest.load_backbone(CONFIG, "cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four photographs, small, as files."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for ref in list_images("photographs", stimulus_px=1, max_stimuli=1):
+        if ref.name in NAMES:
+            Image.fromarray(load(ref, 80).transpose(1, 2, 0)).save(folder / ref.name)
+    return folder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A harvest of a folder, ready to compute."""
+
+    config: HarvestConfig
+    table: pa.Table
+    plan: ShardPlan
+
+    def work(self, shard: int) -> harvest.ShardWork:
+        return harvest.shard_work(self.plan, self.table, shard)
+
+    def compute(self, shard: int) -> ShardArrays:
+        return harvest.compute_shard(self.work(shard), self.config, backbone(), tick=lambda rows: None)
+
+
+def planned(folder: Path | str, **changes: object) -> Planned:
+    config = dataclasses.replace(CONFIG, images=str(folder), **changes)
+    window_px = harvest.field_window_px(groups.parse(config.group), backbone(), config.interpolation)
+    refs = list_images(config.images, stimulus_px=window_px, max_stimuli=config.max_stimuli)
+    records = [manifest.inspect(ref, resize_px=config.resize_px, window_px=window_px) for ref in refs]
+    table = manifest.build(records, {})
+    return Planned(config=config, table=table, plan=harvest.plan_rows(config, table, backbone()))
+
+
+def together(run: Planned) -> ShardArrays:
+    """All shards end to end."""
+    parts = [run.compute(shard) for shard in range(run.plan.num_shards)]
+    return ShardArrays(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in store.ARRAYS})
+
+
+# Centres.
+
+
+@given(st.integers(11, 40), st.integers(11, 40), st.sampled_from([1, 9, 11]), st.integers(0, 9), st.data())
+@settings(max_examples=60)
+def test_uniform_centres_are_distinct_seeded_and_inside(
+    height: int, width: int, window: int, seed: int, data: st.DataObject
+) -> None:
+    capacity = pixel_capacity(height, width, window)
+    count = data.draw(st.integers(0, min(capacity, 200)) | st.just(capacity))
+    centres = uniform_centres(height, width, window, count, np.random.default_rng(seed))
+    assert centres.shape == (count, 2)
+    assert centres.dtype == np.int32
+    assert len(np.unique(centres, axis=0)) == count
+    assert (centres >= window // 2).all()
+    assert (centres < np.array([height, width]) - window // 2).all()
+    np.testing.assert_array_equal(uniform_centres(height, width, window, count, np.random.default_rng(seed)), centres)
+
+
+def test_uniform_centres_take_every_pixel_alike() -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate([uniform_centres(13, 14, 11, 3, rng) for _ in range(2000)])
+    counts = np.bincount((drawn[:, 0] - 5) * 4 + drawn[:, 1] - 5, minlength=12)
+    assert len(counts) == 12
+    assert np.abs(counts - 500).max() < 5 * np.sqrt(500)
+
+
+def test_other_seeds_take_other_centres() -> None:
+    first, second = (uniform_centres(200, 200, 11, 50, np.random.default_rng(seed)) for seed in (1, 2))
+    assert len({tuple(c) for c in first.tolist()} & {tuple(c) for c in second.tolist()}) < 5
+
+
+@pytest.mark.parametrize(("height", "width", "expected"), [(10, 40, 0), (11, 11, 1), (12, 11, 2), (31, 21, 231)])
+def test_capacity_counts_the_pixels_whose_field_is_inside(height: int, width: int, expected: int) -> None:
+    assert pixel_capacity(height, width, 11) == expected
+
+
+def half_flat_CHW() -> NDArray[np.uint8]:
+    """A picture whose left half is one grey, and whose right half is a photograph."""
+    (ref,) = (ref for ref in list_images("photographs", stimulus_px=1, max_stimuli=1) if ref.name == "coffee.png")
+    pixels_CHW = load(ref, 64).copy()
+    pixels_CHW[:, :, : pixels_CHW.shape[2] // 2] = 118
+    return pixels_CHW
+
+
+def norms_at(pixels_CHW: NDArray[np.uint8]) -> dict[tuple[int, int], float]:
+    """The layer's norm at every unit, by its centre."""
+    norms_hw = backbone().whole(torch.from_numpy(pixels_CHW)[None])[0].norm(dim=0)
+    rows, columns = (backbone().unit_centres(length).tolist() for length in pixels_CHW.shape[1:])
+    return {(y, x): float(norms_hw[i, j]) for i, y in enumerate(rows) for j, x in enumerate(columns)}
+
+
+def test_strong_centres_are_distinct_seeded_unit_centres_inside() -> None:
+    pixels_CHW, window = half_flat_CHW(), 15
+    _, height, width = pixels_CHW.shape
+    inside = {(y, x) for y, x in norms_at(pixels_CHW) if 7 <= y < height - 7 and 7 <= x < width - 7}
+    assert unit_capacity(height, width, window, backbone()) == len(inside)
+    for count in (1, 20, len(inside)):
+        found = strong_centres(pixels_CHW, window, count, np.random.default_rng(3), backbone())
+        again = strong_centres(pixels_CHW, window, count, np.random.default_rng(3), backbone())
+        np.testing.assert_array_equal(again, found)
+        assert found.dtype == np.int32
+        assert len({tuple(c) for c in found.tolist()} & inside) == count == len(found)
+
+
+def test_strong_centres_are_drawn_in_proportion_to_the_norm() -> None:
+    """The mean norm of single draws is sum of squares over sum; of an even choice, the control, it is the mean."""
+    pixels_CHW = half_flat_CHW()
+    norms = norms_at(pixels_CHW)
+    _, height, width = pixels_CHW.shape
+    inner = np.array([norm for (y, x), norm in norms.items() if 7 <= y < height - 7 and 7 <= x < width - 7])
+    rng = np.random.default_rng(0)
+    drawn = [norms[tuple(strong_centres(pixels_CHW, 15, 1, rng, backbone())[0].tolist())] for _ in range(400)]
+    expected, spread = (inner**2).sum() / inner.sum(), inner.std() / np.sqrt(400)
+    assert np.mean(drawn) == pytest.approx(expected, abs=5 * spread)
+    even = rng.choice(inner, 400)
+    assert abs(np.mean(even) - expected) > 5 * spread
+
+
+# Plans.
+
+
+def test_the_plan_names_every_picture_that_can_be_used(pictures: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pictures, tmp_path / "more"))
+    (folder / "page.jpg").write_bytes(b"<html>")
+    Image.new("RGB", (5, 5)).save(folder / "small.png")
+    run = planned(folder)
+    taken = {image.image: image for shard in range(run.plan.num_shards) for image in run.work(shard).images}
+    names = {run.table["url"][image].as_py().rpartition("/")[2] for image in taken}
+    assert names == set(NAMES)
+    assert run.plan.num_rows == 400
+    assert all(image.total == 100 for image in taken.values())
+
+
+def test_totals_are_those_of_the_whole_run_in_every_shard(pictures: Path) -> None:
+    run = planned(pictures, centres_per_image=333)
+    counted: dict[int, int] = {}
+    totals: dict[int, set[int]] = {}
+    for shard in range(run.plan.num_shards):
+        work = run.work(shard)
+        assert work.num_rows == len(run.plan.rows(shard))
+        for image in work.images:
+            assert image.first == counted.get(image.image, 0)
+            counted[image.image] = image.first + image.count
+            totals.setdefault(image.image, set()).add(image.total)
+    assert totals == {image: {count} for image, count in counted.items()}
+    assert any(len(run.work(s).images) > 1 for s in range(run.plan.num_shards))
+
+
+@pytest.mark.parametrize("centres", ["uniform", "activation"])
+def test_no_usable_picture_is_one_clear_line(tmp_path: Path, centres: str) -> None:
+    (tmp_path / "page.jpg").write_bytes(b"<html>")
+    Image.new("RGB", (5, 5)).save(tmp_path / "small.png")
+    with pytest.raises(
+        ValueError, match=r"none of 2 pictures can be used \((1 bad, 1 small|1 small, 1 bad); for example: "
+    ):
+        planned(tmp_path, centres=centres)
+
+
+def test_pictures_without_room_for_a_unit_are_one_clear_line(tmp_path: Path) -> None:
+    """The field fits in one place, and no unit of the layer looks there."""
+    window = harvest.field_window_px(groups.parse("D8"), backbone())
+    assert unit_capacity(window, window, window, backbone()) == 0
+    Image.new("RGB", (window, window)).save(tmp_path / "tight.png")
+    assert planned(tmp_path).plan.num_rows == 1
+    with pytest.raises(ValueError, match=r"none of 1 pictures can be used"):
+        planned(tmp_path, centres="activation")
+
+
+def test_the_store_says_where_its_numbers_come_from(pictures: Path, tmp_path: Path) -> None:
+    run, at = planned(pictures), RunFolder.at(str(tmp_path / "run"))
+    harvest.create_store(at, run.config, run.plan, backbone())
+    for shard in range(run.plan.num_shards):
+        harvest.harvest_shard(at, run.work(shard), run.config, backbone(), attempt="a", tick=lambda rows: None)
+    mean = store.finish(at)
+    attrs = store.open_store(at).attrs
+    assert attrs == {
+        "format_version": 1,
+        "group": {"kind": "dihedral", "n": 8},
+        "backbone": "googlenet",
+        "layer": "maxpool1",
+        "receptive_field_px": 11,
+        "weights_sha256": backbone().weights_sha256,
+        "resize": {"shorter_side_px": 64, "kernel": "lanczos", "enlarge": False},
+        "rotation": {"kernel": "bilinear", "antialias": False, "disc_mask": False},
+        "sampling": {"centres": "uniform", "centres_per_image": 100},
+        "seed": 5,
+        "mean_squared_block_norm": mean,
+        "config": run.config.to_json(),
+        "config_hash": run.config.fingerprint(),
+        "code_version": __version__,
+        "num_rows": 400,
+        "shard_rows": 128,
+    }
+    expected = together(run)
+    np.testing.assert_array_equal(store.open_store(at).read(0, 400), expected.activations)
+    np.testing.assert_array_equal(store.open_store(at).image, expected.image)
+    np.testing.assert_array_equal(store.open_store(at).centre_yx, expected.centre_yx)
+
+
+# Shards.
+
+
+def test_a_row_holds_what_group_activations_gives_for_its_picture_and_centre(pictures: Path) -> None:
+    run = planned(pictures)
+    shard, group, ticks = run.compute(1), groups.parse("D8"), []
+    refs = manifest.refs_of(run.table)
+    for image in np.unique(shard.image):
+        rows = np.flatnonzero(shard.image == image)
+        pixels_CHW = load(refs[image], 64)
+        expected_NGC = harvest.group_activations(pixels_CHW, shard.centre_yx[rows], group, backbone()).half().numpy()
+        np.testing.assert_allclose(shard.activations[rows], expected_NGC, rtol=2e-3, atol=1e-4)
+    harvest.compute_shard(run.work(1), run.config, backbone(), tick=ticks.append)
+    assert sum(ticks) == 128
+    assert len(ticks) > 1
+
+
+@pytest.mark.parametrize("centres", ["uniform", "activation"])
+def test_any_worker_at_any_attempt_computes_the_same_bytes(pictures: Path, centres: str) -> None:
+    run, again = planned(pictures, centres=centres), planned(pictures, centres=centres)
+    for name in store.ARRAYS:
+        first, second = getattr(run.compute(2), name), getattr(again.compute(2), name)
+        assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("centres", ["uniform", "activation"])
+def test_a_picture_split_over_shards_gives_each_centre_exactly_once(pictures: Path, centres: str) -> None:
+    run = planned(pictures, centres=centres)
+    assert any(image.first for shard in range(run.plan.num_shards) for image in run.work(shard).images)
+    split = together(run)
+    whole = together(planned(pictures, centres=centres, shard_rows=512))
+    for image in range(4):
+        found = {tuple(c) for c in split.centre_yx[split.image == image].tolist()}
+        assert len(found) == (split.image == image).sum() == 100
+        assert found == {tuple(c) for c in whole.centre_yx[whole.image == image].tolist()}
+
+
+def test_pictures_stand_mixed_in_a_shard(pictures: Path) -> None:
+    image_N = together(planned(pictures, shard_rows=512)).image
+    changes = np.count_nonzero(np.diff(image_N))
+    assert changes > 200  # of 399; 3 if they stood one after another
+
+
+def test_another_seed_takes_other_centres_in_another_order(pictures: Path) -> None:
+    one, other = together(planned(pictures)), together(planned(pictures, seed=6))
+    assert (one.centre_yx != other.centre_yx).any(axis=1).mean() > 0.9
+
+
+def test_names_and_places_of_files_change_no_number(pictures: Path, tmp_path: Path) -> None:
+    """Rows follow the pictures' content; only the numbers of manifest rows differ."""
+    for i, name in enumerate(sorted(NAMES, reverse=True)):
+        (tmp_path / f"deep/{i}").mkdir(parents=True)
+        shutil.copy(pictures / name, tmp_path / f"deep/{i}/{i} ü.png")
+    here, there = planned(pictures), planned(tmp_path)
+    for shard in range(here.plan.num_shards):
+        one, other = here.compute(shard), there.compute(shard)
+        assert one.activations.tobytes() == other.activations.tobytes()
+        assert one.centre_yx.tobytes() == other.centre_yx.tobytes()
+        np.testing.assert_array_equal(3 - one.image, other.image)
+
+
+def test_a_file_that_changed_since_it_was_indexed_is_an_os_error_that_names_it(pictures: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pictures, tmp_path / "pictures"))
+    run = planned(folder, shard_rows=512)
+    run.compute(0)
+    with Image.open(folder / "moon.png") as picture:
+        changed = np.asarray(picture).copy()
+    changed[0, 0] ^= 1  # as many pixels, other ones
+    Image.fromarray(changed).save(folder / "moon.png")
+    with pytest.raises(OSError, match=r"/moon\.png: its bytes changed since it was indexed"):
+        run.compute(0)
+    (folder / "moon.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"/moon\.png: not found"):
+        run.compute(0)
+
+
+def test_stimuli_are_sampled_at_their_centre() -> None:
+    run = planned("stimuli", max_stimuli=7)
+    shard = run.compute(0)
+    window = harvest.field_window_px(groups.parse("D8"), backbone())
+    assert sorted(shard.image.tolist()) == list(range(7))
+    assert (shard.centre_yx == window // 2).all()
+    circle = shard.activations[shard.image == 3][0].astype(np.float64)
+    line = shard.activations[shard.image == 0][0].astype(np.float64)
+    quarter = groups.parse("D8").cayley[:, 2]
+    assert np.abs(circle - circle[quarter]).max() <= 2e-3 * np.abs(circle).max()
+    assert np.abs(line - line[quarter]).max() > 0.1 * np.abs(line).max()
+
+
+def test_a_picture_whose_activations_overflow_is_refused_not_stored(pictures: Path, tmp_path: Path) -> None:
+    run, at = planned(pictures), RunFolder.at(str(tmp_path / "run"))
+    loud = harvest.load_backbone(run.config, "cpu")
+    for buffer in loud.buffers():
+        buffer *= 1e6
+    harvest.create_store(at, run.config, run.plan, backbone())
+    with pytest.raises(store.StoreError, match=r"shard 0 of 4: activations beyond float16"):
+        harvest.harvest_shard(at, run.work(0), run.config, loud, attempt="a", tick=lambda rows: None)
+    assert objects.sizes(at.commits) == {}
+
+
+def test_equal_copies_give_equal_rows(pictures: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        shutil.copy(pictures / "moon.png", tmp_path / name)
+    rows = together(planned(tmp_path, shard_rows=512))
+    for name in ("centre_yx", "activations"):
+        first, second = (getattr(rows, name)[rows.image == image] for image in (0, 1))
+        order = [np.lexsort(rows.centre_yx[rows.image == image].T) for image in (0, 1)]
+        np.testing.assert_allclose(first[order[0]].astype(float), second[order[1]].astype(float), rtol=2e-3, atol=1e-3)
+
+
+def test_records_of_pictures_keep_their_reference() -> None:
+    (ref,) = list_images("stimuli", stimulus_px=31, max_stimuli=1)
+    table = manifest.build([ImageRecord(ref=ref, status="ok", height=31, width=31, key=1)], {})
+    work = harvest.shard_work(harvest.plan_rows(CONFIG, table, backbone()), table, 0)
+    assert [(image.ref, image.key, image.first, image.count) for image in work.images] == [(ref, 1, 0, 100)]
