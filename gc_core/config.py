@@ -68,7 +68,7 @@ class HarvestConfig(Config):
     centres: Literal["uniform", "activation"] = "uniform"
     """Where units are taken: any pixel alike, or in proportion to the layer's activation norm there."""
     centres_per_image: int | None = None
-    """Samples an image; None for 10, or more in a small set, so that about 2,000 samples are made."""
+    """Samples an image; None for 10, or more in a small set, so that about 2,200 samples are made."""
     max_stimuli: int = 600
     """How many stimuli are drawn for `builtin` and `stimuli`; each gives one sample."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -101,8 +101,8 @@ class TrainConfig(Config):
     group: str | None = None
     """None for the store's group; a group inside it trains on those blocks only, `trivial` on the untransformed one (an
     SAE)."""
-    dict_size: int = 1024
-    """Number of features F."""
+    dict_size: int | None = None
+    """Number of features F; None for the power of two next below a quarter of the samples, 256 to 4,096."""
     encoder_reads: Literal["identity", "all"] = "identity"
     """Blocks that the encoder sees: the untransformed one, or all of them."""
     activation: Literal["topk", "l1"] = "topk"
@@ -121,7 +121,7 @@ class TrainConfig(Config):
     dead_after_samples: int | None = None
     """A feature that has not fired for this many samples is dead; None for a tenth of the run, at most 10,000,000."""
     steps: int | None = None
-    """Optimiser steps; None for 20 passes over the store, between 200 and 20,000."""
+    """Optimiser steps; None for 20 passes over the store, between 150 and 20,000."""
     batch: int = 256
     """Samples a step, over all workers together."""
     learning_rate: float | None = None
@@ -143,9 +143,9 @@ class TrainConfig(Config):
         if self.group is not None:
             groups.parse(self.group)
         _at_least("seed", self.seed, 0)
-        for name in ("dict_size", "k", "batch", "lanes", "buffer_rows", "checkpoint_every"):
+        for name in ("k", "batch", "lanes", "buffer_rows", "checkpoint_every"):
             _at_least(name, getattr(self, name), 1)
-        for name, least in (("steps", 1), ("dead_after_samples", 1), ("aux_k", 0)):
+        for name, least in (("dict_size", 1), ("steps", 1), ("dead_after_samples", 1), ("aux_k", 0)):
             if (value := getattr(self, name)) is not None:
                 _at_least(name, value, least)
         for name in ("l1_warmup_share", "lr_warmup_share"):
@@ -154,7 +154,7 @@ class TrainConfig(Config):
             raise ValueError(f"l1_coefficient: found {self.l1_coefficient}, expected 0 or more")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError(f"learning_rate: found {self.learning_rate}, expected more than 0")
-        if self.activation == "topk" and self.k > self.dict_size:
+        if self.activation == "topk" and self.dict_size is not None and self.k > self.dict_size:
             raise ValueError(f"k: found {self.k}, expected at most dict_size ({self.dict_size})")
         if self.batch % self.lanes:
             raise ValueError(f"batch: found {self.batch}, expected a multiple of lanes ({self.lanes})")

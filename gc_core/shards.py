@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 CHUNK_ROWS = 128
 DEFAULT_SHARD_ROWS = 2048
 DEFAULT_CENTRES_PER_IMAGE = 10
-SMALL_STORE_ROWS = 2000
+SMALL_STORE_ROWS = 2200
 MANY_SHARDS = 8
 
 _MASK = (1 << 64) - 1
@@ -91,7 +91,7 @@ def plan(
 
 
 def default_centres(capacity_I: NDArray[np.int64]) -> int:
-    """10, or the smallest number that gives a small set 2,000 rows (or all that it has)."""
+    """10, or the smallest number that gives a small set 2,200 rows (or all that it has)."""
     low, high = DEFAULT_CENTRES_PER_IMAGE, max(DEFAULT_CENTRES_PER_IMAGE, int(capacity_I.max(initial=0)))
     enough = min(SMALL_STORE_ROWS, int(capacity_I.sum()))
     while low < high:

@@ -11,6 +11,9 @@ from typing import Any
 if "RAY_ADDRESS" not in os.environ:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
+# Threads that wait by spinning take the cores from one another as soon as two processes compute; sleeping costs little.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import ray
 
 from jobs.console import say

@@ -18,7 +18,7 @@ from jobs import cluster, console
 from jobs.analyse import run_analyse, run_atlas
 from jobs.harvest import run_harvest
 from jobs.options import Workers
-from jobs.train import default_name, run_train
+from jobs.train import run_train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +45,10 @@ def main(args: list[str] | None = None) -> None:
 def run_pipeline(job: Pipeline) -> None:
     """Run the stages and print one table of where everything is."""
     start = time.monotonic()
-    run, name = RunFolder.at(job.out), job.name or default_name(job.train)
+    run = RunFolder.at(job.out)
     rows = run_harvest(run, job.harvest, job.workers)
-    rows += run_train(run, name, job.train, job.workers)
-    rows += run_analyse(run, name, job.analyse)
+    name, trained = run_train(run, job.name, job.train, job.workers)
+    rows += trained + run_analyse(run, name, job.analyse)
     rows += run_atlas(run, name)
     console.summary(f"finished in {console.duration(time.monotonic() - start)}", rows)
 

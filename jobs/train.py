@@ -1,7 +1,7 @@
 """Stage 2: fit a group crosscoder to a harvested run (Ray Train).
 
-    python -m jobs.train --run RUN --config.dict-size 4096
-    python -m jobs.train --run RUN --config.group trivial      the plain autoencoder (SAE) to compare with
+    python -m jobs.train --run RUN --dict-size 4096
+    python -m jobs.train --run RUN --group trivial      the plain autoencoder (SAE) to compare with
 
 Continues from the last checkpoint where an earlier, interrupted run of the same command stopped.
 """
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import ray
 import ray.train
@@ -43,7 +43,7 @@ class TrainJob:
     """The run folder that `jobs.harvest` made: a path or URL."""
     name: str | None = None
     """Name of the crosscoder inside the run; None for one made of the method and the size, such as topk-1024."""
-    config: TrainConfig = field(default_factory=TrainConfig)
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     workers: Workers = field(default_factory=Workers)
 
 
@@ -51,21 +51,22 @@ def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.train`."""
     job = tyro.cli(TrainJob, prog="python -m jobs.train", args=args, description=__doc__)
     with console.one_line_errors(remedy="The same command continues from the last checkpoint."), cluster.connect():
-        console.summary(
-            "trained", run_train(RunFolder.at(job.run), job.name or default_name(job.config), job.config, job.workers)
-        )
+        console.summary("trained", run_train(RunFolder.at(job.run), job.name, job.config, job.workers)[1])
 
 
-def default_name(config: TrainConfig) -> str:
-    """`topk-1024`, with `-sae` for the trivial group and `-D16` for another part of the store's group."""
-    part = "" if config.group is None else "-sae" if config.group == "trivial" else f"-{config.group}"
+def default_name(config: TrainConfig, store_group: str) -> str:
+    """Of a resolved config: `topk-1024`, with `-sae` for the trivial group and `-D_16` for a part of the store's."""
+    part = "" if config.group == store_group else "-sae" if config.group == "trivial" else f"-{config.group}"
     return f"{config.activation}-{config.dict_size}{part}"
 
 
-def run_train(run: RunFolder, name: str, config: TrainConfig, workers: Workers) -> list[tuple[str, str]]:
-    """Train unless it was done before; rows of the summary."""
+def run_train(
+    run: RunFolder, name: str | None, config: TrainConfig, workers: Workers
+) -> tuple[str, list[tuple[str, str]]]:
+    """Train unless it was done before; the crosscoder's name, and rows of the summary."""
     data = training.open_data(run, config)
     resolved = training.resolve(config, data)
+    name = name or default_name(resolved, data.store.group.name)
     folder = run.crosscoder(name)
     results = _claim(folder, resolved)
     if results is None:
@@ -73,7 +74,7 @@ def run_train(run: RunFolder, name: str, config: TrainConfig, workers: Workers) 
         results = read_json(folder, "config.json")["results"]
     features = f"{resolved.dict_size:,} features over {resolved.group}"
     held_out = f"held-out FVU {results['held_out_fvu']:.3f} ({len(data.held_out_rows):,} samples)"
-    return [
+    return name, [
         ("crosscoder", f"{name}: {features}, {len(data.train_rows):,} samples to train on"),
         ("unexplained", f"{held_out}, in training {results['fvu']:.3f}"),
         ("sparsity", f"L0 {results['l0']:.1f}, dead {results['dead_share']:.1%}"),

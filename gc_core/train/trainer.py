@@ -50,7 +50,7 @@ class Trainer:
         self.model = _new_model(config, data).to(place.device)
         self._losses = _parallel(_Objective(self.model, config), place)
         self._optimiser = torch.optim.Adam(self.model.parameters(), lr=learning_rate(config, 0), fused=True)
-        self.samples_since_fired_F = torch.zeros(config.dict_size, dtype=torch.int64, device=place.device)
+        self.samples_since_fired_F = torch.zeros(decided(config.dict_size), dtype=torch.int64, device=place.device)
         self._progress = self._no_progress()
 
     @property
@@ -185,7 +185,7 @@ def _new_model(config: TrainConfig, data: TrainingData) -> GroupCrosscoder:
     shape = CrosscoderShape(
         group=group.name,
         channels=data.channels,
-        dict_size=config.dict_size,
+        dict_size=decided(config.dict_size),
         reads=(0,) if config.encoder_reads == "identity" else tuple(range(group.order)),
         activation=config.activation,
         k=config.k,

@@ -205,7 +205,7 @@ def test_resolving_keeps_what_was_given_and_decides_the_rest_once(planted: Any) 
     assert resolve(free, data) == free
     given = replace(SMALL, group="C_2", aux_k=0, dead_after_samples=5)
     assert resolve(given, data) == given
-    assert resolve(TrainConfig(batch=1024), data).steps == 200
+    assert resolve(TrainConfig(batch=1024), data).steps == 150
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
