@@ -38,11 +38,12 @@ class AnalyseJob:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.analyse`."""
-    job = tyro.cli(AnalyseJob, prog="python -m jobs.analyse", args=args, description=__doc__)
-    with console.one_line_errors(remedy="Run the same command again."), cluster.connect():
-        run = RunFolder.at(job.run)
-        name = job.name or only_crosscoder(run)
-        console.summary("analysed", run_analyse(run, name, job.config) + run_atlas(run, name))
+    with console.one_line_errors(remedy="Run the same command again."):
+        job = tyro.cli(AnalyseJob, prog="python -m jobs.analyse", args=args, description=__doc__)
+        with cluster.connect():
+            run = RunFolder.at(job.run)
+            name = job.name or only_crosscoder(run)
+            console.summary("analysed", run_analyse(run, name, job.config) + run_atlas(run, name))
 
 
 def only_crosscoder(run: RunFolder) -> str:

@@ -37,9 +37,10 @@ class Pipeline:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.pipeline`."""
-    job = tyro.cli(Pipeline, prog="python -m jobs.pipeline", args=args, description=__doc__)
-    with console.one_line_errors(remedy="The same command continues where it stopped."), cluster.connect():
-        run_pipeline(job)
+    with console.one_line_errors(remedy="The same command continues where it stopped."):
+        job = tyro.cli(Pipeline, prog="python -m jobs.pipeline", args=args, description=__doc__)
+        with cluster.connect():
+            run_pipeline(job)
 
 
 def run_pipeline(job: Pipeline) -> None:

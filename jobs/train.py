@@ -49,9 +49,10 @@ class TrainJob:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.train`."""
-    job = tyro.cli(TrainJob, prog="python -m jobs.train", args=args, description=__doc__)
-    with console.one_line_errors(remedy="The same command continues from the last checkpoint."), cluster.connect():
-        console.summary("trained", run_train(RunFolder.at(job.run), job.name, job.config, job.workers)[1])
+    with console.one_line_errors(remedy="The same command continues from the last checkpoint."):
+        job = tyro.cli(TrainJob, prog="python -m jobs.train", args=args, description=__doc__)
+        with cluster.connect():
+            console.summary("trained", run_train(RunFolder.at(job.run), job.name, job.config, job.workers)[1])
 
 
 def default_name(config: TrainConfig, store_group: str) -> str:
