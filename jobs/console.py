@@ -99,7 +99,7 @@ class _Bar(Meter):
         columns = [
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=32),
         ]
         columns += [
             MofNCompleteColumn(),
@@ -109,7 +109,7 @@ class _Bar(Meter):
             TextColumn("[dim]{task.fields[note]}"),
         ]
         self._bar = Progress(*columns, console=console, speed_estimate_period=60)
-        self._task = self._bar.add_task(f"{title:<8}", total=total, completed=int(done), note="")
+        self._task = self._bar.add_task(f"{title:<8}", total=total, completed=int(done), note="starting")
 
     def __enter__(self) -> None:
         self._bar.start()
