@@ -4,6 +4,7 @@ Letters: B samples, G group elements, E elements that the encoder reads, C chann
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +121,28 @@ def test_initial_weights_stand_on_the_data(reads: tuple[int, ...]) -> None:
     model.initialise(acts_BGC, torch.Generator().manual_seed(0))
     torch.testing.assert_close(model.b_dec.detach(), acts_BGC.mean(0))
     torch.testing.assert_close(model.decoder_norm(), torch.ones(12, dtype=torch.float64))
-    own_code = model.pre_activations(acts_BGC.mean(0) + 2 * model.W_dec).diagonal()
-    torch.testing.assert_close(own_code.detach(), torch.full((12,), 2.0, dtype=torch.float64))
+    own_code = model.pre_activations(acts_BGC.mean(0) + 2 * model.W_dec).diagonal().detach()
+    torch.testing.assert_close(own_code, own_code[:1].expand(12))  # the encoder is the transpose, in one common size
     deviation = (acts_BGC - acts_BGC.mean(0)).flatten(1)
     closest = torch.cosine_similarity(model.W_dec.flatten(1)[:, None], deviation[None], dim=2).amax(1)
     assert closest.min() > 0.95
+
+
+@every_encoder
+@every_activation
+def test_the_encoder_starts_at_the_size_that_reconstructs_best(activation: str, reads: tuple[int, ...]) -> None:
+    model = crosscoder(activation=activation, reads=reads)
+    acts_BGC = samples(model, 40) + 3
+    model.initialise(acts_BGC, torch.Generator().manual_seed(0))
+
+    @torch.no_grad()
+    def error(size: float) -> float:
+        resized = deepcopy(model)
+        resized.W_enc.mul_(size)
+        resized.b_enc.mul_(size)
+        return float((acts_BGC - resized.decode(resized.encode(acts_BGC))).square().sum())
+
+    assert error(1.0) < min(error(0.9), error(1.1), error(0.5), error(2.0))
 
 
 @every_activation
