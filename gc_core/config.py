@@ -49,10 +49,14 @@ class HarvestConfig(Config):
     """What decides the bytes of the activation store."""
 
     images: str = "builtin"
-    """Where the pictures are: a folder (searched at any depth), `builtin` (photographs inside scikit-image and
+    """Where the pictures are, as a path or s3:// URL: a folder (searched at any depth), tar or Parquet files, a pattern
+    such as train-{000..146}.tar, or a text file of URLs; or `builtin` (photographs inside scikit-image and
     scikit-learn, and drawn stimuli), `photographs` (the first half of that) or `stimuli` (the second)."""
     max_images: int | None = None
     """Use at most this many pictures, a seeded choice; None for all."""
+    max_bad_fraction: float = 0.2
+    """Stop where more than this share of the pictures cannot be read or decoded; 1 to go on whatever comes. Pictures
+    that are only too small do not count."""
     group: str = "D32"
     """Symmetry group: D32 (32 rotations, each also mirrored), C8 (8 rotations), trivial (an autoencoder's data)."""
     backbone: str = "googlenet"
@@ -65,8 +69,18 @@ class HarvestConfig(Config):
     """Pictures are scaled down so that the shorter side has this many pixels; smaller ones are left as they are."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """Kernel of the one resampling that rotations by other than quarter turns need."""
-    centres: Literal["uniform", "activation"] = "uniform"
-    """Where units are taken: any pixel alike, or in proportion to the layer's activation norm there."""
+    resample_all: bool = False
+    """First turn every picture by half a step of the group, in the same resampling: then the identity and the quarter
+    turns are interpolated like all other elements. A control for what interpolation does to blocks."""
+    disc_mask: bool = False
+    """Paint what lies outside the disc inside the receptive field in the network's mean colour, so that the corners,
+    which change with rotation, tell nothing."""
+    centres: Literal["uniform", "grid", "centre", "activation"] = "uniform"
+    """Where units are taken: any pixel alike, on an even grid, in the middle of the picture, or in proportion to the
+    layer's activation norm there."""
+    min_distance_px: int = 1
+    """Centres in one picture are at least this far apart. Pictures that may not have room for all then give fewer: what
+    any choice is sure to find room for."""
     centres_per_image: int | None = None
     """Samples an image; None for 10, or more in a small set, so that about 2,200 samples are made."""
     max_stimuli: int = 600
@@ -81,10 +95,14 @@ class HarvestConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        groups.parse(self.group)
+        group = groups.parse(self.group)
+        if self.resample_all and group.n == groups.quarter_turns(group.n):
+            raise ValueError(f"resample_all: every element of {group.name} is exact, none is resampled; leave it out")
         _at_least("seed", self.seed, 0)
         _at_least("resize_px", self.resize_px, 1)
         _at_least("max_stimuli", self.max_stimuli, 1)
+        _at_least("min_distance_px", self.min_distance_px, 1)
+        _within("max_bad_fraction", self.max_bad_fraction, 0, 1)
         for name in ("max_images", "centres_per_image"):
             if (value := getattr(self, name)) is not None:
                 _at_least(name, value, 1)

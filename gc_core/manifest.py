@@ -5,7 +5,8 @@ Letters: I images.
 
 import io
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from gc_core import objects
 from gc_core.images import ImageError, ImageRef
-from gc_core.images.sources import content_key, pixels, read
+from gc_core.images.load import content_key, pixels, read
+from gc_core.images.ref import LISTING
 
 HELD_OUT_SHARE = 0.02
 
@@ -34,6 +36,8 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
     ]
 )
+RECORDS = pa.schema([field for field in SCHEMA if field.name not in ("image", "split")])
+"""What is known of a picture by itself; its row and its split depend on the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,7 @@ class ImageRecord:
     status: str
     """`ok`, `small` (no centre has its whole rotated field inside) or `bad` (cannot be read or decoded)."""
     error: str = ""
-    """The reason, for a status other than `ok`."""
+    """The reason, `KIND (details)`, for a status other than `ok`."""
     height: int = 0
     """Pixels, at working scale."""
     width: int = 0
@@ -60,27 +64,50 @@ def inspect(ref: ImageRef, *, resize_px: int, window_px: int) -> ImageRecord:
     """
     try:
         content = read(ref)
+        if ref.size < 0 and content:
+            ref = replace(ref, size=len(content))
         _, height, width = pixels(ref, content, resize_px).shape
-    except (ImageError, FileNotFoundError, PermissionError) as error:
+    except FileNotFoundError:
+        return ImageRecord(ref=ref, status="bad", error="not found")
+    except PermissionError:
+        return ImageRecord(ref=ref, status="bad", error="permission denied")
+    except ImageError as error:
         return ImageRecord(ref=ref, status="bad", error=str(error).splitlines()[0])
     small = min(height, width) < window_px
-    reason = f"{width} x {height} px; the rotated field needs {window_px} px" if small else ""
+    reason = f"smaller than the field ({width} x {height} px; the rotated field needs {window_px} px)" if small else ""
     status, key = "small" if small else "ok", content_key(ref, content)
     return ImageRecord(ref=ref, status=status, error=reason, height=height, width=width, key=key)
 
 
-def build(records: list[ImageRecord], source: dict[str, Any]) -> pa.Table:
-    """The manifest's table, rows in the order given; `source` says which pictures these are and how they were seen."""
+def records_table(records: Sequence[ImageRecord]) -> pa.Table:
+    """Records as columns (`RECORDS`)."""
     columns = {
-        "image": range(len(records)),
         **{name: [getattr(r.ref, name) for r in records] for name in ("url", "member", "offset", "size")},
         **{name: [getattr(r, name) for r in records] for name in ("status", "error", "height", "width", "key")},
-        "split": _splits(
-            np.array([r.key for r in records], np.int64), np.array([r.status == "ok" for r in records], np.bool_)
-        ),
     }
-    arrays = {name: pa.array(columns[name], type=SCHEMA.field(name).type) for name in SCHEMA.names}
-    return pa.table(arrays, schema=SCHEMA).replace_schema_metadata({"source": json.dumps(source, sort_keys=True)})
+    return pa.table({field.name: pa.array(columns[field.name], field.type) for field in RECORDS}, schema=RECORDS)
+
+
+def records_in(table: pa.Table) -> list[ImageRecord]:
+    """The records of `records_table`, or of a manifest."""
+    own = [name for name in RECORDS.names if name not in LISTING.names or name == "error"]
+    rows = zip(refs_of(table), table.select(own).to_pylist(), strict=True)
+    return [ImageRecord(ref=ref, **row) for ref, row in rows]
+
+
+def build(records: Sequence[ImageRecord], source: dict[str, Any]) -> pa.Table:
+    """The manifest's table, rows in the order given; `source` says which pictures these are and how they were seen."""
+    return complete(records_table(records), source)
+
+
+def complete(records: pa.Table, source: dict[str, Any]) -> pa.Table:
+    """The manifest of a table of records: numbered, and split."""
+    ok_I = np.array([status == "ok" for status in records["status"].to_pylist()], np.bool_)
+    columns = {name: records[name] for name in RECORDS.names}
+    columns["image"] = pa.array(np.arange(len(records)), pa.int64())
+    columns["split"] = pa.array(_splits(records["key"].to_numpy(), ok_I), pa.string())
+    table = pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+    return table.replace_schema_metadata({"source": json.dumps(source, sort_keys=True)})
 
 
 def write(url: str, table: pa.Table) -> None:

@@ -24,6 +24,11 @@ class RunFolder:
         return objects.join(self.url, "manifest.parquet")
 
     @property
+    def index(self) -> str:
+        """Parts of the manifest, while it is made."""
+        return objects.join(self.url, "index")
+
+    @property
     def activations(self) -> str:
         return objects.join(self.url, "activations.zarr")
 

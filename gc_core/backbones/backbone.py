@@ -34,14 +34,18 @@ class Backbone(nn.Module):
         self.channels = num_channels(self._path, 3)
         self.receptive_field_px = field.size_px
         self.stride_px = field.stride_px
-        self._mean_RGB = trunk.mean_RGB
-        self._scale_RGB = trunk.scale_RGB
         for conv, _ in convolutions(self._path, 3):
             weight, bias = trunk.kernels[conv.weights]
             # Channels last: convolutions of a few pixels and many channels run twice as fast on a CPU.
             weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
             self.register_buffer(_attribute(conv.weights, "weight"), weight)
             self.register_buffer(_attribute(conv.weights, "bias"), bias.to(dtype))
+        # On the device, for making them there at each pass would wait for all that runs on an accelerator.
+        mean_311, scale_311 = (
+            torch.tensor(colour, dtype=torch.float64).view(3, 1, 1) for colour in (trunk.mean_RGB, trunk.scale_RGB)
+        )
+        self.register_buffer("_scale_311", scale_311, persistent=False)
+        self.register_buffer("_offset_311", -mean_311 * scale_311, persistent=False)
         self.eval()
 
     @property
@@ -59,13 +63,20 @@ class Backbone(nn.Module):
         self._check(pixels_N3HW)
         for length_px in pixels_N3HW.shape[-2:]:
             axis_of(self._path, length_px)  # an image too small for the network is refused by name
-        return with_padding(self._path, self._normalised(pixels_N3HW), self._kernels())
+        return with_padding(self._path, self._laid_out(self.normalised(pixels_N3HW)), self._kernels())
 
     def unit(self, patches_N3RR: Tensor) -> Tensor:
         """Activations of the one unit at the centre of every patch, (N, C).
 
         R is `receptive_field_px`. The same numbers as `whole` gives at a unit whose field lies inside the image.
         """
+        self._check(patches_N3RR)
+        return self.unit_of_normalised(self.normalised(patches_N3RR))
+
+    forward = unit
+
+    def unit_of_normalised(self, patches_N3RR: Tensor) -> Tensor:
+        """`unit` of patches that `normalised` made, or that were resampled from such pixels."""
         self._check(patches_N3RR)
         side_px = self.receptive_field_px
         if tuple(patches_N3RR.shape[-2:]) != (side_px, side_px):
@@ -77,12 +88,19 @@ class Backbone(nn.Module):
         num_at_once = max(1, CPU_PIXELS_AT_ONCE // side_px**2 if on_cpu else len(patches_N3RR))
         kernels = self._kernels()
         acts_NC11 = [
-            without_padding(self._path, self._normalised(part_N3RR), kernels)
+            without_padding(self._path, self._laid_out(part_N3RR), kernels)
             for part_N3RR in patches_N3RR.split(num_at_once)
         ]
         return torch.cat(acts_NC11)[:, :, 0, 0]
 
-    forward = unit
+    def normalised(self, pixels_N3HW: Tensor) -> Tensor:
+        """What the first layer reads, in float32 (float64 of float64); 0 is the network's mean colour.
+
+        Each channel is scaled and shifted, so resampling gives the same before and after; pixels are fewer before.
+        """
+        pixels_N3HW = pixels_N3HW.to(device=self.device, dtype=torch.promote_types(pixels_N3HW.dtype, torch.float32))
+        scale_311, offset_311 = (self.get_buffer(name).to(pixels_N3HW.dtype) for name in ("_scale_311", "_offset_311"))
+        return torch.addcmul(offset_311, pixels_N3HW, scale_311)
 
     def unit_centres(self, length_px: int) -> np.ndarray:
         """Pixel coordinates (int64) of the units' centres along an image axis of `length_px` pixels.
@@ -99,19 +117,13 @@ class Backbone(nn.Module):
             for conv, _ in convolutions(self._path, 3)
         }
 
-    def _normalised(self, pixels_N3HW: Tensor) -> Tensor:
-        """What the first layer reads; rounded to the weights' type last, for a mean of 123.7 is coarse in bfloat16."""
-        pixels_N3HW = pixels_N3HW.to(device=self.device, dtype=torch.promote_types(pixels_N3HW.dtype, torch.float32))
-        mean_3, scale_3 = pixels_N3HW.new_tensor(self._mean_RGB), pixels_N3HW.new_tensor(self._scale_RGB)
-        offset_311, scale_311 = (-mean_3 * scale_3).view(3, 1, 1), scale_3.view(3, 1, 1)
-        normalised_N3HW = torch.addcmul(offset_311, pixels_N3HW, scale_311)
-        return normalised_N3HW.to(dtype=self.dtype, memory_format=torch.channels_last)
+    def _laid_out(self, normalised_N3HW: Tensor) -> Tensor:
+        """In the weights' type, rounded no earlier, for a mean of 123.7 is coarse in bfloat16; channels last."""
+        return normalised_N3HW.to(device=self.device, dtype=self.dtype, memory_format=torch.channels_last)
 
     def _check(self, pixels_N3HW: Tensor) -> None:
         if pixels_N3HW.ndim != 4 or pixels_N3HW.shape[1] != 3:
-            raise ValueError(
-                f"pixels have shape {tuple(pixels_N3HW.shape)}, expected (N, 3, height, width): RGB floats in 0..255."
-            )
+            raise ValueError(f"pixels have shape {tuple(pixels_N3HW.shape)}, expected (N, 3, height, width): RGB.")
 
 
 def _attribute(name: str, part: str) -> str:

@@ -1,11 +1,12 @@
 """Stage 1: from pictures to the activations of every transformed version of sampled centres."""
 
-from gc_core.harvest.activations import field_window_px, group_activations, load_backbone
+from gc_core.harvest.activations import field_window_px, group_activations, load_backbone, resampling_of, window_px_of
 from gc_core.harvest.plan import ImageWork, ShardWork, create_store, plan_rows, shard_work
-from gc_core.harvest.shard import compute_shard, harvest_shard
+from gc_core.harvest.shard import Pipeline, compute_shard, harvest_shard
 
 __all__ = [
     "ImageWork",
+    "Pipeline",
     "ShardWork",
     "compute_shard",
     "create_store",
@@ -14,5 +15,7 @@ __all__ = [
     "harvest_shard",
     "load_backbone",
     "plan_rows",
+    "resampling_of",
     "shard_work",
+    "window_px_of",
 ]

@@ -11,19 +11,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core import backbones, transforms
+from gc_core import backbones, groups, transforms
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.groups import Group
-from gc_core.transforms import Interpolation
+from gc_core.transforms import Resampling
 
 CROPS_PER_PASS = {"cpu": 128, "cuda": 8192}
 """Patches in one forward pass: small enough for a core's caches and its allocator, large enough for an accelerator."""
 
 
 def load_backbone(config: HarvestConfig, device: str) -> Backbone:
-    """The config's network on a device, in the config's arithmetic."""
+    """The config's network on a device, in the config's arithmetic.
+
+    On CUDA this process's convolutions become deterministic, and those of float32 compute in float32, not in TF32.
+    """
     dtype = arithmetic(config.dtype, device)
+    if device == "cuda":
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
     backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights, dtype=dtype).to(device)
     return backbone.to(memory_format=torch.channels_last) if device == "cuda" else backbone
 
@@ -35,9 +40,19 @@ def arithmetic(dtype: str, device: str) -> torch.dtype:
     return torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
-def field_window_px(group: Group, backbone: Backbone, interpolation: Interpolation = "bilinear") -> int:
+def resampling_of(config: HarvestConfig) -> Resampling:
+    """How the config makes patches from pixels."""
+    return Resampling(interpolation=config.interpolation, half_step=config.resample_all, disc_mask=config.disc_mask)
+
+
+def field_window_px(group: Group, backbone: Backbone, resampling: Resampling | None = None) -> int:
     """Side of the square of pixels around a centre that its rotated fields are made from."""
-    return transforms.window_px(backbone.receptive_field_px, group, interpolation)
+    return transforms.window_px(backbone.receptive_field_px, group, resampling or Resampling())
+
+
+def window_px_of(config: HarvestConfig, backbone: Backbone) -> int:
+    """`field_window_px` as the config says."""
+    return field_window_px(groups.parse(config.group), backbone, resampling_of(config))
 
 
 def group_activations(
@@ -46,7 +61,7 @@ def group_activations(
     group: Group,
     backbone: Backbone,
     *,
-    interpolation: Interpolation = "bilinear",
+    resampling: Resampling | None = None,
 ) -> Tensor:
     """a(g.x) for every centre and group element; (N, G, C), float32 on the backbone's device (float64 if that has it).
 
@@ -55,9 +70,9 @@ def group_activations(
     Raises:
         ValueError: a rotated field would leave the picture.
     """
-    side = field_window_px(group, backbone, interpolation)
+    side = field_window_px(group, backbone, resampling)
     windows = cut_windows(image_CHW_uint8, centres_N2, side)
-    return windows_to_activations(windows, group, backbone, interpolation)
+    return windows_to_activations(windows, group, backbone, resampling)
 
 
 def cut_windows(image_CHW: NDArray[np.uint8], centres_N2: NDArray[np.int32], side_px: int) -> Tensor:
@@ -83,16 +98,20 @@ def windows_per_pass(group: Group, backbone: Backbone) -> int:
 
 @torch.inference_mode()
 def windows_to_activations(
-    windows_N3WW: Tensor, group: Group, backbone: Backbone, interpolation: Interpolation
+    windows_N3WW: Tensor, group: Group, backbone: Backbone, resampling: Resampling | None = None
 ) -> Tensor:
-    """`group_activations` for windows already cut out."""
+    """`group_activations` for windows already cut out. On an accelerator it returns before the work is done."""
     dtype = torch.promote_types(backbone.dtype, torch.float32)  # half precision pixels would round the interpolation
-    per_pass = windows_per_pass(group, backbone)
     parts = [torch.empty(0, group.order, backbone.channels, device=backbone.device, dtype=dtype)]
-    for windows in windows_N3WW.split(per_pass):
+    for windows in windows_N3WW.split(windows_per_pass(group, backbone)):
         if len(windows):
-            original = windows.to(backbone.device).to(dtype)
-            patches = transforms.act(original, group, backbone.receptive_field_px, interpolation)
-            units = backbone.unit(patches.flatten(0, 1).to(backbone.dtype))
+            original = backbone.normalised(_on(backbone.device, windows).to(dtype))
+            patches = transforms.act(original, group, backbone.receptive_field_px, resampling, dtype=backbone.dtype)
+            units = backbone.unit_of_normalised(patches.flatten(0, 1))
             parts.append(units.to(dtype).reshape(len(windows), group.order, backbone.channels))
     return torch.cat(parts)
+
+
+def _on(device: torch.device, windows: Tensor) -> Tensor:
+    """On the device; from pinned memory the copy runs beside the computation."""
+    return windows if device.type == "cpu" else windows.pin_memory().to(device, non_blocking=True)

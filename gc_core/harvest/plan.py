@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from gc_core import __version__, groups, shards, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
-from gc_core.harvest.activations import field_window_px
-from gc_core.harvest.centres import pixel_capacity, unit_capacity
+from gc_core.harvest.activations import window_px_of
+from gc_core.harvest.centres import capacity
 from gc_core.images import ImageRef
+from gc_core.images.decode import resize_settings
 from gc_core.manifest import refs_of
 from gc_core.run_folder import RunFolder
 from gc_core.shards import ShardPlan
@@ -87,9 +88,18 @@ def create_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbon
         "layer": backbone.layer,
         "weights_sha256": backbone.weights_sha256,
         "receptive_field_px": backbone.receptive_field_px,
-        "resize": {"shorter_side_px": config.resize_px, "kernel": "lanczos", "enlarge": False},
-        "rotation": {"kernel": config.interpolation, "antialias": False, "disc_mask": False},
-        "sampling": {"centres": config.centres, "centres_per_image": config.centres_per_image},
+        "resize": resize_settings(config.resize_px),
+        "rotation": {
+            "kernel": config.interpolation,
+            "antialias": False,
+            "disc_mask": config.disc_mask,
+            "first_turned_by_steps": 0.5 if config.resample_all else 0.0,
+        },
+        "sampling": {
+            "centres": config.centres,
+            "centres_per_image": config.centres_per_image,
+            "min_distance_px": config.min_distance_px,
+        },
         "seed": config.seed,
     }
     store.create(
@@ -104,13 +114,11 @@ def create_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbon
 
 def _capacities(config: HarvestConfig, manifest: pa.Table, backbone: Backbone) -> NDArray[np.int64]:
     """(I,) how many centres each picture has room for."""
-    window_px = field_window_px(groups.parse(config.group), backbone, config.interpolation)
+    window_px = window_px_of(config, backbone)
 
     @cache
     def room(height: int, width: int) -> int:
-        if config.centres == "activation":
-            return unit_capacity(height, width, window_px, backbone)
-        return pixel_capacity(height, width, window_px)
+        return capacity(config, height, width, window_px, backbone)
 
     looked_at = zip(*(manifest[name].to_pylist() for name in ("status", "height", "width")), strict=True)
     return np.array([room(height, width) if status == "ok" else 0 for status, height, width in looked_at], np.int64)

@@ -3,9 +3,11 @@
 Letters: N rows, G group elements, C channels, W window side, H W pixels of a picture.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -15,14 +17,22 @@ from torch import Tensor
 from gc_core import groups, shards, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
-from gc_core.harvest.activations import cut_windows, field_window_px, windows_per_pass, windows_to_activations
-from gc_core.harvest.centres import strong_centres, uniform_centres
+from gc_core.harvest.activations import (
+    cut_windows,
+    resampling_of,
+    window_px_of,
+    windows_per_pass,
+    windows_to_activations,
+)
+from gc_core.harvest.centres import choose
 from gc_core.harvest.plan import ImageWork, ShardWork
 from gc_core.images import load
 from gc_core.run_folder import RunFolder
 from gc_core.store import Commit, ShardArrays
 
 DECODE_THREADS = 2
+DECODED_AHEAD = 16
+"""Pictures decoded before they are needed, at most: their windows are all that waits in memory."""
 
 Tick = Callable[[int], None]
 """Hears of rows as they are done."""
@@ -33,6 +43,26 @@ def harvest_shard(
 ) -> Commit:
     """Compute, write and commit one shard; `tick` hears of rows as they are done."""
     return store.write_shard(run, work.shard, compute_shard(work, config, backbone, tick=tick), attempt=attempt)
+
+
+class Pipeline:
+    """Harvests shards so that one is written while the next is computed: call `harvest` from SHARDS_AT_ONCE threads.
+
+    One shard is computed at a time, and one written; so no more than that many are in memory.
+    """
+
+    SHARDS_AT_ONCE = 2
+
+    def __init__(self, run: RunFolder, config: HarvestConfig, backbone: Backbone, *, attempt: str) -> None:
+        self._run, self._config, self._backbone, self._attempt = run, config, backbone, attempt
+        self._computing, self._writing = Lock(), Lock()
+
+    def harvest(self, work: ShardWork, *, tick: Tick) -> Commit:
+        """As `harvest_shard`: it returns when the shard is committed, and raises what its own writing raises."""
+        with self._computing:
+            arrays = compute_shard(work, self._config, self._backbone, tick=tick)
+        with self._writing:
+            return store.write_shard(self._run, work.shard, arrays, attempt=self._attempt)
 
 
 def compute_shard(work: ShardWork, config: HarvestConfig, backbone: Backbone, *, tick: Tick) -> ShardArrays:
@@ -46,10 +76,9 @@ def compute_shard(work: ShardWork, config: HarvestConfig, backbone: Backbone, *,
     image_N, centre_N2 = np.empty(work.num_rows, np.int64), np.empty((work.num_rows, 2), np.int32)
     place = np.random.default_rng([config.seed, work.shard]).permutation(work.num_rows)
     done = 0
-    for batch in _batches(work, config, backbone):
+    for batch, batch_acts_NGC in _evaluated(_batches(work, config, backbone), config, backbone):
         rows = place[done : done + len(batch.image)]
-        acts = windows_to_activations(batch.windows, group, backbone, config.interpolation)
-        image_N[rows], centre_N2[rows], acts_NGC[rows] = batch.image, batch.centre_yx, acts.half().cpu().numpy()
+        image_N[rows], centre_N2[rows], acts_NGC[rows] = batch.image, batch.centre_yx, batch_acts_NGC
         done += len(rows)
         tick(len(rows))
     return ShardArrays(activations=acts_NGC, image=image_N, centre_yx=centre_N2)
@@ -70,20 +99,62 @@ class _Batch:
         return _Batch(image=self.image[part], centre_yx=self.centre_yx[part], windows=self.windows[part])
 
 
+def _evaluated(
+    batches: Iterator[_Batch], config: HarvestConfig, backbone: Backbone
+) -> Iterator[tuple[_Batch, NDArray[np.float16]]]:
+    """Each batch with its activations. An accelerator gets the next batch before the last one's are awaited."""
+    group, resampling = groups.parse(config.group), resampling_of(config)
+    launched: deque[tuple[_Batch, Tensor, torch.cuda.Event | None]] = deque()
+    for batch in batches:
+        acts_NGC = windows_to_activations(batch.windows, group, backbone, resampling).half()
+        launched.append((batch, *_to_host(acts_NGC)))
+        if len(launched) > 1:
+            yield _awaited(*launched.popleft())
+    while launched:
+        yield _awaited(*launched.popleft())
+
+
+def _to_host(acts_NGC: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """In host memory when the event has come."""
+    if acts_NGC.device.type == "cpu":
+        return acts_NGC, None
+    host_NGC = acts_NGC.to("cpu", non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+    return host_NGC, arrived
+
+
+def _awaited(batch: _Batch, acts_NGC: Tensor, arrived: torch.cuda.Event | None) -> tuple[_Batch, NDArray[np.float16]]:
+    if arrived is not None:
+        arrived.synchronize()
+    return batch, acts_NGC.numpy()
+
+
 def _batches(work: ShardWork, config: HarvestConfig, backbone: Backbone) -> Iterator[_Batch]:
     """The shard's centres in the order of its images, as many at a time as fill a pass of the network."""
     per_pass = windows_per_pass(groups.parse(config.group), backbone)
     waiting: list[_Batch] = []
-    with ThreadPoolExecutor(DECODE_THREADS) as threads:
-        for cut in threads.map(lambda image: _cut(image, config, backbone), work.images):
-            waiting.append(cut)
-            if sum(len(part.image) for part in waiting) >= per_pass:
-                together = _joined(waiting)
-                whole = len(together.image) - len(together.image) % per_pass
-                yield from (together[first : first + per_pass] for first in range(0, whole, per_pass))
-                waiting = [together[whole:]]
+    for cut in _decoded_ahead(work, config, backbone):
+        waiting.append(cut)
+        if sum(len(part.image) for part in waiting) >= per_pass:
+            together = _joined(waiting)
+            whole = len(together.image) - len(together.image) % per_pass
+            yield from (together[first : first + per_pass] for first in range(0, whole, per_pass))
+            waiting = [together[whole:]]
     if len((rest := _joined(waiting)).image):
         yield rest
+
+
+def _decoded_ahead(work: ShardWork, config: HarvestConfig, backbone: Backbone) -> Iterator[_Batch]:
+    """The centres of each picture in turn, while threads decode the next few pictures."""
+    waiting: deque[Future[_Batch]] = deque()
+    with ThreadPoolExecutor(DECODE_THREADS) as threads:
+        for image in work.images:
+            waiting.append(threads.submit(_cut, image, config, backbone))
+            if len(waiting) > DECODED_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _joined(parts: list[_Batch]) -> _Batch:
@@ -95,23 +166,17 @@ def _joined(parts: list[_Batch]) -> _Batch:
 
 
 def _cut(work: ImageWork, config: HarvestConfig, backbone: Backbone) -> _Batch:
-    """This shard's centres of one picture, and the pixels around them."""
+    """This shard's centres of one picture, and the pixels around them.
+
+    All centres that the run takes from the picture are chosen; what a shard takes is a slice of them.
+    """
     pixels_CHW = load(work.ref, config.resize_px, key=work.key)
-    window_px = field_window_px(groups.parse(config.group), backbone, config.interpolation)
-    centres_N2 = _all_centres(work, pixels_CHW, window_px, config, backbone)[work.first : work.first + work.count]
+    window_px = window_px_of(config, backbone)
+    rng = np.random.default_rng(int(shards.mix(np.array([work.key], np.uint64), config.seed)[0]))
+    all_N2 = choose(config, pixels_CHW, window_px, work.total, rng, backbone)
+    centres_N2 = all_N2[work.first : work.first + work.count]
     return _Batch(
         image=np.full(len(centres_N2), work.image),
         centre_yx=centres_N2,
         windows=cut_windows(pixels_CHW, centres_N2, window_px),
     )
-
-
-def _all_centres(
-    work: ImageWork, pixels_CHW: NDArray[np.uint8], window_px: int, config: HarvestConfig, backbone: Backbone
-) -> NDArray[np.int32]:
-    """Every centre that the run takes from this picture; what a shard takes is a slice of it."""
-    rng = np.random.default_rng(int(shards.mix(np.array([work.key], np.uint64), config.seed)[0]))
-    if config.centres == "activation":
-        return strong_centres(pixels_CHW, window_px, work.total, rng, backbone)
-    _, height, width = pixels_CHW.shape
-    return uniform_centres(height, width, window_px, work.total, rng)

@@ -5,14 +5,22 @@ Letters: C image channels (3), H W pixels.
 
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""How names of pictures end, in folders and archives, in small letters or capitals."""
+
 MAX_PIXELS = 200_000_000
 """Larger pictures are refused before they are unpacked: a small file can claim to be a huge picture."""
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow warns beyond this, and refuses beyond twice this
+
+DRAFT_FACTOR = 2
+"""A JPEG is unpacked at 1/2, 1/4 or 1/8 of its size while that leaves this many times the pixels wanted, each way: what
+Lanczos then throws away hides how the codec averaged."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Pillow also opens formats that run other programs, such as EPS; a file's first bytes must not choose those."""
@@ -34,7 +42,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class ImageError(ValueError):
-    """A picture that cannot be used; the message is the reason, fit for a table."""
+    """A picture that cannot be used; the message is the reason, `KIND (details)`, fit for a table."""
 
 
 def decode(content: bytes, resize_px: int) -> NDArray[np.uint8]:
@@ -47,23 +55,35 @@ def decode(content: bytes, resize_px: int) -> NDArray[np.uint8]:
     """
     if not content:
         raise ImageError("empty file")
-    upright = _upright_rgb(content)
-    scale = resize_px / min(upright.size)
+    upright, full_size = _upright_rgb(content, resize_px)
+    scale = resize_px / min(full_size)
     if scale < 1:
-        size = [max(1, round(side * scale)) for side in upright.size]
-        upright = upright.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+        width, height = (max(1, round(side * scale)) for side in full_size)
+        upright = upright.resize((width, height), Image.Resampling.LANCZOS)
     return np.ascontiguousarray(np.asarray(upright).transpose(2, 0, 1))
 
 
-def _upright_rgb(content: bytes) -> Image.Image:
+def resize_settings(resize_px: int) -> dict[str, Any]:
+    """What `decode` does, as a store records it."""
+    return {"shorter_side_px": resize_px, "kernel": "lanczos", "enlarge": False, "jpeg_draft_factor": DRAFT_FACTOR}
+
+
+def _upright_rgb(content: bytes, resize_px: int) -> tuple[Image.Image, tuple[int, int]]:
+    """The picture, and the upright width and height that it has in the file."""
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise _too_large(f"{picture.width} x {picture.height} px")
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise _too_large(f"{width} x {height} px")
+            picture.draft(None, (DRAFT_FACTOR * resize_px, DRAFT_FACTOR * resize_px))  # other codecs: does nothing
             picture.load()
             orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)  # a TIFF was loaded upright, and says so
+            if picture.format == "TIFF":
+                width, height = picture.size
             turn = _TO_UPRIGHT.get(orientation)
-            return _rgb(picture) if turn is None else _rgb(picture).transpose(turn)
+            if turn is None:
+                return _rgb(picture), (width, height)
+            return _rgb(picture).transpose(turn), (height, width) if orientation >= 5 else (width, height)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -75,12 +95,12 @@ def _upright_rgb(content: bytes) -> Image.Image:
 
 
 def _too_large(found: str) -> ImageError:
-    return ImageError(f"{found} is more than {MAX_PIXELS // 10**6} megapixels")
+    return ImageError(f"more than {MAX_PIXELS // 10**6} megapixels ({found})")
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "F":
-        raise ImageError("floating-point pixels say not what is white; save them with 8 or 16 bits")
+        raise ImageError("floating-point pixels (they say not what is white; save them with 8 or 16 bits)")
     if picture.mode.startswith("I"):
         return _from_wide_grey(picture).convert("RGB")
     if picture.has_transparency_data:

@@ -1,124 +1,220 @@
-"""Where pictures come from: folders, photographs inside installed packages, drawn stimuli."""
+"""What a location holds: a folder of pictures, tar files, Parquet files, a list of URLs, or what is always at hand.
 
-import hashlib
-import importlib.util
+A picture, tar or Parquet file is known by its name; any other single file is a list if it is text. A folder, or a
+pattern, with pictures in it is those pictures; one without them is its tar files, or else its Parquet files.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Literal, get_args
+from urllib.parse import quote, unquote
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from gc_core import objects
-from gc_core.images import stimuli
-from gc_core.images.decode import decode
+from gc_core.images import packaged, parquet, patterns, ranges, ref, tar, url_list
+from gc_core.images.decode import SUFFIXES
+from gc_core.images.ref import ImageRef, Listed
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+Kind = Literal["picture", "tar", "parquet", "list"]
+Tick = Callable[[int], None]
+"""Hears how many files were found so far."""
 
-_BUILTIN, _STIMULI = "builtin:", "stimuli:"
-_PHOTOGRAPHS = {
-    "skimage": "astronaut.png brick.png camera.png chelsea.png coffee.png coins.png grass.png gravel.png "
-    "hubble_deep_field.jpg ihc.png moon.png motorcycle_left.png retina.jpg rocket.jpg",
-    "sklearn": "china.jpg flower.jpg",
-}
-_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
+KNOWN = (
+    "a folder, a .tar or .parquet file, a pattern such as train-{000..146}.tar, a text file of URLs, `builtin`, "
+    "`photographs` or `stimuli`"
+)
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
+_SCANS = {"tar": tar.scan, "parquet": parquet.scan, "list": url_list.scan}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageRef:
-    """How to find one picture again, from any machine."""
+class File:
+    """A file that holds pictures, or names them."""
 
+    kind: Kind
     url: str
-    """A file, `builtin:PACKAGE`, or `stimuli:SIDE` (drawn SIDE pixels wide)."""
-    member: str
-    """Name inside the url; empty for a plain file."""
-    offset: int = 0
-    """First byte inside the file."""
-    size: int = -1
-    """Length in bytes; -1 for all there is."""
+    size: int
 
-    @property
-    def name(self) -> str:
-        """What a person would call it."""
-        return self.member or objects.split(self.url)[1]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What was found at a location: pictures, or files that must be looked into."""
+
+    listing: pa.Table
+    """Of pictures that are files of their own (`ref.LISTING`)."""
+    containers: tuple[File, ...] = ()
+    """Files to `scan`."""
+    note: str = ""
+    """What was found and is left out, for a person."""
+
+
+def find(location: str, *, stimulus_px: int, max_stimuli: int, tick: Tick = lambda count: None) -> Source:
+    """Look at a location, in a stable order: files by name.
+
+    Raises:
+        ValueError: it is none of the things in `KNOWN`, or holds nothing of them.
+    """
+    drawn = packaged.drawn(max_stimuli, stimulus_px)
+    at_hand = {"builtin": packaged.photographs() + drawn, "photographs": packaged.photographs(), "stimuli": drawn}
+    if location in at_hand:
+        return Source(listing=ref.table_of(Listed(ref=picture) for picture in at_hand[location]))
+    return _source(location, *_files(location, tick))
+
+
+def scan(file: File) -> pa.Table:
+    """The listing of a file that holds or names pictures. What cannot be read later stands there with its reason.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    assert file.kind != "picture", "a picture is no container"
+    return ref.table_of(_SCANS[file.kind](file.url))
 
 
 def list_images(location: str, *, stimulus_px: int, max_stimuli: int) -> list[ImageRef]:
-    """The pictures of a source, in a stable order: a folder by name, built-in photographs, then stimuli.
+    """The pictures at a location that can be asked for, listed in this process.
 
     Raises:
-        ValueError: the folder does not exist or holds no pictures.
+        ValueError: the location is none of the things in `KNOWN`, or holds nothing of them.
     """
-    drawn = [ImageRef(url=f"{_STIMULI}{stimulus_px}", member=name) for name in stimuli.names(max_stimuli)]
-    sources = {"builtin": [*_packaged(), *drawn], "photographs": _packaged(), "stimuli": drawn}
-    return sources[location] if location in sources else _list_folder(location)
+    found = find(location, stimulus_px=stimulus_px, max_stimuli=max_stimuli)
+    table = pa.concat_tables([found.listing, *(scan(file) for file in found.containers)])
+    refuse_empty(table, location)
+    return [entry.ref for entry in ref.listed_in(table) if not entry.error]
 
 
-def some_images(refs: list[ImageRef], at_most: int | None, seed: int) -> list[ImageRef]:
-    """All of the pictures, or a seeded choice of them, in the order given."""
-    if at_most is None or at_most >= len(refs):
-        return refs
-    return [refs[i] for i in sorted(np.random.default_rng(seed).permutation(len(refs))[:at_most])]
+def refuse_empty(listing: pa.Table, location: str) -> None:
+    """ValueError unless there is a picture in a listing; the first reason says why not."""
+    errors = listing["error"].to_pylist()
+    if not errors:
+        raise ValueError(f"images: {location} is empty; expected {KNOWN}")
+    if all(errors):
+        more = f" ({len(errors)} like this)" if len(errors) > 1 else ""
+        raise ValueError(f"images: no picture in {listing['url'][0].as_py()}: {errors[0]}{more}")
 
 
-def load(ref: ImageRef, resize_px: int, *, key: int | None = None) -> NDArray[np.uint8]:
-    """RGB pixels (3, H, W) of a picture, at working scale; with a content `key`, of that very picture.
+def choose(count: int, at_most: int | None, seed: int) -> NDArray[np.int64]:
+    """All of `count` places, or a seeded choice of them, in order."""
+    if at_most is None or at_most >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:at_most])
 
-    Raises:
-        ImageError: it cannot be decoded.
-        OSError: it cannot be read, or is another picture than the one that had the key.
-    """
-    content = read(ref)
-    if key is not None and content_key(ref, content) != key:
-        raise OSError(
-            f"{ref.url}: its bytes changed since it was indexed; put the picture back, or choose another --out"
+
+def _files(location: str, tick: Tick) -> tuple[str, list[tuple[str, int]]]:
+    """The folder that the files' names begin at, and their names and sizes."""
+    if (size := _size_of_file(location)) is not None:
+        folder, name = objects.split(objects.normalise(location))
+        return folder, [(name, size)]
+    if _is_local_folder(location) or not patterns.is_pattern(location):
+        root = objects.normalise(location)
+        if objects.is_local(root) and not _is_local_folder(location):
+            raise ValueError(f"images: {location} is neither a file nor a folder; expected {KNOWN}")
+        return root, sorted(_below(root, tick))
+    return _matching(location, tick)
+
+
+def _matching(location: str, tick: Tick) -> tuple[str, list[tuple[str, int]]]:
+    """The files that a pattern means; each part of a brace must mean one."""
+    whole = str(Path(objects.local_path(location)).absolute()) if objects.is_local(location) else unquote(location)
+    roots = {patterns.split_root(pattern)[0] for pattern in patterns.expand_braces(whole)}
+    root = min(roots, key=len)
+    while not all(f"{other}/".startswith(f"{root}/") for other in roots):
+        root = root.rpartition("/")[0]
+    below = len(root.rstrip("/")) + 1
+    files, wanted = dict(_below(root, tick)), [text[below:] for text in patterns.expand_braces(whole)]
+    found: dict[str, int] = {}
+    for pattern in wanted:
+        names = [pattern] if pattern in files else _names(pattern, files)
+        if not names:
+            raise ValueError(f"images: nothing found for {pattern} below {root}; expected {KNOWN}")
+        found |= {name: files[name] for name in names}
+    return objects.normalise(root), list(found.items())
+
+
+def _names(pattern: str, files: dict[str, int]) -> list[str]:
+    means = patterns.matcher(pattern)
+    return sorted(name for name in files if means.fullmatch(name))
+
+
+def _below(root: str, tick: Tick) -> Iterator[tuple[str, int]]:
+    count = 0
+    for batch in ranges.each_file(root):
+        yield from batch
+        count += len(batch)
+        tick(count)
+
+
+def _size_of_file(location: str) -> int | None:
+    """Size in bytes if the location is one file."""
+    if objects.is_local(location):
+        path = Path(objects.local_path(location))
+        return path.stat().st_size if path.is_file() else None
+    folder, name = objects.split(objects.normalise(location))
+    try:
+        return objects.size(folder, name) if folder != "s3:/" else None
+    except FileNotFoundError:
+        return None
+
+
+def _is_local_folder(location: str) -> bool:
+    return objects.is_local(location) and Path(objects.local_path(location)).is_dir()
+
+
+def _source(location: str, root: str, files: list[tuple[str, int]]) -> Source:
+    by_kind: dict[str, list[tuple[str, int]]] = {kind: [] for kind in (*get_args(Kind), "compressed", "other")}
+    for name, size in files:
+        by_kind[_kind_by_name(name)].append((name, size))
+    if pictures := by_kind["picture"]:
+        base = objects.normalise(root)  # once: for a million names, objects.join would ask the disk a million times
+        refs = (ImageRef(url=f"{base}/{quote(name)}", size=size) for name, size in pictures)
+        note = _left_out(by_kind, "tar", "parquet", "compressed")
+        return Source(listing=ref.table_of(Listed(ref=picture) for picture in refs), note=note)
+    if packed := by_kind["compressed"]:
+        raise ValueError(
+            f"images: {objects.join(root, packed[0][0])} is a compressed archive; pictures are read by their place, "
+            "which needs a plain .tar: decompress it (pictures are compressed already)"
         )
-    return pixels(ref, content, resize_px)
+    kind: Kind = "tar" if by_kind["tar"] else "parquet"
+    if not by_kind[kind]:
+        kind, by_kind["list"] = "list", [_only_list(location, root, files)]
+    containers = tuple(File(kind=kind, url=objects.join(root, name), size=size) for name, size in by_kind[kind])
+    return Source(
+        listing=ref.table_of([]), containers=containers, note=_left_out(by_kind, "parquet") if kind == "tar" else ""
+    )
 
 
-def read(ref: ImageRef) -> bytes:
-    """The bytes of a picture's file; none for a stimulus, whose name is all there is."""
-    if ref.url.startswith(_STIMULI):
-        return b""
-    if ref.url.startswith(_BUILTIN):
-        package = ref.url.removeprefix(_BUILTIN)
-        return (_folder_of(package) / _FOLDERS[package] / ref.member).read_bytes()
-    return objects.read(*objects.split(ref.url))
+def _kind_by_name(name: str) -> str:
+    lower = name.lower()
+    if lower.endswith(_COMPRESSED):
+        return "compressed"
+    if lower.endswith(".tar"):
+        return "tar"
+    if parquet.is_parquet(lower):
+        return "parquet"
+    return "picture" if lower.endswith(SUFFIXES) else "other"
 
 
-def pixels(ref: ImageRef, content: bytes, resize_px: int) -> NDArray[np.uint8]:
-    """RGB pixels (3, H, W), at working scale, of a picture whose bytes were read."""
-    if ref.url.startswith(_STIMULI):
-        return stimuli.draw(ref.member, int(ref.url.removeprefix(_STIMULI)))
-    return decode(content, resize_px)
+def _only_list(location: str, root: str, files: list[tuple[str, int]]) -> tuple[str, int]:
+    """The one file that was asked for, if it is text."""
+    if _size_of_file(location) is None:
+        known = ", ".join(SUFFIXES)
+        raise ValueError(
+            f"images: no picture among the {len(files)} files below {location}; expected {known}, .tar or .parquet"
+        )
+    start = ranges.read_range(objects.join(root, files[0][0]), 0, min(files[0][1], 1024))
+    hints = {b"PAR1": "name it .parquet", b"\x1f\x8b": "decompress it", b"ustar": "name it .tar"}
+    for magic, remedy in hints.items():
+        if start.startswith(magic) or start[257:262] == magic:
+            raise ValueError(f"images: {location} is no list of URLs (starts with {start[:8]!r}); {remedy}")
+    if b"\0" in start:
+        raise ValueError(f"images: {location} is no text (starts with {start[:8]!r}); expected {KNOWN}")
+    return files[0]
 
 
-def content_key(ref: ImageRef, content: bytes) -> int:
-    """A 63-bit key of what the picture is, wherever it lies: equal copies get equal keys."""
-    named = f"{ref.url}/{ref.member}".encode() if ref.url.startswith(_STIMULI) else content
-    return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "big") >> 1
-
-
-def _folder_of(package: str) -> Path:
-    """Where a package is installed, without importing it: scikit-learn takes seconds."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError(f"builtin pictures: package {package} is not installed")
-    return Path(spec.origin).parent
-
-
-def _packaged() -> list[ImageRef]:
-    named = [(package, name) for package, names in _PHOTOGRAPHS.items() for name in names.split()]
-    return [ImageRef(url=f"{_BUILTIN}{package}", member=name) for package, name in named]
-
-
-def _list_folder(location: str) -> list[ImageRef]:
-    url = objects.normalise(location)
-    if objects.is_local(url) and not Path(objects.local_path(url)).is_dir():
-        known = "a folder of pictures, `builtin`, `photographs` or `stimuli`"
-        raise ValueError(f"images: {location} is no folder; expected {known}")
-    found = objects.sizes(url)
-    named = sorted(name for name in found if PurePosixPath(name).suffix.lower() in SUFFIXES)
-    if not named:
-        known = ", ".join(sorted(SUFFIXES))
-        raise ValueError(f"images: no picture among the {len(found)} files below {location}; expected {known}")
-    return [ImageRef(url=objects.join(url, name), member="", size=found[name]) for name in named]
+def _left_out(by_kind: dict[str, list[tuple[str, int]]], *kinds: str) -> str:
+    counts = [f"{len(by_kind[kind]):,} {kind}" for kind in kinds if by_kind[kind]]
+    return f"{' and '.join(counts)} files there are not opened; name them to use them" if counts else ""

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
+from obstore.store import ObjectStore
 
-from gc_core import groups, manifest, store
+from gc_core import groups, manifest, objects, store
 from gc_core.groups import Group
 from gc_core.images import ImageRef
 from gc_core.manifest import ImageRecord
@@ -98,3 +99,20 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     acts_NGC = np.einsum("nf,fgc->ngc", code_NF, decoder_FGC) + 0.3
     run = write_run(tmp_path_factory.mktemp("planted"), acts_NGC.astype(np.float32), groups.cyclic(4), (3, 50))
     return Planted(run=run, decoder_FGC=decoder_FGC)
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for `s3://bucket`: what is no local location takes the way of object storage."""
+    folder = tmp_path / "bucket"
+    folder.mkdir()
+    open_folder = objects.open_folder
+
+    def opened(location: str, *, create: bool = False) -> ObjectStore:
+        below = location.removeprefix("s3://bucket")
+        if below == location:
+            return open_folder(location, create=create)
+        return open_folder(folder.as_uri() + below, create=True)  # a prefix without objects is no error
+
+    monkeypatch.setattr(objects, "open_folder", opened)
+    return folder

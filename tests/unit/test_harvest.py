@@ -11,16 +11,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 
 from gc_core import __version__, groups, harvest, manifest, objects, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
-from gc_core.harvest.centres import pixel_capacity, strong_centres, uniform_centres, unit_capacity
+from gc_core.harvest.centres import capacity
 from gc_core.images import list_images, load
 from gc_core.manifest import ImageRecord
 from gc_core.run_folder import RunFolder
@@ -65,7 +61,7 @@ class Planned:
 
 def planned(folder: Path | str, **changes: object) -> Planned:
     config = dataclasses.replace(CONFIG, images=str(folder), **changes)
-    window_px = harvest.field_window_px(groups.parse(config.group), backbone(), config.interpolation)
+    window_px = harvest.window_px_of(config, backbone())
     refs = list_images(config.images, stimulus_px=window_px, max_stimuli=config.max_stimuli)
     records = [manifest.inspect(ref, resize_px=config.resize_px, window_px=window_px) for ref in refs]
     table = manifest.build(records, {})
@@ -76,85 +72,6 @@ def together(run: Planned) -> ShardArrays:
     """All shards end to end."""
     parts = [run.compute(shard) for shard in range(run.plan.num_shards)]
     return ShardArrays(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in store.ARRAYS})
-
-
-# Centres.
-
-
-@given(st.integers(11, 40), st.integers(11, 40), st.sampled_from([1, 9, 11]), st.integers(0, 9), st.data())
-@settings(max_examples=60)
-def test_uniform_centres_are_distinct_seeded_and_inside(
-    height: int, width: int, window: int, seed: int, data: st.DataObject
-) -> None:
-    capacity = pixel_capacity(height, width, window)
-    count = data.draw(st.integers(0, min(capacity, 200)) | st.just(capacity))
-    centres = uniform_centres(height, width, window, count, np.random.default_rng(seed))
-    assert centres.shape == (count, 2)
-    assert centres.dtype == np.int32
-    assert len(np.unique(centres, axis=0)) == count
-    assert (centres >= window // 2).all()
-    assert (centres < np.array([height, width]) - window // 2).all()
-    np.testing.assert_array_equal(uniform_centres(height, width, window, count, np.random.default_rng(seed)), centres)
-
-
-def test_uniform_centres_take_every_pixel_alike() -> None:
-    rng = np.random.default_rng(0)
-    drawn = np.concatenate([uniform_centres(13, 14, 11, 3, rng) for _ in range(2000)])
-    counts = np.bincount((drawn[:, 0] - 5) * 4 + drawn[:, 1] - 5, minlength=12)
-    assert len(counts) == 12
-    assert np.abs(counts - 500).max() < 5 * np.sqrt(500)
-
-
-def test_other_seeds_take_other_centres() -> None:
-    first, second = (uniform_centres(200, 200, 11, 50, np.random.default_rng(seed)) for seed in (1, 2))
-    assert len({tuple(c) for c in first.tolist()} & {tuple(c) for c in second.tolist()}) < 5
-
-
-@pytest.mark.parametrize(("height", "width", "expected"), [(10, 40, 0), (11, 11, 1), (12, 11, 2), (31, 21, 231)])
-def test_capacity_counts_the_pixels_whose_field_is_inside(height: int, width: int, expected: int) -> None:
-    assert pixel_capacity(height, width, 11) == expected
-
-
-def half_flat_CHW() -> NDArray[np.uint8]:
-    """A picture whose left half is one grey, and whose right half is a photograph."""
-    (ref,) = (ref for ref in list_images("photographs", stimulus_px=1, max_stimuli=1) if ref.name == "coffee.png")
-    pixels_CHW = load(ref, 64).copy()
-    pixels_CHW[:, :, : pixels_CHW.shape[2] // 2] = 118
-    return pixels_CHW
-
-
-def norms_at(pixels_CHW: NDArray[np.uint8]) -> dict[tuple[int, int], float]:
-    """The layer's norm at every unit, by its centre."""
-    norms_hw = backbone().whole(torch.from_numpy(pixels_CHW)[None])[0].norm(dim=0)
-    rows, columns = (backbone().unit_centres(length).tolist() for length in pixels_CHW.shape[1:])
-    return {(y, x): float(norms_hw[i, j]) for i, y in enumerate(rows) for j, x in enumerate(columns)}
-
-
-def test_strong_centres_are_distinct_seeded_unit_centres_inside() -> None:
-    pixels_CHW, window = half_flat_CHW(), 15
-    _, height, width = pixels_CHW.shape
-    inside = {(y, x) for y, x in norms_at(pixels_CHW) if 7 <= y < height - 7 and 7 <= x < width - 7}
-    assert unit_capacity(height, width, window, backbone()) == len(inside)
-    for count in (1, 20, len(inside)):
-        found = strong_centres(pixels_CHW, window, count, np.random.default_rng(3), backbone())
-        again = strong_centres(pixels_CHW, window, count, np.random.default_rng(3), backbone())
-        np.testing.assert_array_equal(again, found)
-        assert found.dtype == np.int32
-        assert len({tuple(c) for c in found.tolist()} & inside) == count == len(found)
-
-
-def test_strong_centres_are_drawn_in_proportion_to_the_norm() -> None:
-    """The mean norm of single draws is sum of squares over sum; of an even choice, the control, it is the mean."""
-    pixels_CHW = half_flat_CHW()
-    norms = norms_at(pixels_CHW)
-    _, height, width = pixels_CHW.shape
-    inner = np.array([norm for (y, x), norm in norms.items() if 7 <= y < height - 7 and 7 <= x < width - 7])
-    rng = np.random.default_rng(0)
-    drawn = [norms[tuple(strong_centres(pixels_CHW, 15, 1, rng, backbone())[0].tolist())] for _ in range(400)]
-    expected, spread = (inner**2).sum() / inner.sum(), inner.std() / np.sqrt(400)
-    assert np.mean(drawn) == pytest.approx(expected, abs=5 * spread)
-    even = rng.choice(inner, 400)
-    assert abs(np.mean(even) - expected) > 5 * spread
 
 
 # Plans.
@@ -200,7 +117,8 @@ def test_no_usable_picture_is_one_clear_line(tmp_path: Path, centres: str) -> No
 def test_pictures_without_room_for_a_unit_are_one_clear_line(tmp_path: Path) -> None:
     """The field fits in one place, and no unit of the layer looks there."""
     window = harvest.field_window_px(groups.parse("D8"), backbone())
-    assert unit_capacity(window, window, window, backbone()) == 0
+    by_strength = dataclasses.replace(CONFIG, centres="activation")
+    assert capacity(by_strength, window, window, window, backbone()) == 0
     Image.new("RGB", (window, window)).save(tmp_path / "tight.png")
     assert planned(tmp_path).plan.num_rows == 1
     with pytest.raises(ValueError, match=r"none of 1 pictures can be used"):
@@ -221,9 +139,9 @@ def test_the_store_says_where_its_numbers_come_from(pictures: Path, tmp_path: Pa
         "layer": "maxpool1",
         "receptive_field_px": 11,
         "weights_sha256": backbone().weights_sha256,
-        "resize": {"shorter_side_px": 64, "kernel": "lanczos", "enlarge": False},
-        "rotation": {"kernel": "bilinear", "antialias": False, "disc_mask": False},
-        "sampling": {"centres": "uniform", "centres_per_image": 100},
+        "resize": {"shorter_side_px": 64, "kernel": "lanczos", "enlarge": False, "jpeg_draft_factor": 2},
+        "rotation": {"kernel": "bilinear", "antialias": False, "disc_mask": False, "first_turned_by_steps": 0.0},
+        "sampling": {"centres": "uniform", "centres_per_image": 100, "min_distance_px": 1},
         "seed": 5,
         "mean_squared_block_norm": mean,
         "config": run.config.to_json(),
@@ -255,7 +173,7 @@ def test_a_row_holds_what_group_activations_gives_for_its_picture_and_centre(pic
     assert len(ticks) > 1
 
 
-@pytest.mark.parametrize("centres", ["uniform", "activation"])
+@pytest.mark.parametrize("centres", ["uniform", "grid", "activation"])
 def test_any_worker_at_any_attempt_computes_the_same_bytes(pictures: Path, centres: str) -> None:
     run, again = planned(pictures, centres=centres), planned(pictures, centres=centres)
     for name in store.ARRAYS:
@@ -263,7 +181,7 @@ def test_any_worker_at_any_attempt_computes_the_same_bytes(pictures: Path, centr
         assert first.tobytes() == second.tobytes()
 
 
-@pytest.mark.parametrize("centres", ["uniform", "activation"])
+@pytest.mark.parametrize("centres", ["uniform", "grid", "activation"])
 def test_a_picture_split_over_shards_gives_each_centre_exactly_once(pictures: Path, centres: str) -> None:
     run = planned(pictures, centres=centres)
     assert any(image.first for shard in range(run.plan.num_shards) for image in run.work(shard).images)
@@ -273,6 +191,52 @@ def test_a_picture_split_over_shards_gives_each_centre_exactly_once(pictures: Pa
         found = {tuple(c) for c in split.centre_yx[split.image == image].tolist()}
         assert len(found) == (split.image == image).sum() == 100
         assert found == {tuple(c) for c in whole.centre_yx[whole.image == image].tolist()}
+
+
+@pytest.mark.parametrize("centres", ["uniform", "grid", "activation"])
+def test_the_minimum_distance_holds_across_shards(pictures: Path, centres: str) -> None:
+    run = planned(pictures, centres=centres, min_distance_px=5)
+    assert any(image.first for shard in range(run.plan.num_shards) for image in run.work(shard).images)
+    rows = together(run)
+    assert len(rows.image) == run.plan.num_rows < 400  # 100 fit into none of the pictures
+    for image in range(4):
+        centres_N2 = rows.centre_yx[rows.image == image].astype(np.float64)
+        distance_NN = np.linalg.norm(centres_N2[:, None] - centres_N2, axis=-1)
+        assert distance_NN[~np.eye(len(centres_N2), dtype=bool)].min() >= 5
+    if centres == "grid":  # 100 in even rows and columns are 6 px apart as they are
+        return
+    anywhere = planned(pictures, centres=centres).compute(0)
+    near = anywhere.centre_yx[anywhere.image == anywhere.image[0]].astype(np.float64)
+    assert np.linalg.norm(near[:, None] - near, axis=-1)[~np.eye(len(near), dtype=bool)].min() < 5  # the control
+
+
+def test_the_centre_alone_is_one_sample_a_picture(pictures: Path) -> None:
+    run = planned(pictures, centres="centre")
+    rows = together(run)
+    sides = {i: (run.table["height"][i].as_py(), run.table["width"][i].as_py()) for i in range(4)}
+    assert sorted(rows.image.tolist()) == [0, 1, 2, 3]
+    assert all(
+        tuple(c) == (sides[i][0] // 2, sides[i][1] // 2) for i, c in zip(rows.image, rows.centre_yx, strict=True)
+    )
+
+
+def test_options_of_the_patches_reach_the_blocks_and_the_stores_attributes(pictures: Path, tmp_path: Path) -> None:
+    usual, at = together(planned(pictures)), RunFolder.at(str(tmp_path / "run"))
+    options = {"disc_mask": True, "resample_all": True, "interpolation": "bicubic"}
+    for name, value in options.items():
+        changed = together(planned(pictures, **{name: value}))
+        if name != "disc_mask":  # other windows, other room for centres
+            assert (changed.centre_yx == usual.centre_yx).mean() < 0.5
+        else:
+            np.testing.assert_array_equal(changed.centre_yx, usual.centre_yx)
+            assert (changed.activations != usual.activations).mean() > 0.1
+    run = planned(pictures, **options)
+    harvest.create_store(at, run.config, run.plan, backbone())
+    for shard in range(run.plan.num_shards):
+        harvest.harvest_shard(at, run.work(shard), run.config, backbone(), attempt="a", tick=lambda rows: None)
+    store.finish(at)
+    rotation = store.open_store(at).attrs["rotation"]
+    assert rotation == {"kernel": "bicubic", "antialias": False, "disc_mask": True, "first_turned_by_steps": 0.5}
 
 
 def test_pictures_stand_mixed_in_a_shard(pictures: Path) -> None:

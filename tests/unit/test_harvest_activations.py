@@ -20,6 +20,7 @@ from gc_core.config import HarvestConfig
 from gc_core.groups import Group
 from gc_core.harvest import activations
 from gc_core.images import list_images, load
+from gc_core.transforms import Resampling
 
 
 @cache
@@ -129,8 +130,8 @@ def test_exact_elements_are_exact() -> None:
 def test_bicubic_is_near_bilinear_and_not_the_same() -> None:
     group, backbone = groups.dihedral(8), backbone_of("conv3")
     linear, cubic = (
-        harvest.group_activations(photograph_CHW(), np.array(CENTRES), group, backbone, interpolation=kernel)
-        for kernel in ("bilinear", "bicubic")
+        harvest.group_activations(photograph_CHW(), np.array(CENTRES), group, backbone, resampling=kernel)
+        for kernel in (Resampling(), Resampling(interpolation="bicubic"))
     )
     exact = [0, 2, 4, 6, 8, 10, 12, 14]
     torch.testing.assert_close(cubic[:, exact], linear[:, exact])

@@ -1,21 +1,16 @@
 """Where pictures come from: folders of any depth, pictures inside packages, drawn ones; found again by content."""
 
-import io
 from pathlib import Path
 
-import numpy as np
 import pytest
+from packing import as_folder, as_parquet, as_tar, png, write_parquet
 from PIL import Image
 
 from gc_core import objects
-from gc_core.images import ImageError, ImageRef, list_images, load, some_images
-from gc_core.images.sources import SUFFIXES, content_key, read
-
-
-def png(grey: int, side_px: int = 8) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((side_px, side_px), grey, np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+from gc_core.images import ImageError, ImageRef, list_images, load, parquet
+from gc_core.images.decode import SUFFIXES
+from gc_core.images.load import content_key, read
+from gc_core.images.sources import choose, find
 
 
 def listed(location: str, max_stimuli: int = 3) -> list[ImageRef]:
@@ -61,15 +56,10 @@ def test_links_to_pictures_are_followed(tmp_path: Path) -> None:
     assert [ref.name for ref in listed(str(tmp_path / "pictures"))] == ["a.png", "linked.png"]
 
 
-def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^images: .*/gone is no folder; expected a folder of pictures, `builtin`.*$"):
+def test_a_missing_place_is_one_clear_line(tmp_path: Path) -> None:
+    line = r"^images: .*/gone is neither a file nor a folder; expected a folder, a \.tar or .*`builtin`.*$"
+    with pytest.raises(ValueError, match=line):
         listed(str(tmp_path / "gone"))
-
-
-def test_a_single_file_is_no_folder(tmp_path: Path) -> None:
-    fill(tmp_path, ["a.png"])
-    with pytest.raises(ValueError, match=r"^images: .*/a.png is no folder"):
-        listed(str(tmp_path / "a.png"))
 
 
 @pytest.mark.parametrize(("others", "count"), [([], 0), (OTHERS, 5)])
@@ -77,6 +67,106 @@ def test_a_folder_without_pictures_is_one_clear_line(tmp_path: Path, others: lis
     fill(tmp_path, others)
     with pytest.raises(ValueError, match=rf"^images: no picture among the {count} files below .*; expected \.bmp, .*$"):
         listed(str(tmp_path))
+
+
+def forms(folder: Path, pictures: dict[str, bytes]) -> dict[str, str]:
+    """Locations where the same pictures are found, by kind."""
+    names = list(pictures)
+    halves = [{name: pictures[name] for name in half} for half in (names[:4], names[4:])]
+    for part, half in enumerate(halves):
+        as_tar(folder / f"tars/part-{part:02}.tar", half)
+        as_parquet(folder / f"tables/part-{part:02}.parquet", half)
+    as_folder(folder / "plain", pictures)
+    (folder / "list.txt").write_text("\n".join(f"plain/{name}" for name in names))
+    write_parquet(folder / "list.parquet", {"url": [f"plain/{name}" for name in names]})
+    at = {"folder": "plain", "tars": "tars", "tables": "tables", "braces": "tars/part-{00..01}.tar"}
+    at |= {"wild tables": "tables/*.parquet", "wild pictures": "plain/**/*.png"}
+    return at | {"text": "list.txt", "table of urls": "list.parquet", "wild tars": "*/part-*.tar"}
+
+
+NINE = {f"{'abc'[i // 3]}/{i}.png": png(i, 8 + i) for i in range(9)}
+
+
+@pytest.mark.parametrize("where", ["disk", "object store"])
+def test_every_form_of_the_same_pictures_lists_them_in_the_same_order(tmp_path: Path, bucket: Path, where: str) -> None:
+    root = str(tmp_path / "sets") if where == "disk" else "s3://bucket"
+    for kind, location in forms(tmp_path / "sets" if where == "disk" else bucket, NINE).items():
+        refs = listed(f"{root}/{location}")
+        assert [read(ref) for ref in refs] == list(NINE.values()), kind
+        assert len({(ref.url, ref.member) for ref in refs}) == 9
+
+
+def test_one_file_is_a_source_of_its_own(tmp_path: Path) -> None:
+    at = forms(tmp_path, NINE)
+    for location, count in {"tars/part-00.tar": 4, "tables/part-01.parquet": 5, "plain/a/0.png": 1}.items():
+        assert len(listed(str(tmp_path / location))) == count
+    assert [read(ref) for ref in listed((tmp_path / at["text"]).as_uri())] == list(NINE.values())
+
+
+def test_a_folder_with_pictures_is_those_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    as_folder(tmp_path, {"a.png": png(1), "x.tar": b"", "y.tar": b"", "z.parquet": b"", "old.tar.gz": b""})
+    found = find(str(tmp_path), stimulus_px=1, max_stimuli=1)
+    assert found.listing["url"].to_pylist() == [f"{tmp_path.as_uri()}/a.png"]
+    assert found.containers == ()
+    assert found.note == "2 tar and 1 parquet and 1 compressed files there are not opened; name them to use them"
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.TGZ", "a.tar.zst"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_compressed_archives_are_refused_in_one_line(tmp_path: Path, name: str, alone: bool) -> None:
+    as_folder(tmp_path, {name: b""} if alone else {name: b"", "b.tar": b""})
+    line = rf"^images: file://.*/{name} is a compressed archive; .* needs a plain \.tar: decompress it"
+    for location in (tmp_path, tmp_path / name):
+        with pytest.raises(ValueError, match=line):
+            listed(str(location))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("a.bin", b"PAR1....PAR1", r"a\.bin is no list of URLs \(starts with b'PAR1\.\.\.\.'\); name it \.parquet$"),
+        ("a.gz", b"\x1f\x8b\x08\0", r"a\.gz is no list of URLs .*; decompress it$"),
+        ("a.ta", bytes(257) + b"ustar", r"a\.ta is no list of URLs .*; name it \.tar$"),
+        ("a.bin", bytes(100), r"a\.bin is no text \(starts with b'.*expected a folder, a \.tar"),
+        ("a.txt", b"# nothing\n\n", r"a\.txt is empty; expected a folder"),
+        ("a.txt", b"", r"a\.txt is empty; expected a folder"),
+        ("a.tar", b"<html>", r"no picture in file:///.*a\.tar: damaged archive \(truncated header\)$"),
+        ("a.parquet", b"<html>", r"no picture in file:///.*a\.parquet: damaged Parquet file \(.*$"),
+    ],
+)
+def test_a_file_that_is_no_source_is_one_clear_line(tmp_path: Path, name: str, content: bytes, line: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=line):
+        listed(str(tmp_path / name))
+
+
+def test_a_pattern_that_means_nothing_is_one_clear_line(tmp_path: Path) -> None:
+    forms(tmp_path, NINE)
+    with pytest.raises(ValueError, match=r"^images: nothing found for part-02\.tar below .*/tars; expected a folder"):
+        listed(str(tmp_path / "tars/part-{00..02}.tar"))
+    with pytest.raises(ValueError, match=r"^images: nothing found for \*\.zip below"):
+        listed(str(tmp_path / "tars/*.zip"))
+
+
+def test_a_path_that_exists_is_no_pattern(tmp_path: Path) -> None:
+    as_folder(tmp_path / "set [1] {a,b}", NINE)
+    as_tar(tmp_path / "set*.tar", {"a.png": png(1)})
+    as_tar(tmp_path / "set 2.tar", {"a.png": png(2)})
+    assert len(listed(str(tmp_path / "set [1] {a,b}"))) == 9
+    assert [read(ref) for ref in listed(str(tmp_path / "set*.tar"))] == [png(1)]
+
+
+def test_an_object_store_s_empty_prefix_is_one_clear_line(bucket: Path) -> None:
+    for location in ("s3://bucket/nothing", "s3://bucket"):
+        with pytest.raises(ValueError, match=rf"^images: no picture among the 0 files below {location}; expected"):
+            listed(location)
+
+
+def test_files_are_counted_while_they_are_found(tmp_path: Path) -> None:
+    as_folder(tmp_path, NINE)
+    counts: list[int] = []
+    find(str(tmp_path), stimulus_px=1, max_stimuli=1, tick=counts.append)
+    assert counts[-1] == 9
 
 
 def test_all_packaged_photographs_exist_and_decode() -> None:
@@ -133,6 +223,24 @@ def test_a_picture_that_changed_is_not_loaded_as_what_it_was(tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
+@pytest.mark.parametrize("change", ["another picture", "cut short"])
+def test_a_picture_in_an_archive_that_changed_is_not_loaded_as_what_it_was(
+    tmp_path: Path, name: str, change: str
+) -> None:
+    pack = as_tar if name == "a.tar" else as_parquet
+    (ref,) = listed(str(pack(tmp_path / name, {"a.png": png(1)})))
+    key = content_key(ref, png(1))
+    assert load(ref, 8, key=content_key(ref, read(ref)))[0, 0, 0] == 1
+    parquet.forget()
+    if change == "another picture":
+        pack(tmp_path / name, {"a.png": png(2)})
+    else:
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:520])
+    with pytest.raises(OSError, match=rf"/{name} \(a\.png\): its bytes changed since it was indexed"):
+        load(ref, 8, key=key)
+
+
 def test_a_picture_that_is_gone_and_one_that_is_none_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.png: not found"):
         load(ref_of(tmp_path / "gone.png"), 8)
@@ -141,19 +249,17 @@ def test_a_picture_that_is_gone_and_one_that_is_none_are_told_apart(tmp_path: Pa
         load(ref_of(tmp_path / "page.jpg"), 8)
 
 
-def test_some_images_are_a_seeded_choice_in_the_order_given() -> None:
-    refs = listed("stimuli", 200)
-    chosen = some_images(refs, 20, seed=3)
-    assert chosen == some_images(refs, 20, seed=3) != some_images(refs, 20, seed=4)
-    assert len(chosen) == len(set(chosen)) == 20
-    places = [refs.index(ref) for ref in chosen]
-    assert places == sorted(places)
-    assert max(places) > 100
+def test_the_choice_of_pictures_is_seeded_and_in_the_order_given() -> None:
+    chosen = choose(200, 20, seed=3).tolist()
+    assert chosen == choose(200, 20, seed=3).tolist() != choose(200, 20, seed=4).tolist()
+    assert len(set(chosen)) == 20
+    assert chosen == sorted(chosen)
+    assert 100 < max(chosen) < 200
 
 
 @pytest.mark.parametrize("at_most", [None, 5, 9])
-def test_all_images_are_taken_where_there_are_no_more(at_most: int | None) -> None:
-    assert some_images(listed("stimuli", 5), at_most, seed=0) == listed("stimuli", 5)
+def test_all_pictures_are_taken_where_there_are_no_more(at_most: int | None) -> None:
+    assert choose(5, at_most, seed=0).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_every_suffix_is_one_that_decodes() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gc_core import manifest, objects
 from gc_core.images import ImageRef, list_images
-from gc_core.images.sources import content_key, read
+from gc_core.images.load import content_key, read
 from gc_core.manifest import ImageRecord
 
 SOURCE = {"images": "/somewhere", "resize_px": 32, "window_px": 9}
@@ -57,7 +57,7 @@ def test_good_small_and_bad_pictures_are_told_apart_with_reasons(tmp_path: Path)
     assert (found["large.png"].height, found["large.png"].width) == (32, 50)  # at working scale
     assert (found["just.png"].height, found["just.png"].width) == (9, 9)
     assert [found[name].error for name in ("large.png", "just.png", "empty.jpg")] == ["", "", "empty file"]
-    assert found["small.png"].error == "300 x 8 px; the rotated field needs 9 px"
+    assert found["small.png"].error == "smaller than the field (300 x 8 px; the rotated field needs 9 px)"
     assert found["page.jpg"].error.startswith("not a JPEG, PNG, WebP, BMP, GIF or TIFF picture (starts with b'<html>")
     assert found["large.png"].key == content_key(found["large.png"].ref, png(64, 100))
 
@@ -66,7 +66,8 @@ def test_a_picture_that_vanished_is_bad_but_a_store_out_of_reach_is_no_picture_s
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = ImageRef(url=objects.join(str(tmp_path), "gone.png"), member="")
-    assert manifest.inspect(gone, resize_px=32, window_px=9).status == "bad"
+    record = manifest.inspect(gone, resize_px=32, window_px=9)
+    assert (record.status, record.error) == ("bad", "not found")
 
     def unreachable(ref: ImageRef) -> bytes:
         raise OSError("no route")
@@ -95,6 +96,13 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert back["status"].to_pylist() == ["ok", "small", "bad"]
     assert manifest.refs_of(back) == [record.ref for record in found.values()]
     assert [read(ref)[:2] for ref in manifest.refs_of(back)] == [b"\x89P", b"\x89P", b"no"]
+
+
+def test_records_come_back_from_their_table_and_from_the_manifest(tmp_path: Path) -> None:
+    records = list(look_at(tmp_path, {"a.png": png(40, 40), "b.png": png(2, 2), "c.jpg": b"no"}).values())
+    assert manifest.records_in(manifest.records_table(records)) == records
+    assert manifest.records_in(manifest.build(records, SOURCE)) == records
+    assert manifest.records_in(manifest.records_table([])) == []
 
 
 def test_a_manifest_of_other_pictures_is_refused(tmp_path: Path) -> None:

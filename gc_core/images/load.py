@@ -1,0 +1,63 @@
+"""From the name of a picture to its bytes, to its content key, to its pixels."""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gc_core import objects
+from gc_core.images import packaged, parquet, stimuli, tar
+from gc_core.images.decode import ImageError, decode
+from gc_core.images.ref import ImageRef
+
+
+def load(ref: ImageRef, resize_px: int, *, key: int | None = None) -> NDArray[np.uint8]:
+    """RGB pixels (3, H, W) of a picture, at working scale; with a content `key`, of that very picture.
+
+    Raises:
+        ImageError: it cannot be decoded.
+        OSError: it cannot be read, or is another picture than the one that had the key.
+    """
+    if key is None:
+        return pixels(ref, read(ref), resize_px)
+    try:
+        content = read(ref)
+    except ImageError as error:
+        raise OSError(_changed(ref)) from error
+    if content_key(ref, content) != key:
+        raise OSError(_changed(ref))
+    return pixels(ref, content, resize_px)
+
+
+def read(ref: ImageRef) -> bytes:
+    """The bytes of a picture's file; none for a stimulus, whose name is all there is.
+
+    Raises:
+        ImageError: the archive or Parquet file around it holds no such picture.
+        OSError: it cannot be read.
+    """
+    if ref.url.startswith(packaged.STIMULI):
+        return b""
+    if ref.url.startswith(packaged.BUILTIN):
+        return packaged.read(ref)
+    if not ref.member:
+        return objects.read(*objects.split(ref.url))
+    return parquet.read(ref) if parquet.is_parquet(ref.url) else tar.read(ref)
+
+
+def pixels(ref: ImageRef, content: bytes, resize_px: int) -> NDArray[np.uint8]:
+    """RGB pixels (3, H, W), at working scale, of a picture whose bytes were read."""
+    if ref.url.startswith(packaged.STIMULI):
+        return stimuli.draw(ref.member, int(ref.url.removeprefix(packaged.STIMULI)))
+    return decode(content, resize_px)
+
+
+def content_key(ref: ImageRef, content: bytes) -> int:
+    """A 63-bit key of what the picture is, wherever it lies: equal copies get equal keys."""
+    named = f"{ref.url}/{ref.member}".encode() if ref.url.startswith(packaged.STIMULI) else content
+    return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "big") >> 1
+
+
+def _changed(ref: ImageRef) -> str:
+    where = f"{ref.url} ({ref.member})" if ref.member else ref.url
+    return f"{where}: its bytes changed since it was indexed; put the picture back, or choose another --out"

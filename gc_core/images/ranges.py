@@ -1,0 +1,73 @@
+"""Parts of files under URLs: a range of bytes, a file to seek in, and the files below a folder as they are found."""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import obstore
+
+from gc_core import objects
+
+BUFFER_BYTES = 1 << 20
+LIST_BATCH = 1000
+
+
+def read_range(url: str, offset: int, size: int) -> bytes:
+    """`size` bytes from `offset` on; fewer where the file ends before.
+
+    Raises:
+        FileNotFoundError: there is no such file. OSError: it cannot be read.
+    """
+    folder, name = objects.split(url)
+    with objects.one_line_errors(folder, name):
+        if objects.is_local(url):
+            with Path(objects.local_path(url)).open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), size, offset)
+        return bytes(obstore.get_range(objects.open_folder(folder), name, start=offset, length=size)) if size else b""
+
+
+def open_ranges(url: str) -> BinaryIO:
+    """A file to read and seek in. On object storage, one request brings a buffer of 1 MiB."""
+    folder, name = objects.split(url)
+    with objects.one_line_errors(folder, name):
+        if objects.is_local(url):
+            return Path(objects.local_path(url)).open("rb")
+        return io.BufferedReader(_Ranges(url, objects.size(folder, name)), BUFFER_BYTES)
+
+
+def each_file(location: str) -> Iterator[list[tuple[str, int]]]:
+    """Name and size of every file below a folder, in batches as they are found, in no order."""
+    with objects.one_line_errors(location):
+        for batch in obstore.list(objects.open_folder(location), chunk_size=LIST_BATCH):
+            yield [(entry["path"], entry["size"]) for entry in batch]
+
+
+class _Ranges(io.RawIOBase):
+    """An object as an unbuffered file; each read is a request."""
+
+    def __init__(self, url: str, size: int) -> None:
+        self._url, self._size, self._position = url, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self._size - self._position))
+        content = read_range(self._url, self._position, count)
+        view[: len(content)] = content
+        self._position += len(content)
+        return len(content)

@@ -1,0 +1,74 @@
+"""How to name one picture, wherever it lies, so that any machine finds it again; and tables of such names."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from gc_core import objects
+
+LISTING = pa.schema(
+    [
+        ("url", pa.string()),
+        ("member", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("error", pa.string()),
+    ]
+)
+"""Columns of a listing: the fields of `ImageRef`, and why what stands there is no picture (empty where it may be)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRef:
+    """How to find one picture again, from any machine."""
+
+    url: str
+    """A picture, an archive or Parquet file that holds it, `builtin:PACKAGE`, or `stimuli:SIDE` (drawn SIDE pixels
+    wide)."""
+    member: str = ""
+    """Name inside the url, never used as a path: of a tar member, or of a Parquet row (its own `path`, else the row's
+    number). Empty for a plain file."""
+    offset: int = 0
+    """First byte inside a tar file; row number inside a Parquet file."""
+    size: int = -1
+    """Length in bytes; -1 for all there is."""
+
+    @property
+    def name(self) -> str:
+        """What a person would call it."""
+        return self.member or objects.split(self.url)[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A picture that a listing found, or the reason why there is none."""
+
+    ref: ImageRef
+    error: str = ""
+    """`KIND (details)`; empty where a picture may be."""
+
+
+def table_of(listed: Iterable[Listed]) -> pa.Table:
+    """A listing as columns: a million of them are a million short strings, not a million objects."""
+    batches, waiting = [], []
+    for entry in listed:
+        ref = entry.ref
+        waiting.append((ref.url, ref.member, ref.offset, ref.size, entry.error))
+        if len(waiting) == 50_000:
+            batches.append(_batch(waiting))
+            waiting = []
+    return pa.Table.from_batches([*batches, _batch(waiting)], LISTING)
+
+
+def listed_in(table: pa.Table) -> list[Listed]:
+    """The listing of `table_of`, one by one."""
+    rows = table.select(LISTING.names).to_pylist()
+    return [Listed(error=row.pop("error"), ref=ImageRef(**row)) for row in rows]
+
+
+def _batch(rows: list[tuple[str, str, int, int, str]]) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True) if rows else [[]] * len(LISTING)
+    return pa.record_batch(
+        [pa.array(values, field.type) for values, field in zip(columns, LISTING, strict=True)], schema=LISTING
+    )

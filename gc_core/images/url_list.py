@@ -1,0 +1,34 @@
+"""Lists of pictures' locations: a text file with one on each line, or the strings of a column."""
+
+from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
+
+from gc_core import objects
+from gc_core.images.ref import ImageRef, Listed
+
+
+def scan(url: str) -> Iterator[Listed]:
+    """The locations in a text file; empty lines and those that begin with # are none. Relative ones begin at the
+    file's own folder."""
+    folder, name = objects.split(url)
+    lines = (line.strip() for line in objects.read(folder, name).decode("utf-8-sig", errors="replace").splitlines())
+    return listed((line for line in lines if line and not line.startswith("#")), folder)
+
+
+def listed(locations: Iterable[str | None], folder: str) -> Iterator[Listed]:
+    """The picture at each location: a URL, a path, or a path relative to `folder`."""
+    for row, location in enumerate(locations):
+        try:
+            yield Listed(ref=ImageRef(url=_url(location or "", folder)))
+        except ValueError as error:
+            yield Listed(ref=ImageRef(url=location or f"row {row}"), error=f"not a location ({error})")
+
+
+def _url(location: str, folder: str) -> str:
+    if not location:
+        raise ValueError("empty")
+    if urlsplit(location).scheme or location.startswith(("/", "~")):
+        return objects.normalise(location)
+    while location.startswith("../"):
+        folder, location = folder.rpartition("/")[0], location.removeprefix("../")
+    return objects.normalise(objects.join(folder, location))

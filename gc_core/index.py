@@ -1,0 +1,161 @@
+"""The index of a run as independent parts: each looks at some of the listed pictures and keeps what it found.
+
+A part that is there already is looked at again only where a picture was bad, so an interrupted index continues, and one
+that was stopped for its bad pictures sees those that were mended. What was kept for another listing, or for another
+working scale, does not count.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gc_core import manifest, objects, reasons
+from gc_core.images import sources
+from gc_core.images.ref import ImageRef, Listed
+from gc_core.images.sources import File
+from gc_core.manifest import RECORDS, ImageRecord, inspect
+from gc_core.reasons import Reasons
+
+MANY_PARTS = 64
+FEWEST_ROWS, MOST_ROWS = 32, 1024
+THREADS = 4
+"""Pictures a task looks at together: while one is fetched another is decoded."""
+
+UNREAD = "unread"
+"""Status, inside parts only, of a picture that could not be fetched this time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lens:
+    """How pictures are looked at."""
+
+    resize_px: int
+    window_px: int
+    """A smaller picture has no room for a centre with its rotated field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartReport:
+    """What is left in the end of looking at one part."""
+
+    part: int
+    num_images: int
+    num_unread: int
+    """Could not be fetched; another attempt may."""
+    bad: Reasons
+    """Why pictures cannot be used, those not fetched included."""
+
+
+def parts(num_images: int) -> list[range]:
+    """Places in the listing that each part looks at: 64 parts, of 32 to 1,024 pictures."""
+    rows = min(MOST_ROWS, max(FEWEST_ROWS, -(-num_images // MANY_PARTS)))
+    return [range(first, min(first + rows, num_images)) for first in range(0, num_images, rows)]
+
+
+def look_at_part(index_url: str, part: int, listed: list[Listed], lens: Lens) -> PartReport:
+    """Inspect the pictures of a part that were not inspected yet, or were bad, and keep what was found.
+
+    Raises:
+        OSError: the index cannot be written.
+    """
+    before = _kept(index_url, _part_name(part))
+    known = _known(before, listed, lens)
+    todo = [place for place, record in enumerate(known) if record is None]
+    with ThreadPoolExecutor(THREADS) as threads:
+        found = threads.map(lambda place: _look(listed[place], lens), todo)
+        new = dict(zip(todo, found, strict=True))
+    records = [new[place] if record is None else record for place, record in enumerate(known)]
+    table = manifest.records_table(records)
+    if todo or before is None or not before.equals(table):
+        _keep(index_url, _part_name(part), table, {"lens": asdict(lens)})
+    unread = sum(record.status == UNREAD for record in records)
+    return PartReport(part=part, num_images=len(listed), num_unread=unread, bad=reasons.count(table, "bad", UNREAD))
+
+
+def scan(index_url: str, file: File) -> pa.Table:
+    """`sources.scan`, kept, so that a continued index need not look into the file again.
+
+    Raises:
+        OSError: the file cannot be read, or the index not be written.
+    """
+    name = hashlib.blake2b(f"{file.kind} {file.url} {file.size}".encode(), digest_size=12).hexdigest()
+    if (known := _kept(index_url, f"listing-{name}.parquet")) is not None:
+        return known.replace_schema_metadata(None)
+    found = sources.scan(file)
+    _keep(index_url, f"listing-{name}.parquet", found, {})
+    return found
+
+
+def unreadable(file: File, error: OSError) -> pa.Table:
+    """The listing of a file that cannot be read after all attempts: one bad row."""
+    ref = ImageRef(url=file.url, member="(the whole file)", offset=-1)
+    return sources.ref.table_of([Listed(ref=ref, error=_unread(error))])
+
+
+def collect(index_url: str, num_parts: int) -> pa.Table:
+    """The records of all parts, in order."""
+    tables = [_kept(index_url, _part_name(part)) for part in range(num_parts)]
+    missing = [part for part, table in enumerate(tables) if table is None]
+    if missing:
+        raise OSError(f"{index_url}: part {missing[0]} has gone; run the same command again")
+    found = pa.concat_tables([table.replace_schema_metadata(None) for table in tables if table is not None])
+    status = pa.array("bad" if status == UNREAD else status for status in found["status"].to_pylist())
+    return found.set_column(found.schema.get_field_index("status"), RECORDS.field("status"), status)
+
+
+def clear(index_url: str) -> None:
+    """Remove everything kept; the manifest has it."""
+    for name in objects.sizes(index_url):
+        objects.delete(index_url, name)
+    if objects.is_local(index_url):
+        shutil.rmtree(objects.local_path(index_url), ignore_errors=True)  # the folder itself
+
+
+def _look(listed: Listed, lens: Lens) -> ImageRecord:
+    if listed.error:
+        return ImageRecord(ref=listed.ref, status="bad", error=listed.error)
+    try:
+        return inspect(listed.ref, resize_px=lens.resize_px, window_px=lens.window_px)
+    except OSError as error:
+        return ImageRecord(ref=listed.ref, status=UNREAD, error=_unread(error))
+
+
+def _unread(error: OSError) -> str:
+    return f"cannot be read ({str(error).partition(chr(10))[0] or type(error).__name__})"
+
+
+def _known(table: pa.Table | None, listed: list[Listed], lens: Lens) -> list[ImageRecord | None]:
+    """For each picture the record in the part's table that was kept earlier; None for those to look at."""
+    if table is None or json.loads(table.schema.metadata[b"about"]) != {"lens": asdict(lens)}:
+        return [None] * len(listed)
+    usable = (record for record in manifest.records_in(table) if record.status not in ("bad", UNREAD))
+    by_place = {(record.ref.url, record.ref.member, record.ref.offset): record for record in usable}
+    found = (by_place.get((entry.ref.url, entry.ref.member, entry.ref.offset)) for entry in listed)
+    return [
+        record if record is not None and entry.ref.size in (-1, record.ref.size) else None  # -1: known by reading only
+        for entry, record in zip(listed, found, strict=True)
+    ]
+
+
+def _part_name(part: int) -> str:
+    return f"part-{part:05}.parquet"
+
+
+def _kept(index_url: str, name: str) -> pa.Table | None:
+    try:
+        return pq.read_table(io.BytesIO(objects.read(index_url, name)))
+    except FileNotFoundError:
+        return None
+
+
+def _keep(index_url: str, name: str, table: pa.Table, about: dict[str, object]) -> None:
+    """Whole or not at all: `objects.write` replaces an object at once."""
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({"about": json.dumps(about)}), buffer)
+    objects.write(index_url, name, buffer.getvalue())

@@ -1,0 +1,160 @@
+"""The first part of the harvest: list the pictures, look at each once, write the manifest. In parallel, and resumable:
+what is done is kept under RUN/index/ until the manifest stands."""
+
+import time
+from collections.abc import Callable, Iterable
+from functools import reduce
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from gc_core import harvest, index, manifest, reasons
+from gc_core.backbones import Backbone
+from gc_core.config import HarvestConfig
+from gc_core.images import ref, sources
+from gc_core.images.ref import Listed
+from gc_core.images.sources import File
+from gc_core.index import Lens, PartReport
+from gc_core.reasons import Reasons
+from gc_core.run_folder import RunFolder
+from jobs import cluster, console
+
+IN_FLIGHT = 256
+"""Tasks that wait or run: enough for a cluster to grow on. Each carries at most 1,024 names of pictures."""
+ATTEMPTS = 3
+PAUSE_S = 2.0
+"""Before the second attempt at what could not be fetched; twice that before the third."""
+
+
+def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa.Table:
+    """The manifest: read if it is there and of these pictures, else made.
+
+    Raises:
+        ValueError: there are no pictures there, or too many bad ones; or a manifest of others stands there.
+    """
+    window_px = harvest.window_px_of(config, backbone)
+    source = {
+        "images": config.images,
+        "resize_px": config.resize_px,
+        "window_px": window_px,
+        "max_stimuli": config.max_stimuli,
+        "max_images": config.max_images,
+    }
+    table = manifest.load_if_of(run.manifest, source)
+    if table is None:
+        listing = _listing(run, config, window_px)
+        num_parts = _look_at_all(run, config, listing, Lens(resize_px=config.resize_px, window_px=window_px))
+        table = manifest.complete(index.collect(run.index, num_parts), source)
+        manifest.write(run.manifest, table)
+        index.clear(run.index)
+    _refuse_too_many(reasons.count(table, "bad"), len(table), config)
+    return table
+
+
+def describe(table: pa.Table) -> list[tuple[str, str]]:
+    """Rows of the summary: how many pictures are used, and why the others are not."""
+    unused = reasons.count(table, "small", "bad")
+    num_unused = sum(reason.count for reason in unused.values())
+    rows = [("pictures", f"{len(table) - num_unused:,} used of {len(table):,}")]
+    if unused:
+        rows.append(("not used", f"{reasons.describe(unused)}; each with its reason in the manifest"))
+    return rows
+
+
+def _listing(run: RunFolder, config: HarvestConfig, window_px: int) -> pa.Table:
+    """Every picture at the location, or the seeded choice of them, in a stable order."""
+    found = sources.find(
+        config.images, stimulus_px=window_px, max_stimuli=config.max_stimuli, tick=_count_aloud("files found")
+    )
+    if found.note:
+        console.say(found.note)
+    table = pa.concat_tables([found.listing, *_scan_all(run, found.containers)])
+    sources.refuse_empty(table, config.images)
+    return table.take(sources.choose(len(table), config.max_images, config.seed))
+
+
+def _scan_all(run: RunFolder, files: tuple[File, ...]) -> list[pa.Table]:
+    """The listing of each archive, Parquet file or list."""
+    if not files:
+        return []
+    tables: dict[File, pa.Table] = {}
+    with console.progress("scan", len(files), "files") as meter:
+        for attempt in range(1, ATTEMPTS + 1):
+            left = [file for file in files if file not in tables]
+            _pause(attempt if left else 1)
+            for file, found in zip(left, _in_order(lambda f: _scan.remote(run.index, f), left), strict=True):
+                if isinstance(found, pa.Table):
+                    tables[file] = found
+                elif attempt == ATTEMPTS:
+                    tables[file] = index.unreadable(file, found)
+                meter.set(len(tables))
+    return [tables[file] for file in files]
+
+
+def _look_at_all(run: RunFolder, config: HarvestConfig, listing: pa.Table, lens: Lens) -> int:
+    """Look at every picture; the number of parts. What cannot be fetched is tried again when all others are done."""
+    places = index.parts(len(listing))
+    reports: dict[int, PartReport] = {}
+    with console.progress("index", len(listing), "pictures") as meter:
+
+        def submit(part: int) -> ray.ObjectRef[Any]:
+            rows = places[part]
+            return _look.remote(run.index, part, ref.listed_in(listing.slice(rows.start, len(rows))), lens)
+
+        left: list[int] = list(range(len(places)))
+        for attempt in range(1, ATTEMPTS + 1):
+            _pause(attempt if left else 1)
+            for report in _in_order(submit, left):
+                reports[report.part] = report
+                bad = _bad(reports.values())
+                _refuse_too_many(bad, len(listing), config)
+                meter.set(sum(r.num_images for r in reports.values()), note=_note(bad))
+            left = [part for part in left if reports[part].num_unread]
+    return len(places)
+
+
+@ray.remote(max_retries=3, retry_exceptions=[OSError])
+def _look(index_url: str, part: int, listed: list[Listed], lens: Lens) -> PartReport:
+    return index.look_at_part(index_url, part, listed, lens)
+
+
+@ray.remote(max_retries=3)
+def _scan(index_url: str, file: File) -> pa.Table | OSError:
+    try:
+        return index.scan(index_url, file)
+    except OSError as error:
+        return error
+
+
+def _in_order(submit: Callable[[Any], ray.ObjectRef[Any]], items: Iterable[Any]) -> Iterable[Any]:
+    return cluster.in_order(submit, items, in_flight=IN_FLIGHT)
+
+
+def _bad(reports: Iterable[PartReport]) -> Reasons:
+    return reduce(reasons.together, (report.bad for report in reports), {})
+
+
+def _note(bad: Reasons) -> str:
+    return f"{sum(reason.count for reason in bad.values()):,} bad" if bad else ""
+
+
+def _refuse_too_many(bad: Reasons, num_images: int, config: HarvestConfig) -> None:
+    reasons.refuse_too_many(bad, num_images=num_images, max_fraction=config.max_bad_fraction, images=config.images)
+
+
+def _pause(attempt: int) -> None:
+    if attempt > 1:
+        time.sleep(PAUSE_S * (attempt - 1))
+
+
+def _count_aloud(what: str) -> Callable[[int], None]:
+    """A line every ten seconds, while nobody knows how much there is."""
+    due = console.tell_every(console.LOG_EVERY_S)
+    due()
+
+    def tell(count: int) -> None:
+        if due():
+            console.say(f"list     {count:,} {what}")
+
+    return tell

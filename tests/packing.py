@@ -1,0 +1,58 @@
+"""The same pictures in every form that a run can read them from."""
+
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+Pictures = Mapping[str, bytes]
+"""Encoded pictures by name."""
+
+
+def png(grey: int, side_px: int = 8) -> bytes:
+    """An even grey square."""
+    return encoded(np.full((side_px, side_px), grey, np.uint8))
+
+
+def encoded(pixels: np.ndarray, file_format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def as_folder(folder: Path, pictures: Pictures) -> Path:
+    for name, content in pictures.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def as_tar(path: Path, pictures: Pictures, *, format: int = tarfile.PAX_FORMAT) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=format) as archive:
+        for name, content in pictures.items():
+            add(archive, name, content)
+    return path
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def as_parquet(path: Path, pictures: Pictures, *, rows_per_group: int = 3) -> Path:
+    """As Hugging Face's data sets store them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"bytes": content, "path": name} for name, content in pictures.items()]
+    write_parquet(path, {"image": images, "label": list(range(len(images)))}, rows_per_group)
+    return path
+
+
+def write_parquet(path: Path, columns: Mapping[str, object], rows_per_group: int = 3) -> None:
+    pq.write_table(pa.table(dict(columns)), path, row_group_size=rows_per_group)

@@ -1,0 +1,172 @@
+"""Pictures in Parquet: every way a column may hold them; a row group is read once, not once for each picture."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from packing import as_parquet, png, write_parquet
+
+from gc_core.images import ImageError, ImageRef, parquet
+from gc_core.images.parquet import Kept
+from gc_core.images.ref import Listed
+
+PICTURES = {f"class {i % 3}/{i}.png": png(i, 8 + i) for i in range(10)}
+BYTES = list(PICTURES.values())
+
+
+def scanned(path: Path) -> list[Listed]:
+    return list(parquet.scan(path.as_uri()))
+
+
+def only_error(path: Path) -> str:
+    (entry,) = scanned(path)
+    with pytest.raises(ImageError):
+        parquet.read(entry.ref)
+    return entry.error
+
+
+def test_rows_of_the_hugging_face_struct_are_read_by_their_number_and_called_by_their_path(tmp_path: Path) -> None:
+    listed = scanned(as_parquet(tmp_path / "a b.parquet", PICTURES, rows_per_group=3))
+    assert [(entry.ref.member, entry.ref.offset, entry.error) for entry in listed] == [
+        (name, row, "") for row, name in enumerate(PICTURES)
+    ]
+    assert [parquet.read(entry.ref) for entry in reversed(listed)] == BYTES[::-1]
+
+
+COLUMNS = {
+    "bytes": {"jpg": pa.array(BYTES, pa.binary())},
+    "large bytes": {"anything": pa.array(BYTES, pa.large_binary())},
+    "the column called image": {"mask": pa.array([b"no"] * 10, pa.binary()), "image": pa.array(BYTES, pa.binary())},
+    "a struct without path": {"img": pa.array([{"bytes": content} for content in BYTES])},
+    "bytes before urls": {"url": ["https://example.org"] * 10, "content": pa.array(BYTES, pa.binary())},
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+@pytest.mark.parametrize("rows_per_group", [1, 4, 100])
+def test_the_column_of_pictures_is_found_and_rows_without_a_name_have_their_number(
+    tmp_path: Path, kind: str, rows_per_group: int
+) -> None:
+    path = tmp_path / "a.parquet"
+    write_parquet(path, COLUMNS[kind], rows_per_group)
+    listed = scanned(path)
+    assert [entry.ref.member for entry in listed] == [str(row) for row in range(10)]
+    assert [parquet.read(entry.ref) for entry in listed] == BYTES
+
+
+def test_a_row_without_bytes_is_an_image_error_and_its_path_is_not_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(png(1))
+    rows = [{"bytes": png(0), "path": None}, {"bytes": None, "path": str(secret)}, None]
+    write_parquet(tmp_path / "a.parquet", {"image": rows})
+    listed = scanned(tmp_path / "a.parquet")
+    assert [entry.ref.member for entry in listed] == ["0", str(secret), "2"]
+    assert parquet.read(listed[0].ref) == png(0)
+    for entry in listed[1:]:
+        with pytest.raises(ImageError, match=r"^no bytes in this row \("):
+            parquet.read(entry.ref)
+
+
+@pytest.mark.parametrize("row", [-1, 10, 10**9])
+def test_a_row_that_is_not_there_is_an_image_error(tmp_path: Path, row: int) -> None:
+    path = as_parquet(tmp_path / "a.parquet", PICTURES)
+    with pytest.raises(ImageError, match=rf"^no such row \({row} of 10\)$"):
+        parquet.read(ImageRef(url=path.as_uri(), member="x", offset=row))
+
+
+def test_a_column_of_urls_lists_those(tmp_path: Path) -> None:
+    locations = [str(tmp_path / "a.png"), "s3://bucket/b.jpg", "below/c ü.png", "gs://bucket/d.jpg", "", None]
+    write_parquet(tmp_path / "urls.parquet", {"url": locations, "text": ["x"] * 6})
+    listed = scanned(tmp_path / "urls.parquet")
+    assert [entry.ref.url for entry in listed[:3]] == [
+        f"{tmp_path.as_uri()}/a.png",
+        "s3://bucket/b.jpg",
+        f"{tmp_path.as_uri()}/below/c%20%C3%BC.png",
+    ]
+    assert [entry.error[:14] for entry in listed] == ["", "", ""] + ["not a location"] * 3
+
+
+def test_a_table_of_something_else_is_one_row_with_its_reason(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", {"label": [1, 2], "image": ["a.png", "b.png"], "url": [1, 2]})
+    assert only_error(tmp_path / "a.parquet").startswith("no column of pictures (found label, image, url; expected")
+
+
+def test_several_columns_that_could_be_meant_are_one_row_with_its_reason(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", {"left": [b"x"], "right": [b"y"]})
+    assert only_error(tmp_path / "a.parquet").startswith("several columns of bytes (left, right; name the one")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html></html>", b"PAR1", b"PAR1" * 5])
+def test_what_is_no_parquet_is_one_row_with_its_reason(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.parquet").write_bytes(content)
+    assert only_error(tmp_path / "a.parquet").startswith("damaged Parquet file (")
+
+
+def test_a_cut_file_is_one_row_with_its_reason(tmp_path: Path) -> None:
+    path = as_parquet(tmp_path / "a.parquet", PICTURES)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert only_error(path).startswith("damaged Parquet file (")
+
+
+def test_a_file_out_of_reach_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"gone\.parquet: not found"):
+        scanned(tmp_path / "gone.parquet")
+
+
+def test_a_row_group_is_read_once_for_all_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = scanned(as_parquet(tmp_path / "a.parquet", PICTURES, rows_per_group=4))
+    groups: list[int] = []
+    read_group = parquet._read_group
+
+    def counted(url: str, group: int, column: tuple[str, ...]) -> pa.ChunkedArray:
+        groups.append(group)
+        return read_group(url, group, column)
+
+    monkeypatch.setattr(parquet, "_read_group", counted)
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda entry: parquet.read(entry.ref), listed * 2)) == BYTES * 2
+    assert sorted(groups) == [0, 1, 2]
+
+
+def numbers(count: int) -> pa.ChunkedArray:
+    """Of 8 bytes each."""
+    return pa.chunked_array([pa.array(range(count), pa.int64())])
+
+
+def test_what_was_asked_for_last_is_kept_up_to_a_number_of_bytes() -> None:
+    kept, made = Kept(100), []
+
+    def ask(key: str, count: int = 5) -> None:
+        assert len(kept.get(key, lambda: made.append(key) or numbers(count))) == count
+
+    for key in "abacab":
+        ask(key)
+    assert "".join(made) == "abcb"  # a was asked for again before c pushed the oldest, b, out
+    ask("large", 1000)
+    ask("large", 1000)
+    ask("a")
+    assert made[4:] == ["large", "a"]
+
+
+def test_a_value_that_threads_want_at_once_is_made_once_and_a_failure_is_told_to_all() -> None:
+    kept, made, start = Kept(100), [], threading.Barrier(8)
+
+    def ask(make: object) -> str:
+        start.wait()
+        try:
+            return str(len(kept.get("a", make)))
+        except OSError as error:
+            return str(error)
+
+    def fails() -> pa.ChunkedArray:
+        made.append("failed")
+        raise OSError("no route")
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(ask, [fails] * 8)) == {"no route"}
+        failures = len(made)
+        assert set(threads.map(ask, [lambda: made.append("made") or numbers(3)] * 8)) == {"3"}
+    assert failures >= 1
+    assert made[failures:] == ["made"]
