@@ -7,7 +7,7 @@ Continues where an earlier, interrupted run of the same command stopped.
 
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -47,6 +47,7 @@ def run_harvest(run: RunFolder, config: HarvestConfig, workers: Workers) -> list
     backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights)
     table = index.manifest_of(run, config, backbone)
     plan = harvest.plan_rows(config, table, backbone)
+    config = with_decided_dtype(run, config, workers)
     harvest.create_store(run, config, plan, backbone)
     compute_missing(run, config, plan, table, workers)
     mean = store.finish(run)
@@ -59,6 +60,17 @@ def run_harvest(run: RunFolder, config: HarvestConfig, workers: Workers) -> list
         ("manifest", run.manifest),
         ("activations", run.activations),
     ]
+
+
+def with_decided_dtype(run: RunFolder, config: HarvestConfig, workers: Workers) -> HarvestConfig:
+    """The config with `auto` decided once, by the store that is there or by a worker: unlike machines write one store."""
+    if config.dtype != "auto":
+        return config
+    try:
+        return replace(config, dtype=store.open_store(run, unfinished=True).attrs["config"]["dtype"])
+    except store.StoreError:
+        wanted = workers.resolve(num_cpus=cluster.num_cpus(), num_gpus=cluster.num_gpus())
+    return replace(config, dtype="bfloat16" if wanted.gpus_per_worker else ray.get(_fast_dtype_of_cpu.remote()))
 
 
 def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, table: pa.Table, workers: Workers) -> None:
@@ -81,6 +93,11 @@ def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, tabl
         for _ in cluster.deal(places, work, submit, poll=lambda: meter.set(rows_before + counter.poll())):
             pass
         meter.set(plan.num_rows)
+
+
+@ray.remote(max_retries=3)
+def _fast_dtype_of_cpu() -> str:
+    return str(harvest.arithmetic("auto", "cpu")).removeprefix("torch.")
 
 
 @ray.remote(

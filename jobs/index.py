@@ -40,6 +40,7 @@ def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa
         "window_px": window_px,
         "max_stimuli": config.max_stimuli,
         "max_images": config.max_images,
+        "seed": config.seed if config.max_images else None,  # decides only which of them are taken
     }
     table = manifest.load_if_of(run.manifest, source)
     if table is None:

@@ -1,6 +1,13 @@
 """Stage 1: from pictures to the activations of every transformed version of sampled centres."""
 
-from gc_core.harvest.activations import field_window_px, group_activations, load_backbone, resampling_of, window_px_of
+from gc_core.harvest.activations import (
+    arithmetic,
+    field_window_px,
+    group_activations,
+    load_backbone,
+    resampling_of,
+    window_px_of,
+)
 from gc_core.harvest.plan import ImageWork, ShardWork, create_store, plan_rows, shard_work
 from gc_core.harvest.shard import Pipeline, compute_shard, harvest_shard
 
@@ -8,6 +15,7 @@ __all__ = [
     "ImageWork",
     "Pipeline",
     "ShardWork",
+    "arithmetic",
     "compute_shard",
     "create_store",
     "field_window_px",

@@ -18,21 +18,27 @@ class Rate:
 
     amount: float
     seconds: float
+    cpu_seconds: float
+    """Of this process, which do not pass while others use the core."""
 
     @property
     def per_s(self) -> float:
         return self.amount / self.seconds
 
+    @property
+    def per_cpu_s(self) -> float:
+        return self.amount / self.cpu_seconds
+
 
 def rate(work: Callable[[], float], seconds: float, device: str) -> Rate:
     """How much `work`, which returns how much it did, does in that time; it runs at least once."""
     _wait_for(device)
-    start, amount = time.perf_counter(), 0.0
+    start, cpu_start, amount = time.perf_counter(), time.process_time(), 0.0
     while True:
         amount += work()
         _wait_for(device)
         if (taken := time.perf_counter() - start) >= seconds:
-            return Rate(amount=amount, seconds=taken)
+            return Rate(amount=amount, seconds=taken, cpu_seconds=time.process_time() - cpu_start)
 
 
 def matmul_gflop(device: str, dtype: torch.dtype) -> Callable[[], float]:

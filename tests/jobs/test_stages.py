@@ -88,6 +88,18 @@ def test_the_harvest_computes_only_what_is_missing(
         run_harvest(run, HarvestConfig(**{**HARVEST.to_json(), "seed": 1}), Workers())
 
 
+def test_arithmetic_is_decided_once_and_kept_by_a_continued_run(tmp_path: Path) -> None:
+    run = RunFolder.at(str(tmp_path / "run"))
+    config = HarvestConfig(images="stimuli", max_stimuli=10, group="D1", layer="conv1")
+    run_harvest(run, config, Workers(num_workers=1))
+    decided = open_store(run).attrs["config"]["dtype"]
+    assert decided in ("float32", "bfloat16")
+    run_harvest(run, config, Workers(num_workers=1))
+    other = "bfloat16" if decided == "float32" else "float32"
+    with pytest.raises(store.StoreError, match=f"dtype '?{decided}'? -> '?{other}"):
+        run_harvest(run, HarvestConfig(**{**config.to_json(), "dtype": other}), Workers(num_workers=1))
+
+
 def _stop_after_one(actors, items, submit, *, poll):
     import ray
 
@@ -124,7 +136,7 @@ def test_two_training_workers_reach_what_one_reaches(finished: RunFolder) -> Non
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--images", "/no/such/folder"], "is no folder"),
+        (["--images", "/no/such/folder"], "is neither a file nor a folder"),
         (["--images", "stimuli", "--group", "E8"], "expected D followed by a number"),
         (["--images", "stimuli", "--layer", "inception9z"], "inception9z"),
         (["--images", "stimuli", "--backbone", "inceptionv1"], "tensorflow_inception_graph.pb"),

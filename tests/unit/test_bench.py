@@ -6,6 +6,7 @@ Letters: N centres, G group elements, C channels.
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,10 @@ def test_a_rate_is_what_was_done_over_the_time_it_took() -> None:
     once = rate(work, 0, "cpu")
     assert (once.amount, len(calls)) == (3, 1)
     assert once.per_s == 3 / once.seconds
-    assert Rate(amount=10, seconds=4).per_s == 2.5
+    assert Rate(amount=10, seconds=4, cpu_seconds=2).per_s == 2.5
+    assert Rate(amount=10, seconds=4, cpu_seconds=2).per_cpu_s == 5
+    asleep = rate(lambda: time.sleep(0.05) or 1, 0, "cpu")
+    assert asleep.cpu_seconds < 0.05 <= asleep.seconds
     longer = rate(work, 0.05, "cpu")
     assert longer.seconds >= 0.05
     assert longer.amount == 3 * (len(calls) - 1)

@@ -9,7 +9,7 @@ from gc_core.images import ImageRef
 from gc_core.manifest import ImageRecord
 from gc_core.reasons import Reason
 
-ERRORS = ["empty file", "damaged picture (image file is truncated (3 bytes not processed))", "damaged picture (bad)"]
+ERRORS = ["empty file", "damaged picture (truncated (3 bytes not processed))", "damaged picture (bad)"]
 
 
 def table_of(errors: list[str], status: str = "bad"):
@@ -22,9 +22,7 @@ def table_of(errors: list[str], status: str = "bad"):
 def test_reasons_are_counted_by_kind_with_a_whole_example() -> None:
     assert reasons.count(table_of(ERRORS), "bad") == {
         "empty file": Reason(count=1, example="file:///0.png"),
-        "damaged picture": Reason(
-            count=2, example="file:///1.png/inside (image file is truncated (3 bytes not processed))"
-        ),
+        "damaged picture": Reason(count=2, example="file:///1.png/inside (truncated (3 bytes not processed))"),
     }
 
 
