@@ -63,7 +63,7 @@ def run_harvest(run: RunFolder, config: HarvestConfig, workers: Workers) -> list
 
 
 def with_decided_dtype(run: RunFolder, config: HarvestConfig, workers: Workers) -> HarvestConfig:
-    """The config with `auto` decided once, by the store that is there or by a worker: unlike machines write one store."""
+    """The config with `auto` decided once, by the store there or by a worker: unlike machines write one store."""
     if config.dtype != "auto":
         return config
     try:
