@@ -154,7 +154,8 @@ def show(result: Result) -> None:
         table.add_row(title, "samples/s", *together, *(_alone(result, name) if name != "job" else []))
     table.add_row(f"forward pass alone, {result.fast_dtype}", "GFLOP/s", f"{result.rate('forward_fast'):.3g}")
     table.add_row(f"matrix product, {result.fast_dtype}", "GFLOP/s", f"{result.rate('matmul_fast'):.3g}")
-    table.add_row("matrix product, float32", "GFLOP/s", f"{result.rate('matmul_fp32'):.3g}")
+    if result.fast_dtype != "float32":
+        table.add_row("matrix product, float32", "GFLOP/s", f"{result.rate('matmul_fp32'):.3g}")
     table.add_row("decoding, JPEG 500 x 375 px", "images/s", f"{result.rate('decode'):.3g}")
     table.add_row("peak memory of a worker", "MB", f"{result.peak_rss_bytes / 1e6:.0f}")
     console.console.print(table)
