@@ -103,10 +103,14 @@ def read(location: str, name: str) -> bytes:
         return bytes(obstore.get(open_folder(location), name).bytes())
 
 
-def write(location: str, name: str, content: bytes) -> None:
-    """Replace the object as a whole: readers see the old bytes or the new, never a part."""
+def write(location: str, name: str, content: bytes, *, media_type: str | None = None) -> None:
+    """Replace the object as a whole: readers see the old bytes or the new, never a part.
+
+    `media_type`, such as text/html, is what a browser hears of an object in a bucket; a file has none.
+    """
+    attributes = {"Content-Type": media_type} if media_type and not is_local(location) else None
     with one_line_errors(location, name):
-        obstore.put(open_folder(location, create=True), name, content)
+        obstore.put(open_folder(location, create=True), name, content, attributes=attributes)
 
 
 def write_once(location: str, name: str, content: bytes) -> bool:

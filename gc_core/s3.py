@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import botocore.session
 from botocore.configprovider import ConfiguredEndpointProvider
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError
 from obstore.store import S3Store
 from pyarrow.fs import S3FileSystem
@@ -68,10 +69,11 @@ def open_bucket(url: str) -> S3Store:
 
 
 def file_system() -> S3FileSystem:
-    """The same settings as Ray Train takes them."""
+    """The same settings as Ray Train takes them. Credentials that expire are left to Arrow, which finds the same."""
     found = settings(_environment())
     endpoint = urlsplit(found.endpoint or "")
-    keys = {} if found.credentials is None else _keys(found.credentials)
+    lasting = found.credentials is not None and not isinstance(found.credentials, RefreshableCredentials)
+    keys = _keys(found.credentials) if lasting else {}
     return S3FileSystem(
         access_key=keys.get("access_key_id"),
         secret_key=keys.get("secret_access_key"),

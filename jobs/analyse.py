@@ -88,7 +88,7 @@ def run_atlas(run: RunFolder, name: str) -> list[tuple[str, str]]:
     """Draw the page; its row of the summary."""
     with console.progress("atlas", count_pictures(run, name), "pictures") as meter:
         page = build_atlas(run, name, meter.set)
-    return [("atlas", page.as_uri())]
+    return [("atlas", page)]
 
 
 def _watch(run: RunFolder, name: str, config: AnalyseConfig, store: Store) -> Firing:

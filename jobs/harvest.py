@@ -37,13 +37,19 @@ class HarvestJob:
     """The run folder: a path or URL. Made if it does not exist, continued if it does."""
     config: Annotated[HarvestConfig, tyro.conf.arg(name="")] = field(default_factory=HarvestConfig)
     workers: Workers = field(default_factory=Workers)
+    dry_run: bool = False
+    """Index the pictures (kept for the real run), tell what would be computed and stored, and end."""
 
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.harvest`."""
     job = tyro.cli(HarvestJob, prog="python -m jobs.harvest", args=args, description=__doc__)
     with console.one_line_errors(remedy="The same command continues where it stopped."), cluster.connect():
-        console.summary("harvested", run_harvest(RunFolder.at(job.out), job.config, job.workers))
+        run = RunFolder.at(job.out)
+        if job.dry_run:
+            console.summary("would harvest", foretell(run, job.config))
+        else:
+            console.summary("harvested", run_harvest(run, job.config, job.workers))
 
 
 def run_harvest(run: RunFolder, config: HarvestConfig, workers: Workers) -> list[tuple[str, str]]:
@@ -62,6 +68,23 @@ def run_harvest(run: RunFolder, config: HarvestConfig, workers: Workers) -> list
         ("layer", f"{backbone.name} {backbone.layer}, {field_px}; mean squared block norm {mean:.4g}"),
         ("manifest", run.manifest),
         ("activations", run.activations),
+    ]
+
+
+def foretell(run: RunFolder, config: HarvestConfig) -> list[tuple[str, str]]:
+    """What a harvest would do; rows of the summary."""
+    backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights)
+    table = index(run, config, backbone)
+    plan = harvest.plan_rows(config, table, backbone)
+    done = store.commits(run)
+    order, missing = groups.parse(config.group).order, plan.num_shards - len(done)
+    rows = plan.num_rows - sum(commit.num_rows for commit in done.values())
+    return [
+        ("pictures", describe_manifest(table)),
+        ("samples", f"{plan.num_rows:,} of {order} x {backbone.channels} numbers, in {plan.num_shards} shards"),
+        ("to compute", f"{missing} shards, {rows:,} samples, {rows * order:,} forward passes of a field"),
+        ("to store", f"at most {store.raw_bytes(rows, order, backbone.channels) / 1e9:.3g} GB; compressed often half"),
+        ("requests", f"about {missing * store.REQUESTS_A_SHARD:,} ({store.REQUESTS_A_SHARD} a shard)"),
     ]
 
 

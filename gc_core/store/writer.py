@@ -32,6 +32,15 @@ _MAY_DIFFER = {MEAN, "config", "config_hash", "code_version"}
 """Attributes that may change under one store, or are compared field by field."""
 
 
+REQUESTS_A_SHARD = 20
+"""Measured against the local server: 3 objects and a record to put, the rest to look first and check after."""
+
+
+def raw_bytes(num_rows: int, order: int, channels: int) -> int:
+    """What so many rows take before compression."""
+    return num_rows * (order * channels * 2 + 8 + 2 * 4)
+
+
 def create(
     run: RunFolder, *, num_rows: int, shard_rows: int, channels: int, group: Group, attrs: dict[str, Any]
 ) -> None:
