@@ -71,13 +71,13 @@ def _apply(
 def _local_norm(layer: LocalNorm, x_NCHW: Tensor) -> Tensor:
     """The sum over neighbouring channels as a product with a banded matrix.
 
-    On a CPU this takes a tenth of the time of `torch.nn.functional.local_response_norm`.
+    On a CPU this takes a tenth of the time of `torch.nn.functional.local_response_norm`; in place, for a map is larger
+    than the cache and every pass over it costs as much as a small convolution.
     """
     channel = torch.arange(x_NCHW.shape[1], device=x_NCHW.device)
     near_CC = ((channel[:, None] - channel).abs() <= layer.radius).to(x_NCHW.dtype)
-    bias_C = x_NCHW.new_full((x_NCHW.shape[1],), layer.bias)
-    divisor_NHWC = F.linear(x_NCHW.square().permute(0, 2, 3, 1), layer.alpha * near_CC, bias_C)
-    return x_NCHW * divisor_NHWC.permute(0, 3, 1, 2).pow(-layer.beta)
+    sum_NHWC = F.linear(x_NCHW.square().permute(0, 2, 3, 1), layer.alpha * near_CC)
+    return sum_NHWC.add_(layer.bias).pow_(-layer.beta).permute(0, 3, 1, 2).mul_(x_NCHW)
 
 
 def _pad(layer: Layer, x_NCHW: Tensor) -> tuple[Tensor, tuple[int, int]]:
