@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gc_core.config import TrainConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
-from gc_core.losses import l1_coefficient, l1_losses, penalty_norm, topk_losses
+from gc_core.losses import l1_losses, penalty_norm, topk_losses
 
 F = 10
 NONE_DEAD = torch.zeros(F, dtype=torch.bool)
@@ -138,11 +137,3 @@ def test_firing_and_errors_are_counted_as_the_code_says(activation: str) -> None
     assert losses.fired_F.any()
     assert not losses.fired_F[SOME_DEAD].any()
     assert not losses.squared_error_BG.requires_grad
-
-
-def test_the_penalty_grows_linearly_over_the_first_share_of_the_run() -> None:
-    config = TrainConfig(l1_coefficient=5.0, l1_warmup_share=0.1)
-    grown = [l1_coefficient(config, step, 100) for step in range(100)]
-    assert grown[:10] == pytest.approx([0.5 * (step + 1) for step in range(10)])
-    assert grown[10:] == [5.0] * 90
-    assert l1_coefficient(TrainConfig(l1_coefficient=5.0, l1_warmup_share=0.0), 0, 100) == 5.0

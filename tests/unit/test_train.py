@@ -17,8 +17,10 @@ from gc_core import groups
 from gc_core.checkpoint import save_checkpoint
 from gc_core.config import TrainConfig
 from gc_core.run_folder import RunFolder
+from gc_core.store import Store
 from gc_core.train import Place, Trainer, TrainingData, open_data, resolve, train
-from gc_core.train.recipe import learning_rate
+from gc_core.train.recipe import drawn_blocks, learning_rate, penalty_coefficient
+from gc_core.train.whereabouts import rows_of_step
 
 SMALL = TrainConfig(
     dict_size=20, k=2, batch=64, lanes=4, steps=40, buffer_rows=512, learning_rate=1e-2, encoder_reads="all"
@@ -38,11 +40,24 @@ def new_trainer(run: RunFolder, **changes: Any) -> Trainer:
 def trained(run: RunFolder, *, resume: Path | None = None, keep: Path | None = None, **changes: Any) -> Trainer:
     """Train to the end; checkpoints go below `keep`, in folders named by their step."""
 
-    def report(metrics: dict[str, float], checkpoint: Trainer | None) -> None:
-        if checkpoint is not None and keep is not None:
-            save_checkpoint(keep / str(checkpoint.step), checkpoint.state(), checkpoint.metrics)
+    return trained_together(run, [changes], resume=resume, keep=keep)[0]
 
-    return train(*opened(run, **changes), Place(), resume=resume, report=report)
+
+def trained_together(
+    run: RunFolder, changes: list[dict[str, Any]], *, resume: Path | None = None, keep: Path | None = None
+) -> list[Trainer]:
+    """Train several side by side; with more than one, their checkpoints lie in numbered folders."""
+    folder = keep
+    places = [Path() if len(changes) == 1 else Path(str(number)) for number in range(len(changes))]
+
+    def report(metrics: list[dict[str, float]], trainers: list[Trainer], *, keep: bool) -> None:
+        for trainer, place in zip(trainers, places, strict=True):
+            if keep and folder is not None:
+                save_checkpoint(folder / str(trainer.step) / place, trainer.state(), trainer.metrics)
+
+    both = [opened(run, **each) for each in changes]
+    folders = [resume / place for place in places] if resume else None
+    return train([config for config, _ in both], both[0][1], Place(), resume=folders, report=report)
 
 
 def same_weights(left: Trainer, right: Trainer) -> bool:
@@ -66,24 +81,35 @@ def test_training_finds_the_planted_features(planted: Any) -> None:
     assert untrained.evaluate().fraction_unexplained() > 0.3
 
 
-@pytest.mark.parametrize("activation", ["topk", "l1"])
-@pytest.mark.parametrize("reads", ["identity", "all"])
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu", "l1"])
+@pytest.mark.parametrize("reads", ["identity", "all", "0,2"])
 def test_the_loss_falls(planted: Any, activation: str, reads: str) -> None:
     options = {"activation": activation, "encoder_reads": reads, "l1_coefficient": 0.1, "l1_warmup_share": 0.0}
+    options |= {"jumprelu_coefficient": 0.1}
     metrics = trained(planted.run, steps=60, learning_rate=3e-3, **options).metrics
     assert metrics[-1]["loss"] < 0.7 * metrics[0]["loss"]
     assert [row["step"] for row in metrics] == [10, 20, 30, 40, 50, 60]
 
 
-def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(planted: Any, tmp_path: Path) -> None:
-    options = {"checkpoint_every": 15, "dead_after_samples": 128}  # in an epoch's middle, and between two logs
+EVERYTHING = {"average_decay": 0.9, "accumulate": 2, "blocks_per_step": 2, "matryoshka": "5,10", "lr_decay": "cosine"}
+
+
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu", "l1"])
+@pytest.mark.parametrize("more", [{}, EVERYTHING], ids=["plain", "every option"])
+def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(
+    planted: Any, tmp_path: Path, activation: str, more: dict[str, Any]
+) -> None:
+    # The cut lies in an epoch's middle, and between two logs.
+    options = {"checkpoint_every": 15, "dead_after_samples": 128, "activation": activation, **more}
     whole = trained(planted.run, keep=tmp_path, **options)
     assert sorted(int(folder.name) for folder in tmp_path.iterdir()) == [15, 30, 40]
-    assert any(row["auxiliary"] > 0 for row in whole.metrics), "some features are dead when the run is cut"
+    if activation == "topk":
+        assert any(row["auxiliary"] > 0 for row in whole.metrics), "some features are dead when the run is cut"
     resumed = trained(planted.run, resume=tmp_path / "15", **options)
     assert same_weights(whole, resumed)
     assert whole.metrics == resumed.metrics
     assert whole.samples_since_fired_F.equal(resumed.samples_since_fired_F)
+    torch.testing.assert_close(whole.exported().state_dict(), resumed.exported().state_dict(), rtol=0, atol=0)
     assert not same_weights(whole, new_trainer(planted.run, **options))
 
 
@@ -113,9 +139,35 @@ def test_a_value_that_is_not_finite_stops_training_before_the_weights_change(pla
     trainer, before = new_trainer(planted.run), new_trainer(planted.run)
     acts_BGC = next(trainer.stream())
     acts_BGC[5, 1, 2] = torch.nan
-    with pytest.raises(FloatingPointError, match=r"^step 0: the loss is nan .* lower learning_rate"):
+    row = rows_met(trainer)[5]
+    found = rf"^step 0: the loss is nan .*\(rows {row} of shards {row // 256} hold values.*\); lower learning_rate"
+    with pytest.raises(FloatingPointError, match=found):
         trainer.advance(acts_BGC)
     assert same_weights(trainer, before)
+
+
+def rows_met(trainer: Trainer) -> np.ndarray:
+    """Rows of the next batch, found by comparing samples."""
+    stored = trainer.data.read(np.arange(trainer.data.store.num_rows)).flatten(1)
+    batch = next(trainer.stream()).flatten(1)
+    return (batch[:, None] == stored[None]).all(2).float().argmax(1).numpy()
+
+
+@pytest.mark.parametrize("step", [0, 7, 22])
+def test_the_rows_of_a_step_are_those_of_its_batch(numbered_run: RunFolder, step: int) -> None:
+    trainer = new_trainer(numbered_run)
+    trainer.step = step
+    order, lanes = trainer._order, range(4)
+    assert np.array_equal(rows_of_step(order, lanes=lanes, rows_per_lane=16, step=step), rows_met(trainer))
+
+
+def test_reconstructions_far_worse_than_none_stop_training(planted: Any) -> None:
+    trainer = new_trainer(planted.run)
+    with torch.no_grad():
+        trainer.model.b_dec += 1000
+    trainer.advance(next(trainer.stream()))
+    with pytest.raises(FloatingPointError, match=r"^step 1: the FVU is .*training diverged; lower learning_rate"):
+        trainer.log()
 
 
 def test_a_diverging_run_stops_with_its_step(planted: Any) -> None:
@@ -202,8 +254,11 @@ def test_resolving_keeps_what_was_given_and_decides_the_rest_once(planted: Any) 
     free = resolve(TrainConfig(dict_size=64, batch=64), data)
     assert (free.steps, free.group, free.aux_k) == (306, "C_4", 32)  # 20 passes
     assert free.dead_after_samples == 306 * 64 // 10
+    assert free.blocks_per_step == 4
+    assert (free.l1_coefficient, free.bandwidth) == pytest.approx((0.04 * 32**0.5, 0.03 * 32**0.5))
     assert resolve(free, data) == free
-    given = replace(SMALL, group="C_2", aux_k=0, dead_after_samples=5)
+    given = replace(SMALL, group="C_2", aux_k=0, dead_after_samples=5, blocks_per_step=1)
+    given = replace(given, l1_coefficient=1.0, jumprelu_coefficient=2.0, bandwidth=3.0)
     assert resolve(given, data) == given
     assert resolve(TrainConfig(batch=1024), data).steps == 150
 
@@ -214,3 +269,153 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
     assert rates[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
     assert rates[5:81] == [2.0] * 76
     assert rates[80:] == pytest.approx([2.0 * (100 - step) / 20 for step in range(80, 100)])
+
+
+def test_the_learning_rate_falls_as_asked() -> None:
+    config = TrainConfig(steps=100, learning_rate=2.0, lr_warmup_share=0.0, lr_decay_share=0.5)
+    flat = [learning_rate(replace(config, lr_decay="none"), step) for step in range(100)]
+    assert flat == [2.0] * 100
+    cosine = [learning_rate(replace(config, lr_decay="cosine"), step) for step in range(100)]
+    assert cosine[:51] == pytest.approx([2.0] * 51)
+    assert cosine[75] == pytest.approx(1.0)
+    assert cosine[99] < 0.01
+    assert learning_rate(replace(config, lr_decay_share=0.0), 99) == 2.0
+
+
+def test_the_l1_penalty_grows_linearly_over_the_first_share_of_the_run() -> None:
+    config = TrainConfig(activation="l1", l1_coefficient=5.0, l1_warmup_share=0.1, steps=100)
+    grown = [penalty_coefficient(config, step) for step in range(100)]
+    assert grown[:10] == pytest.approx([0.5 * (step + 1) for step in range(10)])
+    assert grown[10:] == [5.0] * 90
+    assert penalty_coefficient(replace(config, l1_warmup_share=0.0), 0) == 5.0
+
+
+def test_the_jumprelu_penalty_grows_over_the_whole_run() -> None:
+    config = TrainConfig(activation="jumprelu", jumprelu_coefficient=5.0, steps=100)
+    assert [penalty_coefficient(config, step) for step in range(100)] == pytest.approx(
+        [0.05 * n for n in range(1, 101)]
+    )
+
+
+def test_blocks_are_drawn_anew_each_step_and_alike() -> None:
+    config = TrainConfig(blocks_per_step=2, seed=3)
+    drawn = [tuple(drawn_blocks(config, 4, step)) for step in range(600)]
+    assert drawn == [tuple(drawn_blocks(config, 4, step)) for step in range(600)]
+    counts = [drawn.count(pair) for pair in itertools.combinations(range(4), 2)]
+    assert sum(counts) == 600, "ascending, different"
+    assert min(counts) > 60
+    assert drawn_blocks(replace(config, blocks_per_step=4), 4, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"encoder_reads": "0,4"}, "encoder_reads: found element 4, expected 0 to 3"),
+        ({"blocks_per_step": 5}, "blocks_per_step: found 5, expected at most the group's 4 elements"),
+        ({"matryoshka": "3,21"}, "matryoshka: found 21 features"),
+    ],
+)
+def test_what_does_not_fit_the_group_or_the_size_is_refused(planted: Any, changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        opened(planted.run, **changes)
+
+
+LIST = [
+    {"dict_size": 20, "k": 2},
+    {"dict_size": 12, "k": 3},
+    {"dict_size": 12, "activation": "batchtopk", "average_decay": 0.9},
+]
+
+
+def test_several_side_by_side_are_bit_for_bit_those_trained_alone(planted: Any) -> None:
+    together = trained_together(planted.run, LIST)
+    for trainer, changes in zip(together, LIST, strict=True):
+        alone = trained(planted.run, **changes)
+        assert same_weights(trainer, alone)
+        assert trainer.metrics == alone.metrics
+        torch.testing.assert_close(trainer.exported().state_dict(), alone.exported().state_dict(), rtol=0, atol=0)
+
+
+def test_several_resume_bit_for_bit(planted: Any, tmp_path: Path) -> None:
+    whole = trained_together(planted.run, LIST, keep=tmp_path)
+    assert whole[0].metrics[-1]["step"] == 40
+    for early, late in zip(trained_together(planted.run, LIST, resume=tmp_path / "40"), whole, strict=True):
+        assert early.metrics == late.metrics
+    options = [{**each, "checkpoint_every": 15} for each in LIST]
+    cut = trained_together(planted.run, options, keep=tmp_path / "cut")
+    resumed = trained_together(planted.run, options, resume=tmp_path / "cut" / "15")
+    for early, late in zip(resumed, cut, strict=True):
+        assert same_weights(early, late)
+        assert early.metrics == late.metrics
+
+
+def test_several_need_the_same_batches(planted: Any) -> None:
+    with pytest.raises(ValueError, match=r"train: crosscoders on one stream differ \(batch: 32, not 64\); train them"):
+        trained_together(planted.run, [{}, {"batch": 32}])
+
+
+def test_the_data_is_read_once_for_several(planted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+    for changes in (LIST[:1], LIST):
+        read, num_read = Store.read, 0
+
+        def counted(self: Store, start: int, stop: int, read: Any = read) -> Any:
+            nonlocal num_read
+            num_read += 1
+            return read(self, start, stop)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "read", counted)
+            trained_together(planted.run, changes)
+        counts.append(num_read)
+    assert counts[0] > 10
+    assert counts[1] <= counts[0] + 4, "but for chunks that were read ahead when training ended"
+
+
+def test_averaged_weights_are_the_running_mean_and_are_what_is_kept(planted: Any) -> None:
+    trainer = new_trainer(planted.run, average_decay=0.8)
+    mean = trainer.model.W_dec.detach().clone()
+    for step, acts_BGC in enumerate(itertools.islice(trainer.stream(), 12)):
+        trainer.advance(acts_BGC)
+        decay = min(0.8, (step + 1) / (step + 10))
+        mean = decay * mean + (1 - decay) * trainer.model.W_dec.detach()
+    torch.testing.assert_close(trainer.result.W_dec, mean)
+    torch.testing.assert_close(trainer.exported().W_dec * trainer.data.scale, mean)
+    assert not torch.allclose(mean, trainer.model.W_dec)
+
+
+def test_a_batch_in_parts_gives_the_same_step(planted: Any) -> None:
+    whole, parts = (trained(planted.run, accumulate=count, steps=10) for count in (1, 4))
+    for left, right in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-4)
+    assert parts.metrics[0]["l0"] == whole.metrics[0]["l0"]
+
+
+def test_the_threshold_is_the_running_mean_of_the_smallest_active_score(planted: Any) -> None:
+    trainer, smallest = new_trainer(planted.run, activation="batchtopk"), []
+    assert trainer.model.threshold.isnan()
+    for acts_BGC in itertools.islice(trainer.stream(), 20):
+        smallest.append(trainer.model.sparse_code(acts_BGC)[1].smallest)
+        trainer.advance(acts_BGC)
+        torch.testing.assert_close(trainer.model.threshold, torch.stack(smallest).mean())
+    scaled = trainer.exported().threshold * trainer.data.scale
+    torch.testing.assert_close(scaled, trainer.model.threshold)
+
+
+@pytest.mark.parametrize("options", [{"blocks_per_step": 1}, {"matryoshka": "5,10"}, {"dtype": "bfloat16"}])
+def test_cheaper_or_nested_steps_still_find_the_planted_features(planted: Any, options: dict[str, Any]) -> None:
+    trainer = trained(planted.run, steps=200, **options)
+    assert num_recovered(trainer, planted.decoder_FGC) >= 6
+    assert trainer.metrics[-1]["held_out_fvu"] < 0.1
+
+
+def test_clipping_can_be_turned_off(planted: Any) -> None:
+    steps = {}
+    for clip_norm in (0.0, 1e-9):
+        trainer = new_trainer(planted.run, clip_norm=clip_norm)
+        acts_BGC = next(trainer.stream())
+        trainer._backward(acts_BGC)
+        trainer._check_and_clip_gradient(trainer._losses(acts_BGC, trainer.dead_F, 0), acts_BGC)
+        steps[clip_norm] = trainer.model.W_dec.grad.norm().item()
+    assert steps[0.0] > 1
+    assert steps[1e-9] < 1e-6
