@@ -61,7 +61,7 @@ def over_workers(objective: Objective) -> Objective | DistributedDataParallel:
     """The objective, with gradients that are means over all workers."""
     if objective.place.num_workers == 1:
         return objective
-    return DistributedDataParallel(objective, gradient_as_bucket_view=True, broadcast_buffers=False)
+    return DistributedDataParallel(objective, gradient_as_bucket_view=True)
 
 
 def new_optimiser(model: GroupCrosscoder, config: TrainConfig) -> torch.optim.Optimizer:
