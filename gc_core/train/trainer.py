@@ -62,7 +62,9 @@ class Trainer:
     @property
     def result(self) -> GroupCrosscoder:
         """The weights that are evaluated and exported: the running mean, if there is one, or the last ones."""
-        return self.average or self._copy_of_weights()
+        if self.average:
+            return self.average
+        return self.model if self.model.product_dtype is None else self._copy_of_weights()
 
     @property
     def dead_F(self) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
-from gc_core.losses import l1_losses, penalty_norm, topk_losses
+from gc_core.losses import Losses, batchtopk_losses, l1_losses, penalty_norm, topk_losses
 
 F = 10
 NONE_DEAD = torch.zeros(F, dtype=torch.bool)
@@ -78,10 +78,13 @@ def test_topk_losses_are_their_equation(reads: tuple[int, ...], dead: Tensor, au
     same(gradients(model, lambda: topk_losses(model, acts_BGC, dead, aux_k).total), gradients(model, plain))
 
 
-def test_the_auxiliary_loss_reaches_encoder_and_decoder_of_dead_features_and_nothing_else() -> None:
-    model, acts_BGC = crosscoder(), samples()
-    without = gradients(model, lambda: topk_losses(model, acts_BGC, NONE_DEAD, 3).total)
-    with_it = gradients(model, lambda: topk_losses(model, acts_BGC, SOME_DEAD, 3).total)
+@pytest.mark.parametrize("losses_of", [topk_losses, batchtopk_losses])
+def test_the_auxiliary_loss_reaches_encoder_and_decoder_of_dead_features_and_nothing_else(
+    losses_of: Callable[..., Losses],
+) -> None:
+    model, acts_BGC = crosscoder(losses_of.__name__.removesuffix("_losses")), samples()
+    without = gradients(model, lambda: losses_of(model, acts_BGC, NONE_DEAD, 3).total)
+    with_it = gradients(model, lambda: losses_of(model, acts_BGC, SOME_DEAD, 3).total)
     for name in ("W_enc", "b_enc", "W_dec"):
         change = with_it[name] - without[name]
         assert change[SOME_DEAD].flatten(1).any(1).all() if change.ndim > 1 else change[SOME_DEAD].all()

@@ -23,13 +23,13 @@ pytestmark = pytest.mark.slow  # two processes that import torch
 
 WORKERS = [2, 4]
 TOPK = TrainConfig(
-    dict_size=20, k=2, batch=64, lanes=4, steps=30, buffer_rows=512, learning_rate=1e-3,
+    dict_size=20, k=2, batch=64, lanes=4, steps=20, buffer_rows=512, learning_rate=1e-3,
     checkpoint_every=10, dead_after_samples=128,
 )  # fmt: skip
 CONFIGS = [
     TOPK,
-    replace(TOPK, activation="batchtopk"),
-    replace(TOPK, activation="batchtopk", accumulate=2, blocks_per_step=3, average_decay=0.9, steps=20),
+    replace(TOPK, activation="batchtopk", k=1),
+    replace(TOPK, activation="batchtopk", accumulate=2, blocks_per_step=3, average_decay=0.9),
     replace(TOPK, activation="jumprelu"),
 ]
 WAYS = [*range(len(CONFIGS)), "resumed"]
