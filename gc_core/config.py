@@ -114,38 +114,77 @@ class HarvestConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
-    """What decides a crosscoder."""
+    """What decides a crosscoder. Sizes of activations are after scaling: a block's mean squared norm is C."""
 
     group: str | None = None
     """None for the store's group; a group inside it trains on those blocks only, `trivial` on the untransformed one (an
     SAE)."""
     dict_size: int | None = None
-    """Number of features F; None for the power of two next below a quarter of the samples, 256 to 4,096."""
-    encoder_reads: Literal["identity", "all"] = "identity"
-    """Blocks that the encoder sees: the untransformed one, or all of them."""
-    activation: Literal["topk", "l1"] = "topk"
-    """`topk` keeps the k largest features of a sample; `l1` is a ReLU with a penalty on active features."""
+    """Number of features F; None for the power of two next below a quarter of the samples, 256 to 4,096. On the command
+    line several sizes, such as 1024,4096, train side by side on one pass over the data."""
+    encoder_reads: str = "identity"
+    """Blocks that the encoder sees: `identity` (the untransformed one), `all`, or numbers of group elements such as
+    0,8,16."""
+    activation: Literal["topk", "batchtopk", "jumprelu", "l1"] = "topk"
+    """`topk` keeps the k largest features of a sample; `batchtopk` k a sample on average over a batch; `jumprelu` those
+    above thresholds that are learned; `l1` is a ReLU with a penalty on active features."""
     k: int = 24
-    """Active features a sample (topk)."""
-    l1_coefficient: float = 4.0
-    """Weight of the penalty (l1), for activations scaled so that a block's mean squared norm is C."""
+    """Active features a sample (topk), their mean (batchtopk), or their mean before training (jumprelu). On the command
+    line one or several, such as 16,32."""
+    matryoshka: str = "1"
+    """Nested dictionaries that must each reconstruct alone, by their first features: a number n for F, F/2, F/4, ...;
+    or sizes such as 64,256, to which F is added. 1 for the whole dictionary alone."""
+    l1_coefficient: float | None = None
+    """Weight of the penalty (l1); None for 0.04 sqrt(G C) with norm_over joint, 0.04 sqrt(C) with blocks. On the
+    command line one or several."""
+    jumprelu_coefficient: float | None = None
+    """Weight of the tanh penalty (jumprelu), in squared error a feature; None for 0.01 sqrt(G C). On the command line
+    one or several."""
+    tanh_scale: float = 4.0
+    """How soon the penalty of an active feature saturates (jumprelu): c in tanh(c z norm)."""
+    bandwidth: float | None = None
+    """Width of the window around a threshold inside which samples move it (jumprelu); None for 0.03 sqrt(G C)."""
+    pre_coefficient: float = 3e-6
+    """Weight of the penalty on pre-activations below their threshold (jumprelu), which wakes dead features."""
     norm_over: Literal["blocks", "joint"] = "joint"
-    """What the penalty multiplies a code by: the sum of its block norms (favours features on few blocks) or its whole
+    """What a penalty multiplies a code by: the sum of its block norms (favours features on few blocks) or its whole
     norm."""
     l1_warmup_share: float = 0.1
-    """Share of the steps over which the penalty grows from zero."""
+    """Share of the steps over which the l1 penalty grows from zero; jumprelu's grows over the whole run."""
     aux_k: int | None = None
-    """Dead features that the auxiliary loss revives a step (topk); None for min(512, F / 2)."""
+    """Dead features that the auxiliary loss revives a step (topk, batchtopk); None for min(512, F / 2), 0 for none."""
     dead_after_samples: int | None = None
     """A feature that has not fired for this many samples is dead; None for a tenth of the run, at most 10,000,000."""
+    init: Literal["data", "transpose"] = "data"
+    """First decoder vectors: `data` takes samples' deviations from the mean, `transpose` random directions, as long as
+    the data reach along them. Either way the encoder begins as the decoder's transpose."""
+    bias_init: Literal["mean", "median", "zero"] = "mean"
+    """First decoder bias: the samples' mean, their geometric median (few extreme samples do not move it), or zero."""
     steps: int | None = None
     """Optimiser steps; None for 20 passes over the store, between 150 and 20,000."""
     batch: int = 256
     """Samples a step, over all workers together."""
+    accumulate: int = 1
+    """Parts in which a batch is computed, one after the other: less memory, the same step (batchtopk chooses within a
+    part)."""
+    blocks_per_step: int | None = None
+    """Blocks, drawn anew for each step, that the reconstruction is judged on: faster, unbiased, noisier; None for
+    all."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the large matrix products in training; sums, weights and results stay float32."""
     learning_rate: float | None = None
     """None for 2e-4 / sqrt(F / 16384), the scaling of Gao et al. 2024, times 2 for small stores that need few steps."""
     lr_warmup_share: float = 0.05
-    """Share of the steps over which the learning rate grows from zero; it decays linearly over the last fifth."""
+    """Share of the steps over which the learning rate grows from zero."""
+    lr_decay: Literal["linear", "cosine", "none"] = "linear"
+    """How the learning rate falls to zero at the end."""
+    lr_decay_share: float = 0.2
+    """Share of the steps, at the end, over which it falls."""
+    clip_norm: float = 10.0
+    """The gradient's norm is cut to this times sqrt(G C), which only outliers reach; 0 never cuts."""
+    average_decay: float = 0.0
+    """Weights that are evaluated and kept are a running mean with this decay a step, such as 0.999; 0 for the last
+    weights."""
     lanes: int = 8
     """Independent sample streams that a batch is dealt from; workers share them out, so results do not depend on their
     number."""
@@ -154,28 +193,75 @@ class TrainConfig(Config):
     checkpoint_every: int = 200
     """Steps between checkpoints."""
     seed: int = 0
-    """Decides the initial weights and the order of samples."""
+    """Decides the initial weights, the order of samples and the blocks drawn."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.group is not None:
             groups.parse(self.group)
         _at_least("seed", self.seed, 0)
-        for name in ("k", "batch", "lanes", "buffer_rows", "checkpoint_every"):
+        for name in ("k", "batch", "accumulate", "lanes", "buffer_rows", "checkpoint_every"):
             _at_least(name, getattr(self, name), 1)
-        for name, least in (("dict_size", 1), ("steps", 1), ("dead_after_samples", 1), ("aux_k", 0)):
+        for name in ("dict_size", "steps", "dead_after_samples", "blocks_per_step"):
             if (value := getattr(self, name)) is not None:
-                _at_least(name, value, least)
-        for name in ("l1_warmup_share", "lr_warmup_share"):
+                _at_least(name, value, 1)
+        if self.aux_k is not None:
+            _at_least("aux_k", self.aux_k, 0)
+        self._check_numbers()
+        self._check_sizes()
+
+    def elements_read(self, order: int) -> tuple[int, ...]:
+        """Group elements that the encoder of a crosscoder over `order` elements sees.
+
+        Raises:
+            ValueError: the group has no such element.
+        """
+        words = {"identity": (0,), "all": tuple(range(order))}
+        elements = words.get(self.encoder_reads) or _numbers("encoder_reads", self.encoder_reads)
+        if beyond := [element for element in elements if element >= order]:
+            raise ValueError(f"encoder_reads: found element {beyond[0]}, expected 0 to {order - 1}")
+        return elements
+
+    def prefix_sizes(self, dict_size: int) -> tuple[int, ...]:
+        """Features of each nested dictionary, ascending; the last is all of them.
+
+        Raises:
+            ValueError: a size is beyond the dictionary, or there are more halvings than its size allows.
+        """
+        if "," not in self.matryoshka:
+            count = int(self.matryoshka)
+            if dict_size >> (count - 1) == 0:
+                raise ValueError(f"matryoshka: found {count} halvings, expected fewer for {dict_size} features")
+            return tuple(dict_size >> halvings for halvings in reversed(range(count)))
+        sizes = _numbers("matryoshka", self.matryoshka)
+        if max(sizes) > dict_size:
+            raise ValueError(f"matryoshka: found {max(sizes)} features, expected at most dict_size ({dict_size})")
+        return tuple(sorted({*sizes, dict_size}))
+
+    def _check_numbers(self) -> None:
+        for name in ("l1_warmup_share", "lr_warmup_share", "lr_decay_share", "average_decay"):
             _within(name, getattr(self, name), 0, 1)
-        if not self.l1_coefficient >= 0:
-            raise ValueError(f"l1_coefficient: found {self.l1_coefficient}, expected 0 or more")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise ValueError(f"learning_rate: found {self.learning_rate}, expected more than 0")
-        if self.activation == "topk" and self.dict_size is not None and self.k > self.dict_size:
+        if self.average_decay == 1:
+            raise ValueError("average_decay: found 1.0, expected less than 1: the first weights would be kept for ever")
+        for name in ("l1_coefficient", "jumprelu_coefficient", "pre_coefficient", "clip_norm"):
+            if (value := getattr(self, name)) is not None and not value >= 0:
+                raise ValueError(f"{name}: found {value}, expected 0 or more")
+        for name in ("learning_rate", "bandwidth", "tanh_scale"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name}: found {value}, expected more than 0")
+
+    def _check_sizes(self) -> None:
+        if self.encoder_reads not in ("identity", "all"):
+            _numbers("encoder_reads", self.encoder_reads, "identity, all, or ")
+        if 0 in _numbers("matryoshka", self.matryoshka):
+            raise ValueError(f"matryoshka: found {self.matryoshka!r}, expected sizes of at least 1")
+        if self.activation != "l1" and self.dict_size is not None and self.k > self.dict_size:
             raise ValueError(f"k: found {self.k}, expected at most dict_size ({self.dict_size})")
-        if self.batch % self.lanes:
-            raise ValueError(f"batch: found {self.batch}, expected a multiple of lanes ({self.lanes})")
+        if self.batch % (self.lanes * self.accumulate):
+            product = f"lanes ({self.lanes})" + (
+                f" times accumulate ({self.accumulate})" if self.accumulate > 1 else ""
+            )
+            raise ValueError(f"batch: found {self.batch}, expected a multiple of {product}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,3 +292,11 @@ def _at_least(name: str, value: int, least: int) -> None:
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ValueError(f"{name}: found {value}, expected {low} to {high}")
+
+
+def _numbers(name: str, text: str, otherwise: str = "") -> tuple[int, ...]:
+    """Different whole numbers from text such as 0,8,16."""
+    words = text.split(",")
+    if not all(word.strip().isdecimal() for word in words) or len({int(word) for word in words}) < len(words):
+        raise ValueError(f"{name}: found {text!r}, expected {otherwise}different whole numbers such as 1,8,16")
+    return tuple(int(word) for word in words)

@@ -17,12 +17,11 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from gc_core import groups, objects
+from gc_core.activations import Choice, Peers, SparseCode, choose_per_batch, choose_per_sample
 from gc_core.groups import Group
 from gc_core.run_folder import read_json, write_json
 
-Activation = Literal["topk", "l1"]
-
-SAMPLES_TO_MATCH = 256
+Activation = Literal["topk", "batchtopk", "jumprelu", "l1"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,92 +36,92 @@ class CrosscoderShape:
     """Group elements that the encoder sees; (0,) is the untransformed block."""
     activation: Activation
     k: int
-    """Active features a sample (topk)."""
-
-
-@dataclass(frozen=True, slots=True)
-class SparseCode:
-    """The active features of each sample, in no particular order."""
-
-    value_BK: Tensor
-    """Not negative; zero where fewer than K pre-activations are positive."""
-    index_BK: Tensor
-    """Which features, int64 in [0, F); K different ones."""
+    """Active features a sample (topk), or their mean over a batch (batchtopk)."""
 
 
 class GroupCrosscoder(nn.Module):
-    """W_enc (F, E, C), b_enc (F,), W_dec (F, G, C), b_dec (G, C); blocks in the group's order."""
+    """W_enc (F, E, C), b_enc (F,), W_dec (F, G, C), b_dec (G, C); blocks in the group's order.
+
+    `jumprelu` has log_threshold (F,) besides, the logarithm of the pre-activation that a feature must exceed;
+    `batchtopk` has threshold (), the score (value times decoder norm) that it must reach outside training.
+    """
 
     def __init__(self, shape: CrosscoderShape) -> None:
         super().__init__()
         self.shape = shape
         self.group: Group = groups.parse(shape.group)
         num_features, channels = shape.dict_size, shape.channels
+        self.threshold: Tensor | None
+        self.log_threshold: nn.Parameter | None
         self.W_enc = nn.Parameter(torch.zeros(num_features, len(shape.reads), channels))
         self.b_enc = nn.Parameter(torch.zeros(num_features))
         self.W_dec = nn.Parameter(torch.zeros(num_features, self.group.order, channels))
         self.b_dec = nn.Parameter(torch.zeros(self.group.order, channels))
+        self.log_threshold = nn.Parameter(torch.zeros(num_features)) if shape.activation == "jumprelu" else None
+        # Not a number until training knows it; then the k largest of each sample are taken.
+        threshold = torch.tensor(torch.nan) if shape.activation == "batchtopk" else None
+        self.register_buffer("threshold", threshold)
+        self.product_dtype: torch.dtype | None = None
+        """Arithmetic of the dense matrix products, where it is not the weights' own."""
 
-    @torch.no_grad()
-    def initialise(self, acts_BGC: Tensor, generator: torch.Generator) -> None:
-        """Start from data: the bias at the mean, decoder rows along random samples' deviations, the encoder transposed.
+    def pre_activations(self, acts_BGC: Tensor, features: Tensor | None = None) -> Tensor:
+        """W_enc . A_in + b_enc, shape (B, F), or of some features (n,) alone, shape (B, n)."""
+        weights, bias = self.W_enc.flatten(1), self.b_enc
+        if features is not None:
+            # An embedding's gradient is gathered by all threads; plain indexing adds rows one after another on a CPU.
+            weights, bias = F.embedding(features, weights), bias[features]
+        return self._product(self._read(acts_BGC), weights.T) + bias
 
-        A random direction of the identity block says nothing about the other blocks, and a short training on few
-        samples never finds them; a sample's deviation names all blocks at once. A little noise keeps rows distinct
-        where F exceeds the samples; more would stay in the decoder for long, and make every feature look less like
-        itself under the group.
+    def encode_sparse(self, acts_BGC: Tensor, index_BK: Tensor) -> Tensor:
+        """Pre-activations (B, K) of the features chosen for each sample, with gradient."""
+        return self.pre_activations(acts_BGC).gather(1, index_BK)
+
+    def sparse_code(self, acts_BGC: Tensor, peers: Peers | None = None) -> tuple[SparseCode, Choice]:
+        """The features that would move the reconstruction most (pre-activation times decoder norm): `topk` and
+        `batchtopk` in training, where a batch is known whole.
+
+        All pre-activations are computed to choose, without gradient; the chosen ones again, with it.
         """
-        mean_GC = acts_BGC.mean(0)
-        rows = torch.randint(len(acts_BGC), (self.shape.dict_size,), generator=generator)
-        deviation = acts_BGC[rows] - mean_GC
-        noise = (
-            torch.randn(deviation.shape, generator=generator)
-            * deviation.square().mean((1, 2), keepdim=True).sqrt()
-            * 0.05
-        )
-        direction = deviation + noise.to(deviation)
-        self.W_dec.copy_(direction / direction.flatten(1).norm(dim=1).clamp_min(1e-9)[:, None, None])
-        self.b_dec.copy_(mean_GC)
-        reads = list(self.shape.reads)
-        read = self.W_dec[:, reads]
-        self.W_enc.copy_(read / read.flatten(1).square().sum(1).clamp_min(1e-9)[:, None, None])
-        self.b_enc.copy_(-torch.einsum("fec,ec->f", self.W_enc, mean_GC[reads]))
-        self._match_size(acts_BGC[:SAMPLES_TO_MATCH], mean_GC)
-
-    def _match_size(self, acts_BGC: Tensor, mean_GC: Tensor) -> None:
-        """Scale the encoder so that reconstructions start at the best common size: overlapping features overshoot."""
-        deviation, attempt = acts_BGC - mean_GC, self.decode(self.encode(acts_BGC)) - mean_GC
-        best = (deviation * attempt).sum() / attempt.square().sum().clamp_min(1e-9)
-        self.W_enc.mul_(best.clamp(1e-3, 1e3))
-        self.b_enc.mul_(best.clamp(1e-3, 1e3))
-
-    def pre_activations(self, acts_BGC: Tensor) -> Tensor:
-        """W_enc . A_in + b_enc, shape (B, F)."""
-        read = acts_BGC[:, list(self.shape.reads)].flatten(1)
-        return F.linear(read, self.W_enc.flatten(1), self.b_enc)
-
-    def sparse_code(self, pre_BF: Tensor, decoder_norm_F: Tensor) -> SparseCode:
-        """The k positive pre-activations that would move the reconstruction most (value times decoder norm)."""
-        index_BK = (pre_BF.detach() * decoder_norm_F).topk(self.shape.k, dim=1, sorted=False).indices
-        return SparseCode(pre_BF.gather(1, index_BK).relu(), index_BK)
+        with torch.no_grad():
+            choice = self._choose(self.pre_activations(acts_BGC), peers)
+        value_BK = self.encode_sparse(acts_BGC, choice.index_BK)
+        return SparseCode(torch.where(choice.active_BK, value_BK, 0).relu(), choice.index_BK), choice
 
     def encode(self, acts_BGC: Tensor) -> Tensor:
         """Feature activations z (B, F), not negative, of activations (B, G, C)."""
         pre_BF = self.pre_activations(acts_BGC)
+        if self.log_threshold is not None:
+            return torch.where(pre_BF > self.log_threshold.exp(), pre_BF, 0)
         if self.shape.activation == "l1":
             return pre_BF.relu()
-        code = self.sparse_code(pre_BF, self.decoder_norm())
-        return torch.zeros_like(pre_BF).scatter(1, code.index_BK, code.value_BK)
+        if self.threshold is not None and not self.threshold.isnan():
+            return torch.where(pre_BF.detach() * self.decoder_norm() >= self.threshold, pre_BF, 0)
+        index_BK = choose_per_sample(pre_BF.detach() * self.decoder_norm(), self.shape.k).index_BK
+        return torch.zeros_like(pre_BF).scatter(1, index_BK, pre_BF.gather(1, index_BK).relu())
 
-    def decode(self, z_BF: Tensor) -> Tensor:
-        """Reconstruction (B, G, C) of dense codes (B, F)."""
-        return (z_BF @ self.W_dec.flatten(1)).view(-1, *self.b_dec.shape) + self.b_dec
+    def decode(
+        self,
+        z_BF: Tensor,
+        *,
+        features: slice = slice(None),
+        blocks: Tensor | None = None,
+        onto_BGC: Tensor | None = None,
+    ) -> Tensor:
+        """Reconstruction (B, G, C) of dense codes (B, F).
 
-    def decode_sparse(self, code: SparseCode) -> Tensor:
+        Of codes of some `features` alone, of some `blocks` (S,) alone, and added `onto_BGC` in place of the bias.
+        """
+        weights = _some_blocks(self.W_dec[features], blocks)
+        summed = self._product(z_BF, weights.flatten(1)).view(-1, *weights.shape[1:])
+        return summed + self._base(onto_BGC, blocks)
+
+    def decode_sparse(
+        self, code: SparseCode, *, blocks: Tensor | None = None, onto_BGC: Tensor | None = None
+    ) -> Tensor:
         """What `decode` gives for the same code, (B, G, C), at a cost that follows the active features."""
-        weights = self.W_dec.flatten(1)
-        summed = F.embedding_bag(code.index_BK, weights, per_sample_weights=code.value_BK, mode="sum")
-        return summed.view(-1, *self.b_dec.shape) + self.b_dec
+        weights = _some_blocks(self.W_dec, blocks)
+        summed = F.embedding_bag(code.index_BK, weights.flatten(1), per_sample_weights=code.value_BK, mode="sum")
+        return summed.view(-1, *weights.shape[1:]) + self._base(onto_BGC, blocks)
 
     def decoder_norm(self) -> Tensor:
         """Frobenius norm of each feature's decoder, (F,), without gradient."""
@@ -134,6 +133,8 @@ class GroupCrosscoder(nn.Module):
         self.W_enc.mul_(scale)
         self.W_dec.div_(scale)
         self.b_dec.div_(scale)
+        if self.threshold is not None:  # a score: it shrinks with the decoder's norm
+            self.threshold.div_(scale)
 
     def save(self, url: str) -> None:
         """Write `model.safetensors` and `config.json` into a folder (path or URL); the JSON's other entries stay."""
@@ -158,6 +159,29 @@ class GroupCrosscoder(nn.Module):
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(f"{url}: not a crosscoder that this version reads ({reason}); train it again") from error
         return model
+
+    def _choose(self, pre_BF: Tensor, peers: Peers | None) -> Choice:
+        score_BF = pre_BF * self.decoder_norm()
+        if self.shape.activation == "batchtopk":
+            return choose_per_batch(score_BF, self.shape.k, peers or Peers())
+        return choose_per_sample(score_BF, self.shape.k)
+
+    def _read(self, acts_BGC: Tensor) -> Tensor:
+        return acts_BGC[:, list(self.shape.reads)].flatten(1)
+
+    def _base(self, onto_BGC: Tensor | None, blocks: Tensor | None) -> Tensor:
+        if onto_BGC is not None:
+            return onto_BGC
+        return self.b_dec if blocks is None else self.b_dec[blocks]
+
+    def _product(self, left: Tensor, right: Tensor) -> Tensor:
+        if self.product_dtype is None:
+            return left @ right
+        return (left.to(self.product_dtype) @ right.to(self.product_dtype)).to(left.dtype)
+
+
+def _some_blocks(weights_FGC: Tensor, blocks: Tensor | None) -> Tensor:
+    return weights_FGC if blocks is None else weights_FGC.index_select(1, blocks)
 
 
 def _known(url: str) -> dict[str, Any]:

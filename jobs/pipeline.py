@@ -2,11 +2,14 @@
 
     python -m jobs.pipeline --out RUN                          built-in photographs and drawn stimuli
     python -m jobs.pipeline --images PICTURES --out RUN        your own
+    python -m jobs.pipeline --train.dict-size 512,1024 ...     several crosscoders, each with its atlas
 
 Every stage continues where an earlier, interrupted run of the same command stopped.
 """
 
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -14,7 +17,7 @@ import tyro
 
 from gc_core.config import AnalyseConfig, HarvestConfig, TrainConfig
 from gc_core.run_folder import RunFolder
-from jobs import cluster, console
+from jobs import cluster, console, lists
 from jobs.analyse import run_analyse, run_atlas
 from jobs.harvest import run_harvest
 from jobs.options import Workers
@@ -28,7 +31,8 @@ class Pipeline:
     out: str
     """The run folder: a path or URL. Made if it does not exist, continued if it does."""
     name: str | None = None
-    """Name of the crosscoder inside the run; None for one made of the method and the size, such as topk-1024."""
+    """Name of the crosscoder inside the run; None for one made of the method and the size, such as topk-1024.
+    With several crosscoders, what differs is added."""
     harvest: Annotated[HarvestConfig, tyro.conf.arg(name="")] = field(default_factory=HarvestConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     analyse: AnalyseConfig = field(default_factory=AnalyseConfig)
@@ -38,19 +42,20 @@ class Pipeline:
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.pipeline`."""
     with console.one_line_errors(remedy="The same command continues where it stopped."):
-        job = tyro.cli(Pipeline, prog="python -m jobs.pipeline", args=args, description=__doc__)
+        lines = lists.expand(sys.argv[1:] if args is None else args, prefix="train.")
+        jobs = [tyro.cli(Pipeline, prog="python -m jobs.pipeline", args=line, description=__doc__) for line in lines]
         with cluster.connect():
-            run_pipeline(job)
+            run_pipeline(jobs[0], [job.train for job in jobs])
 
 
-def run_pipeline(job: Pipeline) -> None:
-    """Run the stages and print one table of where everything is."""
+def run_pipeline(job: Pipeline, configs: Sequence[TrainConfig] = ()) -> None:
+    """Run the stages and print one table of where everything is; `configs` in place of the job's own one."""
     start = time.monotonic()
     run = RunFolder.at(job.out)
     rows = run_harvest(run, job.harvest, job.workers)
-    name, trained = run_train(run, job.name, job.train, job.workers)
-    rows += trained + run_analyse(run, name, job.analyse)
-    rows += run_atlas(run, name)
+    for name, trained in run_train(run, job.name, configs or [job.train], job.workers).items():
+        rows += trained + run_analyse(run, name, job.analyse)
+        rows += run_atlas(run, name)
     console.summary(f"finished in {console.duration(time.monotonic() - start)}", rows)
 
 

@@ -1,16 +1,19 @@
 """Stage 2: fit a group crosscoder to a harvested run (Ray Train).
 
     python -m jobs.train --run RUN --dict-size 4096
-    python -m jobs.train --run RUN --group trivial      the plain autoencoder (SAE) to compare with
+    python -m jobs.train --run RUN --group trivial              the plain autoencoder (SAE) to compare with
+    python -m jobs.train --run RUN --dict-size 1024,4096        two sizes side by side, from one pass over the data
 
 Continues from the last checkpoint where an earlier, interrupted run of the same command stopped.
 """
 
 import contextlib
+import hashlib
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +31,7 @@ from gc_core import train as training
 from gc_core.checkpoint import save_checkpoint, write_metrics
 from gc_core.config import TrainConfig
 from gc_core.run_folder import RunFolder, read_json, write_json
-from jobs import cluster, console
+from jobs import cluster, console, lists
 from jobs.options import Workers
 
 MAX_FAILURES = 3
@@ -42,7 +45,8 @@ class TrainJob:
     run: str
     """The run folder that `jobs.harvest` made: a path or URL."""
     name: str | None = None
-    """Name of the crosscoder inside the run; None for one made of the method and the size, such as topk-1024."""
+    """Name of the crosscoder inside the run; None for one made of the method and the size, such as topk-1024.
+    With several crosscoders, what differs is added."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     workers: Workers = field(default_factory=Workers)
 
@@ -50,33 +54,37 @@ class TrainJob:
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.train`."""
     with console.one_line_errors(remedy="The same command continues from the last checkpoint."):
-        job = tyro.cli(TrainJob, prog="python -m jobs.train", args=args, description=__doc__)
+        lines = lists.expand(sys.argv[1:] if args is None else args)
+        jobs = [tyro.cli(TrainJob, prog="python -m jobs.train", args=line, description=__doc__) for line in lines]
         with cluster.connect():
-            console.summary("trained", run_train(RunFolder.at(job.run), job.name, job.config, job.workers)[1])
-
-
-def default_name(config: TrainConfig, store_group: str) -> str:
-    """Of a resolved config: `topk-1024`, with `-sae` for the trivial group and `-D_16` for a part of the store's."""
-    part = "" if config.group == store_group else "-sae" if config.group == "trivial" else f"-{config.group}"
-    return f"{config.activation}-{config.dict_size}{part}"
+            trained = run_train(RunFolder.at(jobs[0].run), jobs[0].name, [job.config for job in jobs], jobs[0].workers)
+            for name, rows in trained.items():
+                console.summary(f"trained {name}", rows)
 
 
 def run_train(
-    run: RunFolder, name: str | None, config: TrainConfig, workers: Workers
-) -> tuple[str, list[tuple[str, str]]]:
-    """Train unless it was done before; the crosscoder's name, and rows of the summary."""
-    data = training.open_data(run, config)
-    resolved = training.resolve(config, data)
-    name = name or default_name(resolved, data.store.group.name)
-    folder = run.crosscoder(name)
-    results = _claim(folder, resolved)
-    if results is None:
-        _fit(run, name, resolved, _placement(workers))
-        results = read_json(folder, "config.json")["results"]
-    features = f"{resolved.dict_size:,} features over {resolved.group}"
+    run: RunFolder, name: str | None, configs: Sequence[TrainConfig], workers: Workers
+) -> dict[str, list[tuple[str, str]]]:
+    """Train what was not trained before, side by side; rows of the summary by each crosscoder's name.
+
+    Raises:
+        ValueError: an option does not fit the store, a name is taken, or training diverged.
+    """
+    data = training.open_data(run, configs[0])
+    resolved = [training.resolve(config, data) for config in configs]
+    named = dict(zip(lists.names_of(resolved, data.store.group.name, name), resolved, strict=True))
+    unfinished = [each for each, config in named.items() if _claim(run.crosscoder(each), config) is None]
+    if unfinished:
+        _fit(run, {each: named[each] for each in unfinished}, _checkpoints_of(run, list(named)), _placement(workers))
+    return {each: _summary(run.crosscoder(each), config, data) for each, config in named.items()}
+
+
+def _summary(folder: str, config: TrainConfig, data: training.TrainingData) -> list[tuple[str, str]]:
+    results = read_json(folder, "config.json")["results"]
+    features = f"{config.dict_size:,} features over {config.group}, {config.activation}"
     held_out = f"held-out FVU {results['held_out_fvu']:.3f} ({len(data.held_out_rows):,} samples)"
-    return name, [
-        ("crosscoder", f"{name}: {features}, {len(data.train_rows):,} samples to train on"),
+    return [
+        ("crosscoder", f"{features}, {len(data.train_rows):,} samples to train on"),
         ("unexplained", f"{held_out}, in training {results['fvu']:.3f}"),
         ("sparsity", f"L0 {results['l0']:.1f}, dead {results['dead_share']:.1%}"),
         ("weights", objects.join(folder, "model.safetensors")),
@@ -101,6 +109,17 @@ def _claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
     return known.get("results")
 
 
+def _checkpoints_of(run: RunFolder, names: Sequence[str]) -> tuple[str, str]:
+    """Storage location and name of the Ray Train run that keeps the checkpoints of these crosscoders together.
+
+    It lies in the first one's folder. Ray would hand a run the checkpoints of another of the same name, so that the
+    name of several says which they are.
+    """
+    if len(names) == 1:
+        return run.crosscoder(names[0]), "checkpoints"
+    return run.crosscoder(names[0]), "checkpoints-" + hashlib.sha256("/".join(names).encode()).hexdigest()[:8]
+
+
 def _placement(workers: Workers) -> Workers:
     """One worker on all CPUs where there is no GPU: threads share a batch better than processes that exchange
     gradients."""
@@ -110,14 +129,13 @@ def _placement(workers: Workers) -> Workers:
     return Workers(num_workers=1, gpus_per_worker=0, cpus_per_worker=cluster.num_cpus())
 
 
-def _fit(run: RunFolder, name: str, config: TrainConfig, workers: Workers) -> None:
-    board = _Board.remote()
+def _fit(run: RunFolder, configs: dict[str, TrainConfig], checkpoints: tuple[str, str], workers: Workers) -> None:
+    board: Any = _Board.remote()
     trainer = TorchTrainer(
         _train_loop,
         train_loop_config={
             "run": run.url,
-            "name": name,
-            "config": config.to_json(),
+            "configs": {name: config.to_json() for name, config in configs.items()},
             "board": board,
             "threads": int(workers.cpus_per_worker),
         },
@@ -130,21 +148,23 @@ def _fit(run: RunFolder, name: str, config: TrainConfig, workers: Workers) -> No
             },
         ),
         run_config=RunConfig(
-            name="checkpoints",
-            storage_path=objects.local_path(run.crosscoder(name)),
+            name=checkpoints[1],
+            storage_path=objects.local_path(checkpoints[0]),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    with _shown(board, config):
+    with _shown(board, next(iter(configs.values())).steps or 0):
         trainer.fit()
+    if error := ray.get(board.user_error.remote()):
+        raise ValueError(error)
 
 
 @contextlib.contextmanager
-def _shown(board: Any, config: TrainConfig) -> Iterator[None]:
+def _shown(board: Any, num_steps: int) -> Iterator[None]:
     """Progress from the workers' board, until the block ends."""
     stop = threading.Event()
-    with console.progress("train", config.steps or 0, "steps") as meter:
+    with console.progress("train", num_steps, "steps") as meter:
 
         def follow() -> None:
             while not stop.wait(POLL_S):
@@ -152,8 +172,7 @@ def _shown(board: Any, config: TrainConfig) -> Iterator[None]:
 
         def show() -> None:
             if metrics := ray.get(board.read.remote()):
-                note = f"FVU {metrics['fvu']:.3f}  L0 {metrics['l0']:.1f}  dead {metrics['dead_share']:.1%}"
-                meter.set(metrics["step"], note)
+                meter.set(next(iter(metrics.values()))["step"], progress_note(metrics))
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
@@ -165,49 +184,87 @@ def _shown(board: Any, config: TrainConfig) -> Iterator[None]:
         show()
 
 
+def progress_note(metrics: dict[str, dict[str, float]]) -> str:
+    """The newest figures of each crosscoder, in one line; by name, where there are several."""
+    figures = {
+        name: f"FVU {row['fvu']:.3f}  L0 {row['l0']:.1f}  dead {row['dead_share']:.1%}" for name, row in metrics.items()
+    }
+    if len(figures) == 1:
+        return next(iter(figures.values()))
+    return " | ".join(f"{name}: {text}" for name, text in figures.items())
+
+
 @ray.remote(num_cpus=0)
 class _Board:
-    """The newest metrics, for whoever watches."""
+    """The newest metrics by crosscoder, and an error that no repetition mends, for whoever watches."""
 
     def __init__(self) -> None:
-        self._metrics: dict[str, float] = {}
+        self._metrics: dict[str, dict[str, float]] = {}
+        self._user_error: str | None = None
 
-    def write(self, metrics: dict[str, float]) -> None:
+    def write(self, metrics: dict[str, dict[str, float]]) -> None:
         self._metrics = metrics
 
-    def read(self) -> dict[str, float]:
+    def read(self) -> dict[str, dict[str, float]]:
         return self._metrics
+
+    def fail(self, error: str) -> None:
+        self._user_error = self._user_error or error
+
+    def user_error(self) -> str | None:
+        return self._user_error
 
 
 def _train_loop(settings: dict[str, Any]) -> None:
-    """What every training worker runs: `gc_core.train.train`, with Ray Train keeping the checkpoints."""
-    run, config = RunFolder(settings["run"]), TrainConfig.from_json(settings["config"])
-    context, device = ray.train.get_context(), ray.train.torch.get_device()
+    """What every training worker runs, until it ends or the user's data or options are at fault.
+
+    Ray repeats whatever raises. So such an error goes to the board: a lonely worker then simply ends; one of several
+    must raise, to free those that wait for it, and all end when they are started again.
+    """
+    board = settings["board"]
+    if ray.get(board.user_error.remote()):
+        return
+    try:
+        _train(settings)
+    except (ValueError, FloatingPointError) as error:
+        ray.get(board.fail.remote(str(error)))
+        if ray.train.get_context().get_world_size() > 1:
+            raise
+
+
+def _train(settings: dict[str, Any]) -> None:
+    """`gc_core.train.train`, with Ray Train keeping the checkpoints."""
+    run, context, device = RunFolder(settings["run"]), ray.train.get_context(), ray.train.torch.get_device()
+    configs = {name: TrainConfig.from_json(values) for name, values in settings["configs"].items()}
     if device.type == "cpu":
         torch.set_num_threads(settings["threads"])
     place = training.Place(rank=context.get_world_rank(), num_workers=context.get_world_size(), device=str(device))
 
-    def report(metrics: dict[str, float], checkpoint: training.Trainer | None) -> None:
+    def report(metrics: list[dict[str, float]], trainers: list[training.Trainer], *, keep: bool) -> None:
         if place.rank == 0:
-            settings["board"].write.remote(metrics)
-        if checkpoint is not None:
-            _report_checkpoint(metrics, checkpoint)
+            settings["board"].write.remote(dict(zip(configs, metrics, strict=True)))
+        if keep:
+            _report_checkpoint(dict(zip(configs, trainers, strict=True)), place)
 
+    data = training.open_data(run, next(iter(configs.values())))
     resume = ray.train.get_checkpoint()
     with resume.as_directory() if resume else contextlib.nullcontext() as folder:
-        earlier = Path(folder) if folder else None
-        trainer = training.train(config, training.open_data(run, config), place, resume=earlier, report=report)
+        earlier = [Path(folder) / name for name in configs] if folder else None
+        trainers = training.train(list(configs.values()), data, place, resume=earlier, report=report)
     if place.rank == 0:
-        _export(run.crosscoder(settings["name"]), trainer)
+        for name, trainer in zip(configs, trainers, strict=True):
+            _export(run.crosscoder(name), trainer)
 
 
-def _report_checkpoint(metrics: dict[str, float], trainer: training.Trainer) -> None:
-    """Rank 0 writes the state; all ranks wait for one another."""
-    if trainer.place.rank:
+def _report_checkpoint(trainers: dict[str, training.Trainer], place: training.Place) -> None:
+    """Rank 0 writes the states, each in a folder of its crosscoder's name; all ranks wait for one another."""
+    metrics = {f"{name}/{key}": value for name, t in trainers.items() for key, value in t.metrics[-1].items()}
+    if place.rank:
         ray.train.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(Path(folder), trainer.state(), trainer.metrics)
+        for name, trainer in trainers.items():
+            save_checkpoint(Path(folder) / name, trainer.state(), trainer.metrics)
         ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
 
 

@@ -17,6 +17,8 @@ from gc_core.run_folder import RunFolder
 from gc_core.store import Store, open_store
 from gc_core.stream import read_rows
 
+INITIAL_ROWS = 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
@@ -41,6 +43,10 @@ class TrainingData:
     def channels(self) -> int:
         """Values of a block, C."""
         return self.store.channels
+
+    def first_samples(self) -> Tensor:
+        """The samples that first weights are made from, (N, G, C) scaled float32."""
+        return self.read(self.train_rows[:INITIAL_ROWS])
 
     def read(self, rows: NDArray[np.int64], device: str = "cpu") -> Tensor:
         """Some rows, (n, G, C) scaled float32."""

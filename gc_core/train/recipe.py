@@ -1,35 +1,52 @@
-"""What a run does where its config leaves the choice to the data, and the learning rate's course."""
+"""What a run does where its config leaves the choice to the data, and what changes from step to step."""
 
 import math
 from dataclasses import replace
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gc_core.config import TrainConfig
 from gc_core.train.data import TrainingData
 
 PASSES = 20
 """Times that a run of default length meets each sample."""
-COOL_DOWN_SHARE = 0.2
-"""Share of the steps, at the end, over which the learning rate falls to zero."""
+L1_SHARE = 0.04
+JUMPRELU_SHARE = 0.01
+BANDWIDTH_SHARE = 0.03
+"""Of the root mean squared norm of a sample: penalties and thresholds are of a feature's size."""
 
 T = TypeVar("T")
 
 
 def resolve(config: TrainConfig, data: TrainingData) -> TrainConfig:
-    """The config with every None decided by the data. Values that were given are kept; resolving twice is harmless."""
+    """The config with every None decided by the data. Values that were given are kept; resolving twice is harmless.
+
+    Raises:
+        ValueError: elements, blocks or nested sizes lie outside the group or the dictionary.
+    """
     steps = _default(config.steps, min(20_000, max(150, round(PASSES * len(data.train_rows) / config.batch))))
     dict_size = _default(config.dict_size, _usual_dict_size(len(data.train_rows), config.k))
-    return replace(
+    norm = math.sqrt(data.num_elements * data.channels)
+    l1_norm = norm if config.norm_over == "joint" else math.sqrt(data.channels)
+    resolved = replace(
         config,
         steps=steps,
         dict_size=dict_size,
         group=_default(config.group, data.store.group.name),
         learning_rate=_default(config.learning_rate, 4e-4 / math.sqrt(dict_size / 2**14)),
+        l1_coefficient=_default(config.l1_coefficient, L1_SHARE * l1_norm),
+        jumprelu_coefficient=_default(config.jumprelu_coefficient, JUMPRELU_SHARE * norm),
+        bandwidth=_default(config.bandwidth, BANDWIDTH_SHARE * norm),
+        blocks_per_step=_default(config.blocks_per_step, data.num_elements),
         aux_k=_default(config.aux_k, min(512, max(1, dict_size // 2))),
         dead_after_samples=_default(
             config.dead_after_samples, min(10_000_000, max(config.batch, steps * config.batch // 10))
         ),
     )
+    _check(resolved, data.num_elements)
+    return resolved
 
 
 def decided(value: T | None) -> T:
@@ -39,11 +56,39 @@ def decided(value: T | None) -> T:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Of a resolved config at a step: linear warm-up, then flat, then linearly to zero over the last fifth."""
+    """Of a resolved config at a step: linear warm-up, then flat, then to zero over the last share."""
     steps = decided(config.steps)
     warm_up = min(1.0, (step + 1) / max(1.0, config.lr_warmup_share * steps))
-    cool_down = min(1.0, (steps - step) / (COOL_DOWN_SHARE * steps))
-    return decided(config.learning_rate) * warm_up * cool_down
+    left = 1.0
+    if config.lr_decay != "none" and config.lr_decay_share > 0:
+        left = min(1.0, (steps - step) / (config.lr_decay_share * steps))
+    if config.lr_decay == "cosine":
+        left = (1 - math.cos(math.pi * left)) / 2
+    return decided(config.learning_rate) * warm_up * left
+
+
+def penalty_coefficient(config: TrainConfig, step: int) -> float:
+    """The l1 or tanh penalty's weight at a step: grows linearly from zero, for jumprelu over the whole run."""
+    jumps = config.activation == "jumprelu"
+    coefficient = decided(config.jumprelu_coefficient if jumps else config.l1_coefficient)
+    share = 1.0 if jumps else config.l1_warmup_share
+    return coefficient * min(1.0, (step + 1) / max(1.0, share * decided(config.steps)))
+
+
+def drawn_blocks(config: TrainConfig, order: int, step: int) -> NDArray[np.int64] | None:
+    """The group elements, ascending, that a step of a resolved config is judged on; None for all. Each set of that many
+    is equally likely, and every worker draws the same."""
+    count = decided(config.blocks_per_step)
+    if count == order:
+        return None
+    return np.sort(np.random.default_rng([config.seed, 2, step]).choice(order, count, replace=False))
+
+
+def _check(config: TrainConfig, num_elements: int) -> None:
+    config.elements_read(num_elements)
+    config.prefix_sizes(decided(config.dict_size))
+    if (count := decided(config.blocks_per_step)) > num_elements:
+        raise ValueError(f"blocks_per_step: found {count}, expected at most the group's {num_elements} elements")
 
 
 def _usual_dict_size(num_samples: int, k: int) -> int:

@@ -1,44 +1,47 @@
-"""One worker's part of training: a step, its metrics, and the state that a checkpoint holds.
+"""One worker's part of training one crosscoder: a step, its metrics, and the state that a checkpoint holds.
 
 Letters: B samples, N rows, G group elements, C channels, F features.
 """
 
+import contextlib
 import math
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from gc_core import groups
 from gc_core.checkpoint import load_checkpoint
 from gc_core.config import TrainConfig
-from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
-from gc_core.losses import Losses, l1_coefficient, l1_losses, topk_losses
+from gc_core.crosscoder import GroupCrosscoder
+from gc_core.losses import Losses, combined
 from gc_core.metrics import VarianceSums
 from gc_core.stream import batches, lane_order
 from gc_core.train.data import TrainingData
+from gc_core.train.evaluate import evaluate
+from gc_core.train.objective import Objective, new_model, new_optimiser, over_workers
 from gc_core.train.progress import Progress
 from gc_core.train.recipe import decided, learning_rate
+from gc_core.train.whereabouts import describe, rows_of_step
 from gc_core.train.workers import Place, sum_over_workers
 
-MAX_HELD_OUT_ROWS = 2048
-INITIAL_ROWS = 1024
-"""Samples that the first weights are made from."""
-CLIP_NORM_PER_ROOT = 10.0
-"""Gradient norms are clipped at this times sqrt(G C); only outliers reach it."""
+THRESHOLD_RATE = 0.01
+"""Of the running mean of smallest active scores: over the last hundred steps, or all of fewer."""
+DIVERGED_FVU = 1000.0
+"""The mean scores 1, and first weights somewhat less."""
 
 
 class Trainer:
     """A crosscoder, its optimiser and counters, and the place in the data: all that a checkpoint holds."""
 
-    def __init__(self, config: TrainConfig, data: TrainingData, place: Place) -> None:
+    def __init__(
+        self, config: TrainConfig, data: TrainingData, place: Place, first_acts_NGC: Tensor | None = None
+    ) -> None:
         if config.lanes % place.num_workers:
             raise ValueError(f"lanes: found {config.lanes}, expected a multiple of the {place.num_workers} workers")
         self.config, self.data, self.place = config, data, place
@@ -47,11 +50,21 @@ class Trainer:
         self._order = lane_order(
             data.train_rows, num_lanes=config.lanes, buffer_rows=config.buffer_rows, seed=config.seed
         )
-        self.model = _new_model(config, data).to(place.device)
-        self._losses = _parallel(_Objective(self.model, config), place)
-        self._optimiser = torch.optim.Adam(self.model.parameters(), lr=learning_rate(config, 0), fused=True)
+        first_acts_NGC = data.first_samples() if first_acts_NGC is None else first_acts_NGC
+        self.model = new_model(config, first_acts_NGC).to(place.device)
+        self.model.product_dtype = torch.bfloat16 if config.dtype == "bfloat16" else None
+        self.average = self._copy_of_weights() if config.average_decay else None
+        self._losses = over_workers(Objective(self.model, config, place))
+        self._optimiser = new_optimiser(self.model, config)
         self.samples_since_fired_F = torch.zeros(decided(config.dict_size), dtype=torch.int64, device=place.device)
         self._progress = self._no_progress()
+
+    @property
+    def result(self) -> GroupCrosscoder:
+        """The weights that are evaluated and exported: the running mean, if there is one, or the last ones."""
+        if self.average:
+            return self.average
+        return self.model if self.model.product_dtype is None else self._copy_of_weights()
 
     @property
     def dead_F(self) -> Tensor:
@@ -68,8 +81,8 @@ class Trainer:
         raw = batches(
             self.data.store,
             self._order,
-            lanes=range(self.place.rank, self.config.lanes, self.place.num_workers),
-            rows_per_lane=self.config.batch // self.config.lanes,
+            lanes=self._lanes,
+            rows_per_lane=self._rows_per_lane,
             first_step=self.step,
             blocks=self.data.blocks,
         )
@@ -78,51 +91,52 @@ class Trainer:
                 yield self.data.scaled(stored_BGC, self.place.device)
 
     def advance(self, acts_BGC: Tensor) -> None:
-        """One optimiser step on this worker's part of a batch.
+        """One optimiser step on this worker's part of a batch, which is left as it is.
 
         Raises:
             FloatingPointError: the gradient over all workers is not finite; the weights are left as they were.
         """
-        losses: Losses = self._losses(acts_BGC, self.dead_F, self.step)
-        losses.total.backward()
-        self._clip_gradient(losses, at=CLIP_NORM_PER_ROOT * math.sqrt(acts_BGC[0].numel()))
+        losses = self._backward(acts_BGC)
+        self._check_and_clip_gradient(losses, acts_BGC)
         for options in self._optimiser.param_groups:
             options["lr"] = learning_rate(self.config, self.step)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
+        self._follow(losses)
         fired_F = sum_over_workers(losses.fired_F, self.place)
         self.samples_since_fired_F = torch.where(fired_F > 0, 0, self.samples_since_fired_F + self.config.batch)
         self._progress.add(acts_BGC, losses, fired_F)
         self.step += 1
 
-    def log(self) -> dict[str, float]:
-        """Metrics of the steps since the last call, over all workers; kept for `metrics.parquet`."""
+    def log(self, held_out_fvu: float | None = None) -> dict[str, float]:
+        """Metrics of the steps since the last call, over all workers; kept for `metrics.parquet`.
+
+        Raises:
+            FloatingPointError: the reconstructions are far worse than none.
+        """
         row = {"step": self.step, "samples": self.step * self.config.batch, **self._progress.read()}
         row |= {"dead_share": float(self.dead_F.float().mean())}
         row |= {"learning_rate": self._optimiser.param_groups[0]["lr"]}
-        if self.at_checkpoint:
-            row |= {"held_out_fvu": self.evaluate().fraction_unexplained()}
+        if held_out_fvu is not None:
+            row |= {"held_out_fvu": held_out_fvu}
+        if row["fvu"] > DIVERGED_FVU:
+            raise FloatingPointError(
+                f"step {self.step}: the FVU is {row['fvu']:.3g}: training diverged; {self._advice}"
+            )
         self._progress = self._no_progress()
         self.metrics.append(row)
         return row
 
-    @torch.no_grad()
     def evaluate(self) -> VarianceSums:
         """Sums for the held-out fraction of variance unexplained, over all workers."""
-        sums = VarianceSums.zeros(self.data.num_elements, self.data.channels, self.place.device)
-        mine = _spread(self.data.held_out_rows, MAX_HELD_OUT_ROWS)[self.place.rank :: self.place.num_workers]
-        for first in range(0, len(mine), self.config.batch):
-            acts_BGC = self.data.read(mine[first : first + self.config.batch], self.place.device)
-            sums.add(acts_BGC, self.model.decode(self.model.encode(acts_BGC)))
-        for tensor in sums.tensors():
-            sum_over_workers(tensor, self.place)
-        return sums
+        return evaluate([self.result], self.data, self.place, batch=self.config.batch)[0]
 
     def state(self) -> dict[str, Any]:
         """Everything needed to continue, for `save_checkpoint`; live tensors, to be written before the next step."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
             "optimiser": self._optimiser.state_dict(),
             "samples_since_fired": self.samples_since_fired_F,
         }
@@ -132,69 +146,92 @@ class Trainer:
         state, self.metrics = load_checkpoint(folder)
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.samples_since_fired_F = state["samples_since_fired"].to(self.place.device)
         self._progress = self._no_progress()
 
     def exported(self) -> GroupCrosscoder:
         """A copy on the CPU that takes raw activations: the store's scale folded into its weights."""
-        model = GroupCrosscoder(self.model.shape)
-        model.load_state_dict({name: tensor.cpu() for name, tensor in self.model.state_dict().items()})
+        model = deepcopy(self.result).cpu()
         model.fold_scale(self.data.scale)
         return model
 
-    def _clip_gradient(self, losses: Losses, *, at: float) -> None:
+    def _backward(self, acts_BGC: Tensor) -> Losses:
+        """Gradients of the mean over the batch, and its losses."""
+        parts, found = self._parts(acts_BGC), []
+        for number, part_BGC in enumerate(parts, 1):
+            with self._exchange(gradients=number == len(parts)):
+                losses: Losses = self._losses(part_BGC, self.dead_F, self.step)
+                (losses.total / len(parts)).backward()
+            found.append(losses)
+        return combined(found)
+
+    def _parts(self, acts_BGC: Tensor) -> list[Tensor]:
+        """Equal parts of the batch, each with the same number of samples of every lane: the same on any number of
+        workers."""
+        if self.config.accumulate == 1:
+            return [acts_BGC]
+        by_lane = acts_BGC.view(len(self._lanes), self.config.accumulate, -1, *acts_BGC.shape[1:])
+        return [by_lane[:, part].flatten(0, 1) for part in range(self.config.accumulate)]
+
+    def _exchange(self, *, gradients: bool) -> AbstractContextManager[None]:
+        if gradients or not isinstance(self._losses, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self._losses.no_sync()
+
+    def _check_and_clip_gradient(self, losses: Losses, acts_BGC: Tensor) -> None:
         # Gradients are the same on every worker here, so that all stop together where one of them met a bad value.
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = get_total_norm(gradients)
         if not torch.isfinite(norm):
-            raise FloatingPointError(
-                f"step {self.step}: the loss is {losses.total.item():.3g} and its gradient not finite; "
-                "lower learning_rate, or resume from the last checkpoint"
-            )
-        if norm > at:  # a pass over all gradients, rarely needed
+            found = f"step {self.step}: the loss is {losses.total.item():.3g} and its gradient not finite"
+            raise FloatingPointError(f"{found} ({self._whereabouts(acts_BGC)}); {self._advice}")
+        at = self.config.clip_norm * math.sqrt(acts_BGC[0].numel())
+        if at and norm > at:  # a pass over all gradients, rarely needed
             clip_grads_with_norm_(self.model.parameters(), at, norm)
+
+    @torch.no_grad()
+    def _follow(self, losses: Losses) -> None:
+        """Running means that follow the weights: the threshold of batchtopk, and the averaged weights."""
+        if self.model.threshold is not None and losses.smallest_active.isfinite():
+            first = self.model.threshold.isnan()
+            rate = 1.0 if first else max(THRESHOLD_RATE, 1 / (self.step + 1))
+            old = torch.where(first, 0, self.model.threshold)
+            self.model.threshold.copy_(old + rate * (losses.smallest_active - old))
+        if self.average:
+            # The mean of few weights follows fast, so that the first ones do not linger.
+            decay = min(self.config.average_decay, (self.step + 1) / (self.step + 10))
+            for mean, last in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(last, 1 - decay)
+            for mean, last in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                mean.copy_(last)
+
+    def _copy_of_weights(self) -> GroupCrosscoder:
+        """Float32 products, no gradients."""
+        model = GroupCrosscoder(self.model.shape).to(self.place.device)
+        model.load_state_dict(self.model.state_dict())
+        return model.requires_grad_(False)
+
+    @property
+    def _lanes(self) -> range:
+        return range(self.place.rank, self.config.lanes, self.place.num_workers)
+
+    @property
+    def _rows_per_lane(self) -> int:
+        return self.config.batch // self.config.lanes
+
+    @property
+    def _advice(self) -> str:
+        size = f"{self.config.activation} with {self.config.dict_size:,} features"
+        return (
+            f"lower learning_rate (now {self.config.learning_rate:.3g}) for {size}, or resume from the last checkpoint"
+        )
+
+    def _whereabouts(self, acts_BGC: Tensor) -> str:
+        rows = rows_of_step(self._order, lanes=self._lanes, rows_per_lane=self._rows_per_lane, step=self.step)
+        return describe(rows, acts_BGC, self.data.store.shard_rows)
 
     def _no_progress(self) -> Progress:
         return Progress(self.data.num_elements, self.data.channels, self.place)
-
-
-class _Objective(nn.Module):
-    """What DistributedDataParallel wraps: a forward pass that ends in the losses."""
-
-    def __init__(self, model: GroupCrosscoder, config: TrainConfig) -> None:
-        super().__init__()
-        self.model, self.config = model, config
-
-    def forward(self, acts_BGC: Tensor, dead_F: Tensor, step: int) -> Losses:
-        if self.config.activation == "topk":
-            return topk_losses(self.model, acts_BGC, dead_F, decided(self.config.aux_k))
-        coefficient = l1_coefficient(self.config, step, decided(self.config.steps))
-        return l1_losses(self.model, acts_BGC, coefficient, self.config.norm_over)
-
-
-def _parallel(objective: _Objective, place: Place) -> nn.Module:
-    if place.num_workers == 1:
-        return objective
-    return DistributedDataParallel(objective, gradient_as_bucket_view=True)
-
-
-def _new_model(config: TrainConfig, data: TrainingData) -> GroupCrosscoder:
-    """Every worker makes the same one, from the same rows and seed."""
-    group = groups.parse(decided(config.group))
-    shape = CrosscoderShape(
-        group=group.name,
-        channels=data.channels,
-        dict_size=decided(config.dict_size),
-        reads=(0,) if config.encoder_reads == "identity" else tuple(range(group.order)),
-        activation=config.activation,
-        k=config.k,
-    )
-    model = GroupCrosscoder(shape)
-    model.initialise(data.read(data.train_rows[:INITIAL_ROWS]), torch.Generator().manual_seed(config.seed))
-    return model
-
-
-def _spread(rows: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
-    """Rows evenly spread over all: a bounded cost however large the store."""
-    return rows if len(rows) <= at_most else rows[np.linspace(0, len(rows) - 1, at_most).astype(np.int64)]

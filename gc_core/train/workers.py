@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from gc_core.activations import Peers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,3 +25,16 @@ def sum_over_workers(tensor: Tensor, place: Place) -> Tensor:
     if place.num_workers > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+def peers_of(place: Place) -> Peers:
+    """The workers as `batchtopk` sees them. Every worker must gather together."""
+    if place.num_workers == 1:
+        return Peers()
+
+    def gather(values: Tensor) -> Tensor:
+        found = [torch.empty_like(values) for _ in range(place.num_workers)]
+        dist.all_gather(found, values.contiguous())
+        return torch.cat(found)
+
+    return Peers(place.num_workers, gather)

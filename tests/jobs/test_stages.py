@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from gc_core.config import HarvestConfig, TrainConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
-from jobs import harvest, pipeline
+from jobs import harvest, pipeline, train
 from jobs.analyse import AnalyseJob, only_crosscoder, run_analyse
 from jobs.harvest import run_harvest
 from jobs.options import Workers
@@ -63,7 +64,7 @@ def test_a_finished_run_is_left_as_it_is(finished: RunFolder) -> None:
         if file.is_file() and "atlas" not in file.parts
     }
     run_harvest(finished, HARVEST, Workers())
-    run_train(finished, "topk-64", TRAIN, Workers())
+    run_train(finished, "topk-64", [TRAIN], Workers())
     after = {file: file.stat().st_mtime_ns for file in before if "features" not in file.parts}
     assert after == {file: time for file, time in before.items() if file in after}
 
@@ -110,12 +111,12 @@ def _stop_after_one(actors, items, submit, *, poll):
 def test_training_under_a_taken_name_with_other_options_is_refused(finished: RunFolder) -> None:
     other = TrainConfig(**{**TRAIN.to_json(), "k": 5})
     with pytest.raises(ValueError, match=r"was trained with other options \(k: 5, not 4\); choose another --name"):
-        run_train(finished, "topk-64", other, Workers())
+        run_train(finished, "topk-64", [other], Workers())
 
 
 def test_the_plain_autoencoder_trains_on_the_untransformed_block_of_the_same_store(finished: RunFolder) -> None:
     config = TrainConfig(**{**TRAIN.to_json(), "group": "trivial", "activation": "l1"})
-    run_train(finished, "sae", config, Workers())
+    run_train(finished, "sae", [config], Workers())
     model = GroupCrosscoder.load(finished.crosscoder("sae"))
     assert tuple(model.W_dec.shape) == (64, 1, 480)
     assert dict(run_analyse(finished, "sae", AnalyseJob(run="").config))["features"].endswith("without symmetry")
@@ -124,13 +125,45 @@ def test_the_plain_autoencoder_trains_on_the_untransformed_block_of_the_same_sto
 
 
 def test_two_training_workers_reach_what_one_reaches(finished: RunFolder) -> None:
-    run_train(finished, "two-workers", TRAIN, Workers(num_workers=2, cpus_per_worker=1, gpus_per_worker=0))
+    run_train(finished, "two-workers", [TRAIN], Workers(num_workers=2, cpus_per_worker=1, gpus_per_worker=0))
     one, two = (
         json.loads((path_of(finished.crosscoder(n)) / "config.json").read_text())["results"]
         for n in ("topk-64", "two-workers")
     )
     for name in ("fvu", "held_out_fvu", "l0"):
         assert two[name] == pytest.approx(one[name], rel=1e-3)
+
+
+def test_several_are_trained_side_by_side_as_alone_and_only_once(
+    finished: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [replace(TRAIN, dict_size=size) for size in (64, 32)]
+    summaries = run_train(finished, "several", configs, Workers())
+    assert list(summaries) == ["several-64", "several-32"]
+    alone, together = (GroupCrosscoder.load(finished.crosscoder(name)) for name in ("topk-64", "several-64"))
+    for name, weights in alone.state_dict().items():
+        assert weights.equal(together.state_dict()[name])
+    assert GroupCrosscoder.load(finished.crosscoder("several-32")).shape.dict_size == 32
+    fitted: list[list[str]] = []
+
+    def note(run: RunFolder, unfinished: dict[str, TrainConfig], *rest: object) -> None:
+        fitted.append(list(unfinished))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "_fit", note)
+    assert run_train(finished, "several", configs, Workers()) == summaries
+    with pytest.raises(KeyboardInterrupt):
+        run_train(finished, "several", [*configs, replace(TRAIN, dict_size=16)], Workers())
+    assert fitted == [["several-16"]]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_divergence_ends_with_one_line_and_is_not_repeated(finished: RunFolder, num_workers: int) -> None:
+    config = replace(TRAIN, activation="l1", learning_rate=1e18, seed=num_workers)
+    with pytest.raises(ValueError, match=r"^step \d+: the .*lower learning_rate \(now 1e\+18\)"):
+        run_train(finished, f"wild-{num_workers}", [config], Workers(num_workers=num_workers, gpus_per_worker=0))
+    kept = path_of(finished.crosscoder(f"wild-{num_workers}"))
+    assert not (kept / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(

@@ -34,18 +34,32 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
     TrainConfig: {
         "group": "C4",
         "dict_size": 64,
-        "encoder_reads": "all",
+        "encoder_reads": "0,2",
         "activation": "l1",
         "k": 3,
+        "matryoshka": "2",
         "l1_coefficient": 0.0,
+        "jumprelu_coefficient": 2.0,
+        "tanh_scale": 2.0,
+        "bandwidth": 1.0,
+        "pre_coefficient": 0.0,
         "norm_over": "blocks",
         "l1_warmup_share": 0.5,
         "aux_k": 0,
         "dead_after_samples": 9,
+        "init": "transpose",
+        "bias_init": "zero",
         "steps": 10,
         "batch": 64,
+        "accumulate": 2,
+        "blocks_per_step": 3,
+        "dtype": "bfloat16",
         "learning_rate": 1e-3,
         "lr_warmup_share": 0.0,
+        "lr_decay": "cosine",
+        "lr_decay_share": 1.0,
+        "clip_norm": 0.0,
+        "average_decay": 0.5,
         "lanes": 4,
         "buffer_rows": 100,
         "checkpoint_every": 3,
@@ -106,7 +120,19 @@ def test_a_field_that_was_not_written_has_its_default() -> None:
         (HarvestConfig, {"shard_rows": 100}, "shard_rows: found 100, expected a positive multiple of 128"),
         (HarvestConfig, {"shard_rows": 0}, "shard_rows: found 0"),
         (TrainConfig, {"group": "E8"}, "E8"),
-        (TrainConfig, {"encoder_reads": "some"}, "encoder_reads: found 'some', expected one of identity, all"),
+        (TrainConfig, {"encoder_reads": "some"}, "encoder_reads: found 'some', expected identity, all, or different"),
+        (TrainConfig, {"encoder_reads": "0,0"}, "encoder_reads: found '0,0', expected identity, all, or different"),
+        (TrainConfig, {"matryoshka": "8,x"}, "matryoshka: found '8,x', expected different whole numbers"),
+        (TrainConfig, {"matryoshka": "0"}, "matryoshka: found '0', expected sizes of at least 1"),
+        (
+            TrainConfig,
+            {"activation": "relu"},
+            "activation: found 'relu', expected one of topk, batchtopk, jumprelu, l1",
+        ),
+        (TrainConfig, {"average_decay": 1.0}, "average_decay: found 1.0, expected less than 1"),
+        (TrainConfig, {"bandwidth": 0.0}, "bandwidth: found 0.0, expected more than 0"),
+        (TrainConfig, {"blocks_per_step": 0}, "blocks_per_step: found 0, expected at least 1"),
+        (TrainConfig, {"batch": 64, "accumulate": 3}, r"a multiple of lanes \(8\) times accumulate \(3\)"),
         (TrainConfig, {"k": 0}, "k: found 0, expected at least 1"),
         (TrainConfig, {"dict_size": 8, "k": 9}, r"k: found 9, expected at most dict_size \(8\)"),
         (TrainConfig, {"batch": 100, "lanes": 8}, r"batch: found 100, expected a multiple of lanes \(8\)"),
@@ -136,3 +162,26 @@ def test_configs_cannot_be_changed() -> None:
     name = "seed"
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(HarvestConfig(), name, 1)
+
+
+@pytest.mark.parametrize(("reads", "elements"), [("identity", (0,)), ("all", (0, 1, 2, 3)), ("3,1", (3, 1))])
+def test_the_encoder_reads_the_elements_named(reads: str, elements: tuple[int, ...]) -> None:
+    assert TrainConfig(encoder_reads=reads).elements_read(4) == elements
+
+
+def test_elements_outside_the_group_are_refused() -> None:
+    with pytest.raises(ValueError, match="encoder_reads: found element 4, expected 0 to 3"):
+        TrainConfig(encoder_reads="0,4").elements_read(4)
+
+
+@pytest.mark.parametrize(
+    ("matryoshka", "sizes"), [("1", (100,)), ("3", (25, 50, 100)), ("7,30", (7, 30, 100)), ("100,5", (5, 100))]
+)
+def test_nested_sizes_end_with_the_whole_dictionary(matryoshka: str, sizes: tuple[int, ...]) -> None:
+    assert TrainConfig(matryoshka=matryoshka).prefix_sizes(100) == sizes
+
+
+@pytest.mark.parametrize(("matryoshka", "line"), [("8", "found 8 halvings"), ("5,101", "found 101 features")])
+def test_nested_sizes_beyond_the_dictionary_are_refused(matryoshka: str, line: str) -> None:
+    with pytest.raises(ValueError, match=f"matryoshka: {line}"):
+        TrainConfig(matryoshka=matryoshka).prefix_sizes(100)

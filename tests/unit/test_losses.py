@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gc_core.config import TrainConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
-from gc_core.losses import l1_coefficient, l1_losses, penalty_norm, topk_losses
+from gc_core.losses import Losses, batchtopk_losses, l1_losses, penalty_norm, topk_losses
 
 F = 10
 NONE_DEAD = torch.zeros(F, dtype=torch.bool)
@@ -79,10 +78,13 @@ def test_topk_losses_are_their_equation(reads: tuple[int, ...], dead: Tensor, au
     same(gradients(model, lambda: topk_losses(model, acts_BGC, dead, aux_k).total), gradients(model, plain))
 
 
-def test_the_auxiliary_loss_reaches_encoder_and_decoder_of_dead_features_and_nothing_else() -> None:
-    model, acts_BGC = crosscoder(), samples()
-    without = gradients(model, lambda: topk_losses(model, acts_BGC, NONE_DEAD, 3).total)
-    with_it = gradients(model, lambda: topk_losses(model, acts_BGC, SOME_DEAD, 3).total)
+@pytest.mark.parametrize("losses_of", [topk_losses, batchtopk_losses])
+def test_the_auxiliary_loss_reaches_encoder_and_decoder_of_dead_features_and_nothing_else(
+    losses_of: Callable[..., Losses],
+) -> None:
+    model, acts_BGC = crosscoder(losses_of.__name__.removesuffix("_losses")), samples()
+    without = gradients(model, lambda: losses_of(model, acts_BGC, NONE_DEAD, 3).total)
+    with_it = gradients(model, lambda: losses_of(model, acts_BGC, SOME_DEAD, 3).total)
     for name in ("W_enc", "b_enc", "W_dec"):
         change = with_it[name] - without[name]
         assert change[SOME_DEAD].flatten(1).any(1).all() if change.ndim > 1 else change[SOME_DEAD].all()
@@ -138,11 +140,3 @@ def test_firing_and_errors_are_counted_as_the_code_says(activation: str) -> None
     assert losses.fired_F.any()
     assert not losses.fired_F[SOME_DEAD].any()
     assert not losses.squared_error_BG.requires_grad
-
-
-def test_the_penalty_grows_linearly_over_the_first_share_of_the_run() -> None:
-    config = TrainConfig(l1_coefficient=5.0, l1_warmup_share=0.1)
-    grown = [l1_coefficient(config, step, 100) for step in range(100)]
-    assert grown[:10] == pytest.approx([0.5 * (step + 1) for step in range(10)])
-    assert grown[10:] == [5.0] * 90
-    assert l1_coefficient(TrainConfig(l1_coefficient=5.0, l1_warmup_share=0.0), 0, 100) == 5.0

@@ -12,49 +12,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from trainers import SMALL, new_trainer, num_recovered, opened, same_weights, trained
 
 from gc_core import groups
-from gc_core.checkpoint import save_checkpoint
 from gc_core.config import TrainConfig
 from gc_core.run_folder import RunFolder
-from gc_core.train import Place, Trainer, TrainingData, open_data, resolve, train
-from gc_core.train.recipe import learning_rate
-
-SMALL = TrainConfig(
-    dict_size=20, k=2, batch=64, lanes=4, steps=40, buffer_rows=512, learning_rate=1e-2, encoder_reads="all"
-)
-
-
-def opened(run: RunFolder, **changes: Any) -> tuple[TrainConfig, TrainingData]:
-    config = replace(SMALL, **changes)
-    data = open_data(run, config)
-    return resolve(config, data), data
-
-
-def new_trainer(run: RunFolder, **changes: Any) -> Trainer:
-    return Trainer(*opened(run, **changes), Place())
-
-
-def trained(run: RunFolder, *, resume: Path | None = None, keep: Path | None = None, **changes: Any) -> Trainer:
-    """Train to the end; checkpoints go below `keep`, in folders named by their step."""
-
-    def report(metrics: dict[str, float], checkpoint: Trainer | None) -> None:
-        if checkpoint is not None and keep is not None:
-            save_checkpoint(keep / str(checkpoint.step), checkpoint.state(), checkpoint.metrics)
-
-    return train(*opened(run, **changes), Place(), resume=resume, report=report)
-
-
-def same_weights(left: Trainer, right: Trainer) -> bool:
-    pairs = zip(left.model.parameters(), right.model.parameters(), strict=True)
-    return all(torch.equal(mine, other) for mine, other in pairs)
-
-
-def num_recovered(trainer: Trainer, decoder_FGC: np.ndarray) -> int:
-    """Planted features that some learned feature resembles."""
-    planted = torch.from_numpy(decoder_FGC).float().flatten(1)
-    learned = trainer.model.W_dec.detach().flatten(1)
-    return int((torch.cosine_similarity(planted[:, None], learned[None], dim=2).amax(1) > 0.9).sum())
+from gc_core.train import Place, Trainer, open_data, resolve
+from gc_core.train.whereabouts import rows_of_step
 
 
 def test_training_finds_the_planted_features(planted: Any) -> None:
@@ -66,24 +30,35 @@ def test_training_finds_the_planted_features(planted: Any) -> None:
     assert untrained.evaluate().fraction_unexplained() > 0.3
 
 
-@pytest.mark.parametrize("activation", ["topk", "l1"])
-@pytest.mark.parametrize("reads", ["identity", "all"])
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu", "l1"])
+@pytest.mark.parametrize("reads", ["identity", "all", "0,2"])
 def test_the_loss_falls(planted: Any, activation: str, reads: str) -> None:
     options = {"activation": activation, "encoder_reads": reads, "l1_coefficient": 0.1, "l1_warmup_share": 0.0}
+    options |= {"jumprelu_coefficient": 0.1}
     metrics = trained(planted.run, steps=60, learning_rate=3e-3, **options).metrics
     assert metrics[-1]["loss"] < 0.7 * metrics[0]["loss"]
     assert [row["step"] for row in metrics] == [10, 20, 30, 40, 50, 60]
 
 
-def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(planted: Any, tmp_path: Path) -> None:
-    options = {"checkpoint_every": 15, "dead_after_samples": 128}  # in an epoch's middle, and between two logs
+EVERYTHING = {"average_decay": 0.9, "accumulate": 2, "blocks_per_step": 2, "matryoshka": "5,10", "lr_decay": "cosine"}
+
+
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu", "l1"])
+@pytest.mark.parametrize("more", [{}, EVERYTHING], ids=["plain", "every option"])
+def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(
+    planted: Any, tmp_path: Path, activation: str, more: dict[str, Any]
+) -> None:
+    # The cut lies in an epoch's middle, and between two logs.
+    options = {"checkpoint_every": 15, "dead_after_samples": 128, "activation": activation, **more}
     whole = trained(planted.run, keep=tmp_path, **options)
     assert sorted(int(folder.name) for folder in tmp_path.iterdir()) == [15, 30, 40]
-    assert any(row["auxiliary"] > 0 for row in whole.metrics), "some features are dead when the run is cut"
+    if activation == "topk":
+        assert any(row["auxiliary"] > 0 for row in whole.metrics), "some features are dead when the run is cut"
     resumed = trained(planted.run, resume=tmp_path / "15", **options)
     assert same_weights(whole, resumed)
     assert whole.metrics == resumed.metrics
     assert whole.samples_since_fired_F.equal(resumed.samples_since_fired_F)
+    torch.testing.assert_close(whole.exported().state_dict(), resumed.exported().state_dict(), rtol=0, atol=0)
     assert not same_weights(whole, new_trainer(planted.run, **options))
 
 
@@ -113,9 +88,35 @@ def test_a_value_that_is_not_finite_stops_training_before_the_weights_change(pla
     trainer, before = new_trainer(planted.run), new_trainer(planted.run)
     acts_BGC = next(trainer.stream())
     acts_BGC[5, 1, 2] = torch.nan
-    with pytest.raises(FloatingPointError, match=r"^step 0: the loss is nan .* lower learning_rate"):
+    row = rows_met(trainer)[5]
+    found = rf"^step 0: the loss is nan .*\(rows {row} of shards {row // 256} hold values.*\); lower learning_rate"
+    with pytest.raises(FloatingPointError, match=found):
         trainer.advance(acts_BGC)
     assert same_weights(trainer, before)
+
+
+def rows_met(trainer: Trainer) -> np.ndarray:
+    """Rows of the next batch, found by comparing samples."""
+    stored = trainer.data.read(np.arange(trainer.data.store.num_rows)).flatten(1)
+    batch = next(trainer.stream()).flatten(1)
+    return (batch[:, None] == stored[None]).all(2).float().argmax(1).numpy()
+
+
+@pytest.mark.parametrize("step", [0, 7, 22])
+def test_the_rows_of_a_step_are_those_of_its_batch(numbered_run: RunFolder, step: int) -> None:
+    trainer = new_trainer(numbered_run)
+    trainer.step = step
+    order, lanes = trainer._order, range(4)
+    assert np.array_equal(rows_of_step(order, lanes=lanes, rows_per_lane=16, step=step), rows_met(trainer))
+
+
+def test_reconstructions_far_worse_than_none_stop_training(planted: Any) -> None:
+    trainer = new_trainer(planted.run)
+    with torch.no_grad():
+        trainer.model.b_dec += 1000
+    trainer.advance(next(trainer.stream()))
+    with pytest.raises(FloatingPointError, match=r"^step 1: the FVU is .*training diverged; lower learning_rate"):
+        trainer.log()
 
 
 def test_a_diverging_run_stops_with_its_step(planted: Any) -> None:
@@ -202,15 +203,10 @@ def test_resolving_keeps_what_was_given_and_decides_the_rest_once(planted: Any) 
     free = resolve(TrainConfig(dict_size=64, batch=64), data)
     assert (free.steps, free.group, free.aux_k) == (306, "C_4", 32)  # 20 passes
     assert free.dead_after_samples == 306 * 64 // 10
+    assert free.blocks_per_step == 4
+    assert (free.l1_coefficient, free.bandwidth) == pytest.approx((0.04 * 32**0.5, 0.03 * 32**0.5))
     assert resolve(free, data) == free
-    given = replace(SMALL, group="C_2", aux_k=0, dead_after_samples=5)
+    given = replace(SMALL, group="C_2", aux_k=0, dead_after_samples=5, blocks_per_step=1)
+    given = replace(given, l1_coefficient=1.0, jumprelu_coefficient=2.0, bandwidth=3.0)
     assert resolve(given, data) == given
     assert resolve(TrainConfig(batch=1024), data).steps == 150
-
-
-def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
-    config = TrainConfig(steps=100, learning_rate=2.0, lr_warmup_share=0.05)
-    rates = [learning_rate(config, step) for step in range(100)]
-    assert rates[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
-    assert rates[5:81] == [2.0] * 76
-    assert rates[80:] == pytest.approx([2.0 * (100 - step) / 20 for step in range(80, 100)])

@@ -1,10 +1,11 @@
-"""Two workers train as one does: the same losses, firing counters and held-out score; and stop together.
+"""Two and four workers train as one does: the same losses, thresholds and firing counters; and stop together.
 
 Letters: B samples, F features.
 """
 
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +21,44 @@ from gc_core.train import Place, Trainer, open_data, resolve, train
 
 pytestmark = pytest.mark.slow  # two processes that import torch
 
-NUM_WORKERS = 2
-CONFIG = TrainConfig(
-    dict_size=20, k=2, batch=64, lanes=4, steps=30, buffer_rows=512, learning_rate=1e-3,
+WORKERS = [2, 4]
+TOPK = TrainConfig(
+    dict_size=20, k=2, batch=64, lanes=4, steps=20, buffer_rows=512, learning_rate=1e-3,
     checkpoint_every=10, dead_after_samples=128,
 )  # fmt: skip
+CONFIGS = [
+    TOPK,
+    replace(TOPK, activation="batchtopk", k=1),
+    replace(TOPK, activation="batchtopk", accumulate=2, blocks_per_step=3, average_decay=0.9),
+    replace(TOPK, activation="jumprelu"),
+]
+WAYS = [*range(len(CONFIGS)), "resumed"]
 
 
-def outcome(run: RunFolder, place: Place, resume: Path | None = None, keep: Path | None = None) -> dict[str, Any]:
-    """Metrics and counters of a whole training; checkpoints go below `keep`."""
+def outcome(
+    run: RunFolder, config: TrainConfig, place: Place, resume: Path | None = None, folder: Path | None = None
+) -> dict[str, Any]:
+    """Metrics and counters of a whole training; checkpoints go below `folder`."""
 
-    def report(metrics: dict[str, float], checkpoint: Trainer | None) -> None:
-        if checkpoint is not None and keep is not None:
-            save_checkpoint(keep / str(checkpoint.step), checkpoint.state(), checkpoint.metrics)
+    def report(metrics: list[dict[str, float]], trainers: list[Trainer], *, keep: bool) -> None:
+        if keep and folder is not None:
+            save_checkpoint(folder / str(trainers[0].step), trainers[0].state(), trainers[0].metrics)
 
-    data = open_data(run, CONFIG)
-    trainer = train(resolve(CONFIG, data), data, place, resume=resume, report=report)
+    data, resumed = open_data(run, config), [resume] if resume else None
+    (trainer,) = train([resolve(config, data)], data, place, resume=resumed, report=report)
     return {
         "metrics": trainer.metrics,
         "since_fired": trainer.samples_since_fired_F,
-        "weights": trainer.model.state_dict(),
+        "dead": trainer.dead_F,
+        "weights": trainer.exported().state_dict(),
     }
 
 
 def stops_with_a_bad_value_on_the_last_rank(run: RunFolder, place: Place) -> bool:
-    data = open_data(run, CONFIG)
-    trainer = Trainer(resolve(CONFIG, data), data, place)
+    data = open_data(run, TOPK)
+    trainer = Trainer(resolve(TOPK, data), data, place)
     acts_BGC = next(trainer.stream())
-    if place.rank == NUM_WORKERS - 1:
+    if place.rank == place.num_workers - 1:
         acts_BGC[0, 0, 0] = torch.inf
     try:
         trainer.advance(acts_BGC)
@@ -56,48 +67,60 @@ def stops_with_a_bad_value_on_the_last_rank(run: RunFolder, place: Place) -> boo
     return False
 
 
-def work(rank: int, run: RunFolder, folder: Path) -> None:
+def work(rank: int, run: RunFolder, folder: Path, num_workers: int) -> None:
     """What each worker process does; its findings go to a file."""
     warnings.simplefilter("error")  # a new process does not know pytest's rule
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=(folder / "meeting").as_uri(), rank=rank, world_size=NUM_WORKERS)
-    place = Place(rank=rank, num_workers=NUM_WORKERS)
-    found = {
-        "whole": outcome(run, place),
-        "resumed": outcome(run, place, resume=folder / "alone" / "10"),
-        "stopped": stops_with_a_bad_value_on_the_last_rank(run, place),
-    }
-    torch.save(found, folder / f"rank {rank}.pt")
+    meeting = (folder / f"meeting of {num_workers}").as_uri()
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=num_workers)
+    place = Place(rank=rank, num_workers=num_workers)
+    found: dict[Any, Any] = {number: outcome(run, config, place) for number, config in enumerate(CONFIGS)}
+    found["resumed"] = outcome(run, TOPK, place, resume=folder / "alone" / "10")
+    found["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, place)
+    torch.save(found, folder / f"rank {rank} of {num_workers}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def alone_and_together(planted: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[Any]]:
-    """What one worker found, and what each of two did, one of them resuming from the first one's checkpoint."""
+def alone(planted: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """What one worker finds for each config, and the folder where its checkpoints of the first lie."""
     folder = tmp_path_factory.mktemp("workers")
-    alone = outcome(planted.run, Place(), keep=folder / "alone")
-    torch.multiprocessing.spawn(work, args=(planted.run, folder), nprocs=NUM_WORKERS)
-    return alone, [torch.load(folder / f"rank {rank}.pt") for rank in range(NUM_WORKERS)]
+    found = [outcome(planted.run, config, Place()) for config in CONFIGS[1:]]
+    return folder, [outcome(planted.run, TOPK, Place(), folder=folder / "alone"), *found]
 
 
-@pytest.mark.parametrize("way", ["whole", "resumed"])
-def test_two_workers_find_what_one_finds(alone_and_together: tuple[Any, list[Any]], way: str) -> None:
-    alone, ranks = alone_and_together
-    assert any(row["auxiliary"] > 0 for row in alone["metrics"]), "dead features take part"
-    for rank in ranks:
-        found = rank[way]
-        for row, expected in zip(found["metrics"], alone["metrics"], strict=True):
-            assert row == pytest.approx(expected, rel=1e-5, abs=1e-7)
-        assert found["since_fired"].equal(alone["since_fired"])
-        torch.testing.assert_close(found["weights"], alone["weights"], rtol=1e-4, atol=1e-5)
+@pytest.fixture(scope="module", params=WORKERS)
+def together(request: Any, planted: Any, alone: Any) -> list[dict[Any, Any]]:
+    """What each of several workers finds; once they resume from the lonely one's checkpoint."""
+    count, folder = request.param, alone[0]
+    torch.multiprocessing.spawn(work, args=(planted.run, folder, count), nprocs=count)
+    return [torch.load(folder / f"rank {rank} of {count}.pt") for rank in range(count)]
 
 
-def test_workers_hold_the_same_weights(alone_and_together: tuple[Any, list[Any]]) -> None:
-    first, second = alone_and_together[1]
-    for name, weights in first["whole"]["weights"].items():
-        assert weights.equal(second["whole"]["weights"][name])
+@pytest.mark.parametrize("way", WAYS)
+def test_workers_find_what_one_finds(alone: Any, together: list[dict[Any, Any]], way: Any) -> None:
+    expected = alone[1][0 if way == "resumed" else way]
+    for found in (rank[way] for rank in together):
+        for row, other in zip(found["metrics"], expected["metrics"], strict=True):
+            assert row == pytest.approx(other, rel=1e-5, abs=1e-7)
+        assert found["since_fired"].equal(expected["since_fired"])
+        assert found["dead"].equal(expected["dead"])
+        torch.testing.assert_close(found["weights"], expected["weights"], rtol=1e-4, atol=1e-5)
 
 
-def test_a_bad_value_on_one_worker_stops_all(alone_and_together: tuple[Any, list[Any]]) -> None:
-    assert [rank["stopped"] for rank in alone_and_together[1]] == [True] * NUM_WORKERS
+def test_dead_features_and_thresholds_take_part(alone: Any) -> None:
+    assert any(row["auxiliary"] > 0 for row in alone[1][0]["metrics"])
+    assert any(row["auxiliary"] > 0 for row in alone[1][1]["metrics"])
+    assert alone[1][1]["weights"]["threshold"] > 0
+
+
+def test_workers_hold_the_same_weights(together: list[dict[Any, Any]]) -> None:
+    for way in WAYS:
+        for name, weights in together[0][way]["weights"].items():
+            for other in together[1:]:
+                assert weights.equal(other[way]["weights"][name])
+
+
+def test_a_bad_value_on_one_worker_stops_all(together: list[dict[Any, Any]]) -> None:
+    assert [rank["stopped"] for rank in together] == [True] * len(together)

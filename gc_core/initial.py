@@ -1,0 +1,116 @@
+"""A crosscoder's first weights, made from samples.
+
+Letters: B samples, G group elements, E elements that the encoder reads, C channels, F features.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gc_core.crosscoder import GroupCrosscoder
+
+Init = Literal["data", "transpose"]
+BiasInit = Literal["mean", "median", "zero"]
+
+SAMPLES_TO_MATCH = 256
+NOISE = 0.05
+MEDIAN_STEPS = 100
+LEAST_THRESHOLD = 1e-3
+
+
+@torch.no_grad()
+def initialise(
+    model: GroupCrosscoder,
+    acts_BGC: Tensor,
+    generator: torch.Generator,
+    *,
+    init: Init = "data",
+    bias_init: BiasInit = "mean",
+) -> None:
+    """Start from data: decoder rows along samples' deviations from the bias, or random ones; the encoder transposed.
+
+    A random direction of the identity block says nothing about the other blocks, and a short training on few samples
+    never finds them; a sample's deviation names all blocks at once. Thresholds of `jumprelu` start where k features a
+    sample are active.
+    """
+    bias_GC = _first_bias(acts_BGC, bias_init)
+    deviation_BGC = acts_BGC - bias_GC
+    make = _along_samples if init == "data" else _random_directions
+    model.W_dec.copy_(make(deviation_BGC, model.shape.dict_size, generator))
+    model.b_dec.copy_(bias_GC)
+    reads = list(model.shape.reads)
+    read_FEC = model.W_dec[:, reads]
+    model.W_enc.copy_(read_FEC / read_FEC.flatten(1).square().sum(1).clamp_min(1e-9)[:, None, None])
+    model.b_enc.copy_(-torch.einsum("fec,ec->f", model.W_enc, bias_GC[reads]))
+    _set_thresholds(model, acts_BGC[:SAMPLES_TO_MATCH])
+    _match_size(model, acts_BGC[:SAMPLES_TO_MATCH], bias_GC)
+
+
+def geometric_median(x_BD: Tensor) -> Tensor:
+    """The point (D,) whose distances to the samples add up to least (Weiszfeld 1937).
+
+    Each step weighs samples by the inverse of their distance; a sample that is met exactly counts as very near.
+    """
+    median_D = x_BD.mean(0)
+    for _ in range(MEDIAN_STEPS):
+        distance_B1 = (x_BD - median_D).norm(dim=1, keepdim=True)
+        weight_B1 = 1 / distance_B1.clamp_min(1e-9 * float(distance_B1.max()) + 1e-30)
+        moved_D = (x_BD * weight_B1).sum(0) / weight_B1.sum()
+        step, median_D = (moved_D - median_D).norm(), moved_D
+        if step <= 1e-6 * distance_B1.mean():
+            break
+    return median_D
+
+
+def _first_bias(acts_BGC: Tensor, bias_init: BiasInit) -> Tensor:
+    if bias_init == "zero":
+        return torch.zeros_like(acts_BGC[0])
+    if bias_init == "median":
+        return geometric_median(acts_BGC.flatten(1)).view_as(acts_BGC[0])
+    return acts_BGC.mean(0)
+
+
+def _along_samples(deviation_BGC: Tensor, dict_size: int, generator: torch.Generator) -> Tensor:
+    """Unit vectors (F, G, C) along random samples.
+
+    A little noise keeps rows distinct where F exceeds the samples; more would stay in the decoder for long, and make
+    every feature look less like itself under the group.
+    """
+    rows = torch.randint(len(deviation_BGC), (dict_size,), generator=generator)
+    chosen = deviation_BGC[rows]
+    noise = torch.randn(chosen.shape, generator=generator) * chosen.square().mean((1, 2), keepdim=True).sqrt() * NOISE
+    return _unit(chosen + noise.to(chosen))
+
+
+def _random_directions(deviation_BGC: Tensor, dict_size: int, generator: torch.Generator) -> Tensor:
+    """Random directions (F, G, C), each as long as the samples reach along it (root mean square), so that codes begin
+    with size one."""
+    shape = (dict_size, *deviation_BGC.shape[1:])
+    direction_FGC = _unit(torch.randn(shape, generator=generator).to(deviation_BGC))
+    reach_F = (deviation_BGC.flatten(1) @ direction_FGC.flatten(1).T).square().mean(0).sqrt()
+    return direction_FGC * reach_F.clamp_min(1e-9)[:, None, None]
+
+
+def _unit(rows_FGC: Tensor) -> Tensor:
+    return rows_FGC / rows_FGC.flatten(1).norm(dim=1).clamp_min(1e-9)[:, None, None]
+
+
+def _set_thresholds(model: GroupCrosscoder, acts_BGC: Tensor) -> None:
+    """One score (threshold times decoder norm) for all features, which k of them exceed in the mean sample."""
+    if model.log_threshold is None:
+        return
+    norm_F = model.decoder_norm().clamp_min(1e-9)
+    score = (model.pre_activations(acts_BGC) * norm_F).flatten()
+    least = score.topk(min(model.shape.k * len(acts_BGC), score.numel())).values[-1]
+    model.log_threshold.copy_((least / norm_F).clamp_min(LEAST_THRESHOLD).log())
+
+
+def _match_size(model: GroupCrosscoder, acts_BGC: Tensor, bias_GC: Tensor) -> None:
+    """Scale the encoder so that reconstructions start at the best common size: overlapping features overshoot."""
+    deviation, attempt = acts_BGC - bias_GC, model.decode(model.encode(acts_BGC)) - bias_GC
+    best = ((deviation * attempt).sum() / attempt.square().sum().clamp_min(1e-9)).clamp(1e-3, 1e3)
+    model.W_enc.mul_(best)
+    model.b_enc.mul_(best)
+    if model.log_threshold is not None:  # the same features stay active
+        model.log_threshold.add_(best.log())

@@ -1,0 +1,84 @@
+"""Losses of activations that choose how many features are active: topk and batchtopk.
+
+Letters: B samples, G group elements, S group elements judged, C channels, F features, D dead features.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gc_core.activations import Peers
+from gc_core.crosscoder import GroupCrosscoder
+from gc_core.losses.reconstruction import Target, judge
+from gc_core.losses.record import Losses
+from gc_core.metrics import squared_norm_BG
+
+AUX_COEFFICIENT = 1 / 32
+"""Gao et al. 2024, section A.2."""
+
+WHOLE = Target()
+
+
+def topk_losses(model: GroupCrosscoder, acts_BGC: Tensor, dead_F: Tensor, aux_k: int, target: Target = WHOLE) -> Losses:
+    """Reconstruction from the k largest features; dead features learn to explain what it leaves over (Gao et al. 2024).
+
+        total = mean_b sum_gc (A - Ahat)^2  +  1/32 mean_b sum_gc (A - Ahat - sum_d pre_d W_dec[d])^2
+
+    `dead_F` (F,) bool says which features are dead; of those, the `aux_k` with the largest pre-activations attempt the
+    residual, which itself gets no gradient from that; zero turns the attempt off.
+    """
+    return _losses(model, acts_BGC, dead_F, aux_k, target, None)
+
+
+def batchtopk_losses(
+    model: GroupCrosscoder,
+    acts_BGC: Tensor,
+    dead_F: Tensor,
+    aux_k: int,
+    target: Target = WHOLE,
+    peers: Peers | None = None,
+) -> Losses:
+    """The same from the k * B largest features of the whole batch, over all workers (Bussmann et al. 2024).
+
+    Features are ranked by pre-activation times decoder norm, in one list for all samples; those that are not positive
+    stay zero. The smallest active one is reported: its running mean is the threshold outside training.
+    """
+    return _losses(model, acts_BGC, dead_F, aux_k, target, peers)
+
+
+def _losses(
+    model: GroupCrosscoder, acts_BGC: Tensor, dead_F: Tensor, aux_k: int, target: Target, peers: Peers | None
+) -> Losses:
+    code, choice = model.sparse_code(acts_BGC, peers)
+    found = judge(model, code, acts_BGC, target)
+    auxiliary = _auxiliary_error(model, acts_BGC, found.residual_BSC, dead_F, aux_k, target.blocks)
+    return Losses(
+        total=found.error + AUX_COEFFICIENT * auxiliary,
+        reconstruction=found.error.detach(),
+        sparsity=torch.zeros_like(found.error),
+        auxiliary=auxiliary.detach(),
+        squared_error_BG=found.squared_error_BG,
+        fired_F=torch.bincount(code.index_BK[code.value_BK > 0], minlength=model.shape.dict_size),
+        smallest_active=choice.smallest,
+    )
+
+
+def _auxiliary_error(
+    model: GroupCrosscoder, acts_BGC: Tensor, residual_BSC: Tensor, dead_F: Tensor, aux_k: int, blocks: Tensor | None
+) -> Tensor:
+    """Pre-activations, not rectified: a dead feature that is negative everywhere must still get a gradient.
+
+    Dense over the dead rows alone: up to `aux_k` of them take part in every sample, so a sparse sum would be slower.
+    """
+    index_D = dead_F.nonzero()[:, 0]
+    if not len(index_D) or not aux_k:
+        return acts_BGC.new_zeros(())
+    pre_BD = model.pre_activations(acts_BGC, index_D)
+    if len(index_D) > aux_k:
+        weakest_kept = pre_BD.detach().topk(aux_k, dim=1).values[:, -1:]
+        pre_BD = pre_BD * (pre_BD >= weakest_kept)
+    weights_FSC = model.W_dec if blocks is None else model.W_dec.index_select(1, blocks)
+    # An embedding's gradient is gathered by all threads; plain indexing adds rows one after another on a CPU.
+    attempt = pre_BD @ F.embedding(index_D, weights_FSC.flatten(1))
+    weight = acts_BGC.shape[1] / residual_BSC.shape[1]
+    return weight * squared_norm_BG(attempt.view_as(residual_BSC) - residual_BSC).sum(1).mean()

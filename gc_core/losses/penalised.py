@@ -1,0 +1,83 @@
+"""Losses of activations whose features pay for being active: l1 and jumprelu.
+
+Letters: B samples, G group elements, C channels, F features.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gc_core.activations import jump_relu
+from gc_core.crosscoder import GroupCrosscoder
+from gc_core.losses.reconstruction import Target, judge
+from gc_core.losses.record import Losses
+
+WHOLE = Target()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JumpReLUPenalty:
+    """What active features cost, and how thresholds learn of it."""
+
+    coefficient: float
+    """lambda, of the tanh penalty."""
+    tanh_scale: float
+    """c, one over the size (activation times norm) at which the penalty saturates."""
+    pre_coefficient: float
+    """Of the penalty on pre-activations below their threshold."""
+    bandwidth: float
+    """Width of the window around a threshold in which samples move it, in units of pre-activations."""
+
+
+def l1_losses(
+    model: GroupCrosscoder, acts_BGC: Tensor, coefficient: float, norm_over: str, target: Target = WHOLE
+) -> Losses:
+    """Reconstruction plus the codes' sizes, each weighted by its decoder norm so that scaling cannot hide it.
+
+        total = mean_b sum_gc (A - Ahat)^2  +  coefficient * mean_b sum_i z_i norm_i
+
+    `norm_over` is `blocks` (sum of block norms, Lindsey et al. 2024) or `joint` (one norm over all blocks).
+    """
+    z_BF = model.encode(acts_BGC)
+    penalty = coefficient * (z_BF @ penalty_norm(model.W_dec, norm_over)).mean()
+    return _losses(model, z_BF, acts_BGC, penalty, target)
+
+
+def jumprelu_losses(
+    model: GroupCrosscoder, acts_BGC: Tensor, penalty: JumpReLUPenalty, norm_over: str, target: Target = WHOLE
+) -> Losses:
+    """Reconstruction plus nearly a constant for each active feature (Anthropic, January 2025 update).
+
+        total = mean_b sum_gc (A - Ahat)^2  +  lambda mean_b sum_i tanh(c z_i norm_i)
+                + pre_coefficient mean_b sum_i relu(theta_i - pre_i) norm_i
+        z_i = pre_i H(pre_i - theta_i),    theta = exp(log_threshold)
+
+    The step's derivative is estimated as in `gc_core.activations.jump_relu`; all else is differentiated as written,
+    norms and thresholds too. The last term's gradient reaches features that never fire.
+    """
+    assert model.log_threshold is not None, "jumprelu has thresholds"
+    pre_BF, threshold_F = model.pre_activations(acts_BGC), model.log_threshold.exp()
+    z_BF = jump_relu(pre_BF, threshold_F, penalty.bandwidth)
+    norm_F = penalty_norm(model.W_dec, norm_over)
+    active = penalty.coefficient * torch.tanh(penalty.tanh_scale * z_BF * norm_F).sum(1).mean()
+    below = penalty.pre_coefficient * ((threshold_F - pre_BF).relu() @ norm_F).mean()
+    return _losses(model, z_BF, acts_BGC, active + below, target)
+
+
+def penalty_norm(W_dec_FGC: Tensor, norm_over: str) -> Tensor:
+    """(F,) what a unit of each feature's activation costs."""
+    return W_dec_FGC.norm(dim=2).sum(1) if norm_over == "blocks" else W_dec_FGC.flatten(1).norm(dim=1)
+
+
+def _losses(model: GroupCrosscoder, z_BF: Tensor, acts_BGC: Tensor, penalty: Tensor, target: Target) -> Losses:
+    found = judge(model, z_BF, acts_BGC, target)
+    return Losses(
+        total=found.error + penalty,
+        reconstruction=found.error.detach(),
+        sparsity=penalty.detach(),
+        auxiliary=torch.zeros_like(found.error),
+        squared_error_BG=found.squared_error_BG,
+        fired_F=(z_BF > 0).sum(0),
+        smallest_active=found.error.new_tensor(torch.inf),
+    )

@@ -1,0 +1,86 @@
+"""The loss that a config asks for, as a module that DistributedDataParallel can wrap; the optimiser; a new crosscoder.
+
+Letters: B samples, G group elements, C channels, F features.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from gc_core import groups
+from gc_core.config import TrainConfig
+from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
+from gc_core.initial import initialise
+from gc_core.losses import (
+    JumpReLUPenalty,
+    Losses,
+    Target,
+    batchtopk_losses,
+    jumprelu_losses,
+    l1_losses,
+    topk_losses,
+)
+from gc_core.train.recipe import decided, drawn_blocks, learning_rate, penalty_coefficient
+from gc_core.train.workers import Place, peers_of
+
+
+class Objective(nn.Module):
+    """A forward pass that ends in the losses."""
+
+    def __init__(self, model: GroupCrosscoder, config: TrainConfig, place: Place) -> None:
+        super().__init__()
+        self.model, self.config, self.place = model, config, place
+        sizes = config.prefix_sizes(decided(config.dict_size))
+        self._prefixes = sizes if len(sizes) > 1 else ()
+
+    def forward(self, acts_BGC: Tensor, dead_F: Tensor, step: int) -> Losses:
+        """Losses of a part of a batch at a step; the same step draws the same blocks on every worker."""
+        config, target = self.config, Target(prefixes=self._prefixes, blocks=self._blocks(step))
+        if config.activation == "topk":
+            return topk_losses(self.model, acts_BGC, dead_F, decided(config.aux_k), target)
+        if config.activation == "batchtopk":
+            peers = peers_of(self.place)
+            return batchtopk_losses(self.model, acts_BGC, dead_F, decided(config.aux_k), target, peers)
+        coefficient = penalty_coefficient(config, step)
+        if config.activation == "l1":
+            return l1_losses(self.model, acts_BGC, coefficient, config.norm_over, target)
+        penalty = JumpReLUPenalty(
+            coefficient=coefficient,
+            tanh_scale=config.tanh_scale,
+            pre_coefficient=config.pre_coefficient,
+            bandwidth=decided(config.bandwidth),
+        )
+        return jumprelu_losses(self.model, acts_BGC, penalty, config.norm_over, target)
+
+    def _blocks(self, step: int) -> Tensor | None:
+        drawn = drawn_blocks(self.config, self.model.group.order, step)
+        return None if drawn is None else torch.from_numpy(drawn).to(self.place.device)
+
+
+def over_workers(objective: Objective) -> Objective | DistributedDataParallel:
+    """The objective, with gradients that are means over all workers."""
+    if objective.place.num_workers == 1:
+        return objective
+    return DistributedDataParallel(objective, gradient_as_bucket_view=True)
+
+
+def new_optimiser(model: GroupCrosscoder, config: TrainConfig) -> torch.optim.Optimizer:
+    """The one place where a resolved config's optimiser is made."""
+    return torch.optim.Adam(model.parameters(), lr=learning_rate(config, 0), fused=True)
+
+
+def new_model(config: TrainConfig, acts_BGC: Tensor) -> GroupCrosscoder:
+    """A resolved config's first weights. Every worker makes the same ones, from the same samples and seed."""
+    group = groups.parse(decided(config.group))
+    shape = CrosscoderShape(
+        group=group.name,
+        channels=acts_BGC.shape[2],
+        dict_size=decided(config.dict_size),
+        reads=config.elements_read(group.order),
+        activation=config.activation,
+        k=config.k,
+    )
+    model = GroupCrosscoder(shape)
+    generator = torch.Generator().manual_seed(config.seed)
+    initialise(model, acts_BGC, generator, init=config.init, bias_init=config.bias_init)
+    return model

@@ -1,0 +1,68 @@
+"""What a config leaves open is decided once; rates, penalties and blocks follow their course from step to step."""
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from trainers import opened
+
+from gc_core.config import TrainConfig
+from gc_core.train.recipe import drawn_blocks, learning_rate, penalty_coefficient
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
+    config = TrainConfig(steps=100, learning_rate=2.0, lr_warmup_share=0.05)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+    assert rates[5:81] == [2.0] * 76
+    assert rates[80:] == pytest.approx([2.0 * (100 - step) / 20 for step in range(80, 100)])
+
+
+def test_the_learning_rate_falls_as_asked() -> None:
+    config = TrainConfig(steps=100, learning_rate=2.0, lr_warmup_share=0.0, lr_decay_share=0.5)
+    flat = [learning_rate(replace(config, lr_decay="none"), step) for step in range(100)]
+    assert flat == [2.0] * 100
+    cosine = [learning_rate(replace(config, lr_decay="cosine"), step) for step in range(100)]
+    assert cosine[:51] == pytest.approx([2.0] * 51)
+    assert cosine[75] == pytest.approx(1.0)
+    assert cosine[99] < 0.01
+    assert learning_rate(replace(config, lr_decay_share=0.0), 99) == 2.0
+
+
+def test_the_l1_penalty_grows_linearly_over_the_first_share_of_the_run() -> None:
+    config = TrainConfig(activation="l1", l1_coefficient=5.0, l1_warmup_share=0.1, steps=100)
+    grown = [penalty_coefficient(config, step) for step in range(100)]
+    assert grown[:10] == pytest.approx([0.5 * (step + 1) for step in range(10)])
+    assert grown[10:] == [5.0] * 90
+    assert penalty_coefficient(replace(config, l1_warmup_share=0.0), 0) == 5.0
+
+
+def test_the_jumprelu_penalty_grows_over_the_whole_run() -> None:
+    config = TrainConfig(activation="jumprelu", jumprelu_coefficient=5.0, steps=100)
+    assert [penalty_coefficient(config, step) for step in range(100)] == pytest.approx(
+        [0.05 * n for n in range(1, 101)]
+    )
+
+
+def test_blocks_are_drawn_anew_each_step_and_alike() -> None:
+    config = TrainConfig(blocks_per_step=2, seed=3)
+    drawn = [tuple(drawn_blocks(config, 4, step)) for step in range(600)]
+    assert drawn == [tuple(drawn_blocks(config, 4, step)) for step in range(600)]
+    counts = [drawn.count(pair) for pair in itertools.combinations(range(4), 2)]
+    assert sum(counts) == 600, "ascending, different"
+    assert min(counts) > 60
+    assert drawn_blocks(replace(config, blocks_per_step=4), 4, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"encoder_reads": "0,4"}, "encoder_reads: found element 4, expected 0 to 3"),
+        ({"blocks_per_step": 5}, "blocks_per_step: found 5, expected at most the group's 4 elements"),
+        ({"matryoshka": "3,21"}, "matryoshka: found 21 features"),
+    ],
+)
+def test_what_does_not_fit_the_group_or_the_size_is_refused(planted: Any, changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        opened(planted.run, **changes)

@@ -1,0 +1,61 @@
+"""Several crosscoders on one stream are, each of them, bit for bit what training it alone gives."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trainers import same_weights, trained, trained_together
+
+from gc_core.store import Store
+
+LIST = [
+    {"dict_size": 20, "k": 2},
+    {"dict_size": 12, "k": 3},
+    {"dict_size": 12, "activation": "batchtopk", "average_decay": 0.9},
+]
+
+
+def test_several_side_by_side_are_bit_for_bit_those_trained_alone(planted: Any) -> None:
+    together = trained_together(planted.run, LIST)
+    for trainer, changes in zip(together, LIST, strict=True):
+        alone = trained(planted.run, **changes)
+        assert same_weights(trainer, alone)
+        assert trainer.metrics == alone.metrics
+        torch.testing.assert_close(trainer.exported().state_dict(), alone.exported().state_dict(), rtol=0, atol=0)
+
+
+def test_several_resume_bit_for_bit(planted: Any, tmp_path: Path) -> None:
+    whole = trained_together(planted.run, LIST, keep=tmp_path)
+    assert whole[0].metrics[-1]["step"] == 40
+    for early, late in zip(trained_together(planted.run, LIST, resume=tmp_path / "40"), whole, strict=True):
+        assert early.metrics == late.metrics
+    options = [{**each, "checkpoint_every": 15} for each in LIST]
+    cut = trained_together(planted.run, options, keep=tmp_path / "cut")
+    resumed = trained_together(planted.run, options, resume=tmp_path / "cut" / "15")
+    for early, late in zip(resumed, cut, strict=True):
+        assert same_weights(early, late)
+        assert early.metrics == late.metrics
+
+
+def test_several_need_the_same_batches(planted: Any) -> None:
+    with pytest.raises(ValueError, match=r"train: crosscoders on one stream differ \(batch: 32, not 64\); train them"):
+        trained_together(planted.run, [{}, {"batch": 32}])
+
+
+def test_the_data_is_read_once_for_several(planted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+    for changes in (LIST[:1], LIST):
+        read, num_read = Store.read, 0
+
+        def counted(self: Store, start: int, stop: int, read: Any = read) -> Any:
+            nonlocal num_read
+            num_read += 1
+            return read(self, start, stop)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "read", counted)
+            trained_together(planted.run, changes)
+        counts.append(num_read)
+    assert counts[0] > 10
+    assert counts[1] <= counts[0] + 4, "but for chunks that were read ahead when training ended"
