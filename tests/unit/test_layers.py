@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = {
     "integers": {"groups", "shards", "config"},
-    "maths": {"transforms", "backbones", "crosscoder", "losses", "metrics", "symmetry", "families"},
+    "maths": {"transforms", "backbones", "crosscoder", "losses", "metrics", "symmetry", "families", "sparse", "optim"},
     "io": {"objects", "images", "reasons", "manifest", "index", "store", "stream", "checkpoint", "run_folder"},
     "orchestration": {"harvest", "train", "analyse", "atlas"},
 }
