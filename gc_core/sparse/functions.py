@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gc_core.sparse.factors import RowGradient, deposit
 from gc_core.sparse.kernels import row_dots, segment_sums
-from gc_core.sparse.row_gradient import RowGradient, deposit
 
 
 def sparse_decode(value_BK: Tensor, index_BK: Tensor, W_FD: Tensor, *, dense_grad: bool) -> Tensor:

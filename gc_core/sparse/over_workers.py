@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gc_core.sparse.row_gradient import RowGradient, drop_row_gradient, keep_row_gradient, row_gradient
+from gc_core.sparse.factors import RowGradient, drop_row_gradient, keep_row_gradient, row_gradient
 
 
 def average_over_workers(parameters: Iterable[Tensor], group: dist.ProcessGroup | None = None) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gc_core.optim import RowAdam, clip_gradients, rounded
 from gc_core.sparse import row_gradient, select_rows, sparse_decode, sparse_encode
-from gc_core.sparse.row_gradient import ROWS_AT_ONCE_BYTES
+from gc_core.sparse.factors import ROWS_AT_ONCE_BYTES
 
 F_, D, STEPS = 9, 4, 12
 LR, BETAS, EPS = 0.05, (0.9, 0.99), 1e-8
