@@ -181,9 +181,11 @@ def _move_touched(
         steps_R1 = state["row_step"][rows_R][:, None].double()
     mean.lerp_(grad_RD, 1 - beta1)
     square.mul_(beta2).addcmul_(grad_RD, grad_RD, value=1 - beta2)
-    size_R1 = (-options["lr"] / (1 - beta1**steps_R1)).to(weights.dtype)
-    root_R1 = (1 - beta2**steps_R1).rsqrt().to(weights.dtype)
-    weights.addcdiv_(mean * size_R1, square.sqrt().mul_(root_R1).add_(options["eps"]))
+    # lr mean / c1 / (sqrt(square / c2) + eps), the numbers of a row gathered into the denominator to save passes.
+    over_size_R1 = (beta1**steps_R1 - 1) / options["lr"]
+    over_root_R1 = over_size_R1 * (1 - beta2**steps_R1).rsqrt()
+    eps_R1, over_root_R1 = (x_R1.to(weights.dtype) for x_R1 in (over_size_R1 * options["eps"], over_root_R1))
+    weights.addcdiv_(mean, torch.addcmul(eps_R1, square.sqrt(), over_root_R1))
     _by_row(parameter).index_copy_(0, rows_R, weights)
     for draw, (moment, wide) in enumerate(zip(stored, (mean, square), strict=True)):
         moment.index_copy_(0, rows_R, rounded(wide, moment.dtype, rows_R, 2 * step + draw))

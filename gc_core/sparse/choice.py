@@ -6,8 +6,8 @@ Letters: B samples, D values read, F features, K active features, P groups of fe
 import torch
 from torch import Tensor
 
-NUMBERS_AT_ONCE = {"cpu": 2**22, "cuda": 2**29}
-"""Pre-activations of one block of samples: on a CPU they stay in its caches."""
+NUMBERS_AT_ONCE = {"cpu": 2**23, "cuda": 2**29}
+"""Pre-activations of one block of samples: on a CPU about its last cache."""
 LEAST_FOR_GROUPS = 32
 """Times k that F must be for the detour over groups to pay."""
 
@@ -36,17 +36,17 @@ def largest(score_BF: Tensor, k: int) -> Tensor:
 
 
 @torch.no_grad()
-def choose(read_BD: Tensor, W_FD: Tensor, b_F: Tensor, scale_F: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Pre-activations and indices, both (B, k), of the features for which scale * (W . read + b) is largest.
+def choose(read_BD: Tensor, W_FD: Tensor, b_F: Tensor, scale_F: Tensor, k: int) -> Tensor:
+    """Indices (B, k), int64, of the features for which scale * (W . read + b) is largest.
 
-    Block by block of samples: the pre-activations of a batch, (B, F), never exist at once.
+    Block by block of samples, in one buffer: the pre-activations of a batch, (B, F), never exist at once.
     """
     read_BD, W_FD = read_BD.flatten(1), W_FD.flatten(1)
-    block = max(1, NUMBERS_AT_ONCE.get(read_BD.device.type, 2**22) // len(W_FD))
-    pre_BK, index_BK = read_BD.new_empty(len(read_BD), k), b_F.new_empty(len(read_BD), k, dtype=torch.int64)
+    block = max(1, NUMBERS_AT_ONCE.get(read_BD.device.type, 2**23) // len(W_FD))
+    buffer = read_BD.new_empty(min(block, len(read_BD)), len(W_FD))
+    index_BK = torch.empty(len(read_BD), k, dtype=torch.int64, device=read_BD.device)
     for first in range(0, len(read_BD), block):
-        part = slice(first, first + block)
-        pre = torch.addmm(b_F, read_BD[part], W_FD.t())
-        index_BK[part] = largest(pre * scale_F, k)
-        pre_BK[part] = pre.gather(1, index_BK[part])
-    return pre_BK, index_BK
+        read = read_BD[first : first + block]
+        score = torch.addmm(b_F, read, W_FD.t(), out=buffer[: len(read)]).mul_(scale_F)
+        index_BK[first : first + block] = largest(score, k)
+    return index_BK

@@ -114,8 +114,8 @@ class SparseSteps:
     def step(self, acts_BGC: Tensor) -> Tensor:
         """One step; the loss before it, 0-dim."""
         model, read = self._model, acts_BGC[:, list(self._model.shape.reads)]
-        pre_BK, index_BK = choose(read, model.W_enc, model.b_enc, self._norm_F, model.shape.k)
-        value_BK = sparse_encode(read, model.W_enc, model.b_enc, index_BK, dense_grad=False, known_BK=pre_BK).relu()
+        index_BK = choose(read, model.W_enc, model.b_enc, self._norm_F, model.shape.k)
+        value_BK = sparse_encode(read, model.W_enc, model.b_enc, index_BK, dense_grad=False).relu()
         recon_BGC = sparse_decode(value_BK, index_BK, model.W_dec, dense_grad=False) + model.b_dec
         loss = (recon_BGC - acts_BGC).square().sum((1, 2)).mean()
         loss.backward()
@@ -228,7 +228,7 @@ def _model(size: Size, path: str, weights: dict[str, Tensor]) -> GroupCrosscoder
 def _touched(size: Size, acts_BGC: Tensor, W_enc: Tensor) -> int:
     """U of one batch at the start."""
     ones_F = torch.ones(size.features, device=W_enc.device)
-    return len(choose(acts_BGC[:, :1], W_enc, 0 * ones_F, ones_F, size.k)[1].unique())
+    return len(choose(acts_BGC[:, :1], W_enc, 0 * ones_F, ones_F, size.k).unique())
 
 
 def _count(step: Callable[[Tensor], Tensor], acts_BGC: Tensor) -> float:
