@@ -5,6 +5,7 @@ from importlib import import_module
 
 BENCHMARKS = {
     "harvest": "samples a second of the harvest, next to the plain way and to what the machine can do",
+    "train": "samples a second of a training step, next to a plain dense one and to what the machine can do",
     "artefacts": "how much interpolation changes blocks, and what `--resample-all` does about it",
     "store": "megabytes a second into and out of the activation store",
 }

@@ -1,0 +1,143 @@
+"""The gradient of a dictionary that a sparse code touched, kept in factors until the optimiser wants its rows.
+
+    dL/dW[f] = sum over entries n with feature[n] = f of weight[n] table[source[n]]
+
+For a decoder the table is the gradient of the reconstructions, (B, G C), and the weights are the codes; the rows
+themselves, up to B K of them, are hundreds of times larger. Adding two gradients is joining their entries, so sums over
+losses, accumulation steps and workers are exact and cheap.
+
+Letters: N entries, M rows of the table, D values of a row, F features, U features touched, B samples, K active ones.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from gc_core.sparse.kernels import segment_sums
+
+ATTRIBUTE = "row_gradient"
+ROWS_AT_ONCE_BYTES = {"cpu": 2**21, "cuda": 2**28}
+"""Of a gradient, where it is visited block by block: on a CPU a block stays in the caches."""
+
+
+@dataclass(frozen=True)
+class RowGradient:
+    """Entries ordered by feature and, within one, in the order in which they were made."""
+
+    weight_N: Tensor
+    feature_N: Tensor
+    source_N: Tensor
+    table_MD: Tensor
+    shape: torch.Size
+    """Of the parameter, (F, ...)."""
+
+    @classmethod
+    def of_entries(cls, value_BK: Tensor, index_BK: Tensor, table_BD: Tensor, shape: torch.Size) -> "RowGradient":
+        """value[b, k] table[b], added to row index[b, k]. Entries of value zero are left out."""
+        kept_N = value_BK.detach().reshape(-1).nonzero()[:, 0]
+        feature_N = index_BK.reshape(-1)[kept_N]
+        source_N = kept_N // max(1, index_BK.shape[1])
+        return cls._ordered(value_BK.detach().reshape(-1)[kept_N], feature_N, source_N, table_BD.detach(), shape)
+
+    @classmethod
+    def of_rows(cls, index_M: Tensor, rows_MD: Tensor, shape: torch.Size) -> "RowGradient":
+        """rows[m], added to row index[m]."""
+        source_M = torch.arange(len(index_M), device=index_M.device)
+        return cls._ordered(rows_MD.new_ones(len(index_M)), index_M, source_M, rows_MD.detach(), shape)
+
+    @classmethod
+    def _ordered(
+        cls, weight_N: Tensor, feature_N: Tensor, source_N: Tensor, table_MD: Tensor, shape: torch.Size
+    ) -> "RowGradient":
+        feature_N, order_N = feature_N.sort(stable=True)
+        return cls(weight_N[order_N], feature_N, source_N[order_N], table_MD, shape)
+
+    @classmethod
+    def joined(cls, parts: Sequence["RowGradient"]) -> "RowGradient":
+        """The sum of gradients of one parameter, entries in the order of the parts."""
+        first_rows = accumulate((len(part.table_MD) for part in parts), initial=0)
+        return cls._ordered(
+            torch.cat([part.weight_N for part in parts]),
+            torch.cat([part.feature_N for part in parts]),
+            torch.cat([part.source_N + first for part, first in zip(parts, first_rows, strict=False)]),
+            torch.cat([part.table_MD for part in parts]),
+            parts[0].shape,
+        )
+
+    def scaled(self, factor: float | Tensor) -> "RowGradient":
+        """The gradient times a number."""
+        return RowGradient(self.weight_N * factor, self.feature_N, self.source_N, self.table_MD, self.shape)
+
+    @cached_property
+    def touched_U(self) -> Tensor:
+        """Features with an entry, ascending."""
+        return self._touched[0]
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """The gradient of the features touched_U[first:last], (last - first, D)."""
+        return self._sums(self._offsets_of_touched, first, last)
+
+    def all_rows(self, first: int, last: int) -> Tensor:
+        """The gradient of the features first to last, touched or not, (last - first, D)."""
+        return self._sums(self._offsets_of_all, first, last)
+
+    def dense(self) -> Tensor:
+        """An ordinary tensor of the parameter's shape."""
+        return self.all_rows(0, self.shape[0]).view(self.shape)
+
+    def norm(self) -> Tensor:
+        """Euclidean norm over all numbers, summed in blocks of rows that are not kept."""
+        total = self.table_MD.new_zeros((), dtype=torch.float64)
+        for first, last in blocks(len(self.touched_U), self.table_MD):
+            total += self.rows(first, last).double().square().sum()
+        return total.sqrt()
+
+    @cached_property
+    def _touched(self) -> tuple[Tensor, Tensor]:
+        return torch.unique_consecutive(self.feature_N, return_counts=True)
+
+    @cached_property
+    def _offsets_of_touched(self) -> Tensor:
+        counts_U = self._touched[1]
+        return torch.cat([counts_U.new_zeros(1), counts_U.cumsum(0)])
+
+    @cached_property
+    def _offsets_of_all(self) -> Tensor:
+        return torch.searchsorted(self.feature_N, torch.arange(self.shape[0] + 1, device=self.feature_N.device))
+
+    def _sums(self, offsets: Tensor, first: int, last: int) -> Tensor:
+        offsets = offsets[first : last + 1]
+        start, end = (int(offset) for offset in offsets[[0, -1]])
+        return segment_sums(self.weight_N[start:end], self.source_N[start:end], offsets - start, self.table_MD)
+
+
+def blocks(num_rows: int, table_MD: Tensor) -> Iterable[tuple[int, int]]:
+    """First and last row of blocks that are visited one after another; a row is as long as the table's."""
+    row_bytes = max(1, table_MD.shape[1] * table_MD.element_size())
+    step = max(1, ROWS_AT_ONCE_BYTES.get(table_MD.device.type, 2**21) // row_bytes)
+    return ((first, min(first + step, num_rows)) for first in range(0, num_rows, step))
+
+
+def deposit(parameter: Tensor, gradient: RowGradient) -> None:
+    """Add to what lies with the parameter, as autograd adds to `.grad`."""
+    known = row_gradient(parameter)
+    keep_row_gradient(parameter, gradient if known is None else RowGradient.joined([known, gradient]))
+
+
+def keep_row_gradient(parameter: Tensor, gradient: RowGradient) -> None:
+    """In the place of what lies there."""
+    setattr(parameter, ATTRIBUTE, gradient)
+
+
+def row_gradient(parameter: Tensor) -> RowGradient | None:
+    """What the backward passes since the last `drop_row_gradient` left with a parameter."""
+    return getattr(parameter, ATTRIBUTE, None)
+
+
+def drop_row_gradient(parameter: Tensor) -> None:
+    """Forget it, as `zero_grad(set_to_none=True)` forgets `.grad`."""
+    setattr(parameter, ATTRIBUTE, None)
