@@ -41,7 +41,7 @@ def test_a_large_dictionary_is_sharded_and_a_small_one_replicated() -> None:
 
 def test_the_mesh_that_sends_least_is_taken_of_those_that_fit() -> None:
     thrifty, roomy = (plan(SMALL, Mesh(replicas=4 // shards, shards=shards)) for shards in (1, 4))
-    roomy = dataclasses.replace(roomy, weights_bytes=0)
+    roomy = dataclasses.replace(roomy, weights_bytes=0, gradient_bytes=0, samples_bytes=0)
     assert thrifty.sent_bytes < roomy.sent_bytes
     assert recommend([thrifty, roomy], thrifty.memory_bytes) == thrifty
     assert recommend([thrifty, roomy], thrifty.memory_bytes - 1) == roomy
