@@ -1,0 +1,167 @@
+"""What a training will need, before it starts: memory of each worker, bytes sent in a step, and the mesh to choose.
+
+Workers form a mesh of `replicas` x `shards`: the samples of a step are dealt over the replicas, the features of the
+dictionary over the shards. Replicas exchange gradients, shards exchange reconstructions. Integers in, integers out.
+
+Letters: B samples, G group elements, C channels, F features, K active features.
+"""
+
+from dataclasses import dataclass
+
+FLOAT32 = 4
+FLOAT16 = 2
+INDEX = 8
+WORK_COPIES_OF_SAMPLES = 4
+"""float32 tensors of the size of a batch at the same time: activations, reconstruction, error, its gradient."""
+OVERHEAD_BYTES = 600_000_000
+"""Python, torch and its libraries in a process; measured at about 0.5 GB with torch 2.15 on a CPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a training is, as far as memory and traffic depend on it."""
+
+    dict_sizes: tuple[int, ...]
+    """Features of each dictionary that trains on the same stream."""
+    num_elements: int
+    """G"""
+    channels: int
+    """C"""
+    num_reads: int
+    """Blocks that the encoder sees."""
+    batch: int
+    """Samples that are in memory at once, over all replicas."""
+    k: int | None
+    """Active features a sample; None where every feature may be (dense codes)."""
+    state_bytes: int = FLOAT32
+    """Of one number of the optimiser's state."""
+    lazy: bool = False
+    """Whether gradients are of the rows touched alone."""
+    averaged: bool = False
+    """Whether an average of the weights is kept too."""
+    buffer_rows: int = 0
+    """Samples in the shuffle buffers of all replicas together, float16."""
+
+    @property
+    def row_values(self) -> int:
+        """Weights of one feature: decoder, encoder, bias."""
+        return (self.num_elements + self.num_reads) * self.channels + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """How workers share the work."""
+
+    replicas: int
+    """Groups of workers that take different samples."""
+    shards: int
+    """Workers of such a group, which hold different features."""
+
+    @property
+    def num_workers(self) -> int:
+        return self.replicas * self.shards
+
+    def __str__(self) -> str:
+        return f"{self.replicas} x {self.shards}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one mesh would need."""
+
+    mesh: Mesh
+    weights_bytes: int
+    gradient_bytes: int
+    optimiser_bytes: int
+    samples_bytes: int
+    """Activations, reconstructions, codes and buffers."""
+    gradients_sent_bytes: int
+    """By each worker in a step, to other replicas."""
+    reconstructions_sent_bytes: int
+    """By each worker in a step, to other shards."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of one worker, at its fullest."""
+        parts = self.weights_bytes + self.gradient_bytes + self.optimiser_bytes + self.samples_bytes
+        return parts + OVERHEAD_BYTES
+
+    @property
+    def sent_bytes(self) -> int:
+        """By one worker in a step."""
+        return self.gradients_sent_bytes + self.reconstructions_sent_bytes
+
+
+def plan(demand: Demand, mesh: Mesh) -> Plan:
+    """What each worker of this mesh needs.
+
+    A ring all-reduce of n bytes among w workers sends 2 (w - 1) / w n bytes from each.
+    """
+    samples = -(-demand.batch // mesh.replicas)
+    features = [-(-size // mesh.shards) for size in demand.dict_sizes]
+    weights = FLOAT32 * sum(own * demand.row_values for own in features)
+    touched = [own if demand.k is None else min(own, samples * demand.k) for own in features]
+    rows = touched if demand.lazy else features
+    gradient = FLOAT32 * max(own * demand.row_values for own in rows)  # one dictionary after another
+    values = samples * demand.num_elements * demand.channels
+    codes = FLOAT32 * samples * max(features) * (2 if demand.k is None else 1)
+    buffers = FLOAT16 * demand.buffer_rows * demand.num_elements * demand.channels // mesh.replicas
+    replicated = FLOAT32 * sum(own * demand.row_values for own in (touched if demand.lazy else features))
+    candidates = 0 if demand.k is None else (FLOAT32 + INDEX) * samples * demand.k * len(features)
+    return Plan(
+        mesh=mesh,
+        weights_bytes=weights * (2 if demand.averaged else 1),
+        gradient_bytes=gradient,
+        optimiser_bytes=2 * weights // FLOAT32 * demand.state_bytes,
+        samples_bytes=FLOAT32 * values * WORK_COPIES_OF_SAMPLES + codes + 2 * buffers,
+        gradients_sent_bytes=_reduced(replicated, mesh.replicas),
+        reconstructions_sent_bytes=_reduced(FLOAT32 * values * len(features), mesh.shards)
+        + candidates * (mesh.shards - 1),
+    )
+
+
+def plans(demand: Demand, num_workers: int) -> list[Plan]:
+    """Of every mesh of that many workers, from all replicas to all shards."""
+    shards = [number for number in range(1, num_workers + 1) if num_workers % number == 0]
+    return [plan(demand, Mesh(replicas=num_workers // number, shards=number)) for number in shards]
+
+
+def recommend(found: list[Plan], memory_bytes: int) -> Plan:
+    """The mesh that sends least among those whose workers fit into their memory.
+
+    Raises:
+        ValueError: none fits; with the numbers of the mesh that needs least.
+    """
+    fitting = [one for one in found if one.memory_bytes <= memory_bytes]
+    if not fitting:
+        raise ValueError(_too_large(min(found, key=lambda one: one.memory_bytes), memory_bytes))
+    return min(fitting, key=lambda one: one.sent_bytes)
+
+
+def refuse_too_large(chosen: Plan, memory_bytes: int) -> None:
+    """Of a mesh that somebody chose.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    if chosen.memory_bytes > memory_bytes:
+        raise ValueError(_too_large(chosen, memory_bytes))
+
+
+def _too_large(least: Plan, memory_bytes: int) -> str:
+    parts = (
+        f"weights {_gb(least.weights_bytes)}, gradients {_gb(least.gradient_bytes)}, "
+        f"optimiser {_gb(least.optimiser_bytes)}, samples {_gb(least.samples_bytes)}"
+    )
+    return (
+        f"memory: mesh {least.mesh} needs {_gb(least.memory_bytes)} a worker ({parts}), found {_gb(memory_bytes)}; "
+        "lower dict_size, batch or buffer_rows, take --optimiser-state bfloat16, or more workers"
+    )
+
+
+def _gb(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2f} GB"
+
+
+def _reduced(num_bytes: int, workers: int) -> int:
+    return 2 * (workers - 1) * num_bytes // workers
