@@ -172,6 +172,11 @@ class TrainConfig(Config):
     all."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the large matrix products in training; sums, weights and results stay float32."""
+    optimiser: Literal["adam", "lazy"] = "adam"
+    """`adam` moves every feature at every step; `lazy` those that were active in the batch (topk, batchtopk): the cost
+    of a step hardly grows with dict_size, and rare features move less between their turns."""
+    optimiser_state: Literal["float32", "bfloat16"] = "float32"
+    """Type of Adam's two moments; bfloat16 halves their memory, rounded stochastically."""
     learning_rate: float | None = None
     """None for 2e-4 / sqrt(F / 16384), the scaling of Gao et al. 2024, times 2 for small stores that need few steps."""
     lr_warmup_share: float = 0.05

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from gc_core import groups, objects
 from gc_core.activations import Choice, Peers, SparseCode, choose_per_batch, choose_per_sample
 from gc_core.groups import Group
 from gc_core.run_folder import read_json, write_json
+from gc_core.sparse import choose, select_rows, sparse_decode, sparse_encode
 
 Activation = Literal["topk", "batchtopk", "jumprelu", "l1"]
 
@@ -63,28 +63,35 @@ class GroupCrosscoder(nn.Module):
         self.register_buffer("threshold", threshold)
         self.product_dtype: torch.dtype | None = None
         """Arithmetic of the dense matrix products, where it is not the weights' own."""
+        self.gradients_by_row = False
+        """Whether gradients of sparse products stay in factors with W_enc, b_enc and W_dec (`gc_core.sparse`), for an
+        optimiser that reads them there."""
 
     def pre_activations(self, acts_BGC: Tensor, features: Tensor | None = None) -> Tensor:
         """W_enc . A_in + b_enc, shape (B, F), or of some features (n,) alone, shape (B, n)."""
-        weights, bias = self.W_enc.flatten(1), self.b_enc
-        if features is not None:
-            # An embedding's gradient is gathered by all threads; plain indexing adds rows one after another on a CPU.
-            weights, bias = F.embedding(features, weights), bias[features]
-        return self._product(self._read(acts_BGC), weights.T) + bias
+        if features is None:
+            weights, bias = self.W_enc, self.b_enc
+        else:
+            weights, bias = (self._rows(parameter, features) for parameter in (self.W_enc, self.b_enc))
+        return self._product(self._read(acts_BGC).flatten(1), weights.flatten(1).T) + bias
+
+    def decoder_rows(self, features: Tensor, blocks: Tensor | None = None) -> Tensor:
+        """W_dec of some features (n,), of some `blocks` (S,) alone; (n, G, C), or (n, S, C)."""
+        return _some_blocks(self._rows(self.W_dec, features), blocks)
 
     def encode_sparse(self, acts_BGC: Tensor, index_BK: Tensor) -> Tensor:
         """Pre-activations (B, K) of the features chosen for each sample, with gradient."""
-        return self.pre_activations(acts_BGC).gather(1, index_BK)
+        return self._encode_chosen(acts_BGC, index_BK, None)
 
     def sparse_code(self, acts_BGC: Tensor, peers: Peers | None = None) -> tuple[SparseCode, Choice]:
         """The features that would move the reconstruction most (pre-activation times decoder norm): `topk` and
         `batchtopk` in training, where a batch is known whole.
 
-        All pre-activations are computed to choose, without gradient; the chosen ones again, with it.
+        All pre-activations are computed to choose, without gradient; only the chosen ones get one.
         """
         with torch.no_grad():
-            choice = self._choose(self.pre_activations(acts_BGC), peers)
-        value_BK = self.encode_sparse(acts_BGC, choice.index_BK)
+            choice, known_BK = self._choose(acts_BGC, peers)
+        value_BK = self._encode_chosen(acts_BGC, choice.index_BK, known_BK)
         return SparseCode(torch.where(choice.active_BK, value_BK, 0).relu(), choice.index_BK), choice
 
     def encode(self, acts_BGC: Tensor) -> Tensor:
@@ -119,9 +126,10 @@ class GroupCrosscoder(nn.Module):
         self, code: SparseCode, *, blocks: Tensor | None = None, onto_BGC: Tensor | None = None
     ) -> Tensor:
         """What `decode` gives for the same code, (B, G, C), at a cost that follows the active features."""
+        by_row = self.gradients_by_row and blocks is None
         weights = _some_blocks(self.W_dec, blocks)
-        summed = F.embedding_bag(code.index_BK, weights.flatten(1), per_sample_weights=code.value_BK, mode="sum")
-        return summed.view(-1, *weights.shape[1:]) + self._base(onto_BGC, blocks)
+        summed = sparse_decode(code.value_BK, code.index_BK, weights, dense_grad=not by_row)
+        return summed + self._base(onto_BGC, blocks)
 
     def decoder_norm(self) -> Tensor:
         """Frobenius norm of each feature's decoder, (F,), without gradient."""
@@ -160,14 +168,29 @@ class GroupCrosscoder(nn.Module):
             raise ValueError(f"{url}: not a crosscoder that this version reads ({reason}); train it again") from error
         return model
 
-    def _choose(self, pre_BF: Tensor, peers: Peers | None) -> Choice:
-        score_BF = pre_BF * self.decoder_norm()
+    def _choose(self, acts_BGC: Tensor, peers: Peers | None) -> tuple[Choice, Tensor]:
+        """The features chosen, and their pre-activations."""
+        norm_F = self.decoder_norm()
+        if self.shape.activation == "topk" and self.product_dtype is None:
+            pre_BK, index_BK = choose(self._read(acts_BGC), self.W_enc, self.b_enc, norm_F, self.shape.k)
+            return Choice(index_BK, pre_BK > 0, pre_BK.new_tensor(torch.inf)), pre_BK
+        pre_BF = self.pre_activations(acts_BGC)
         if self.shape.activation == "batchtopk":
-            return choose_per_batch(score_BF, self.shape.k, peers or Peers())
-        return choose_per_sample(score_BF, self.shape.k)
+            choice = choose_per_batch(pre_BF * norm_F, self.shape.k, peers or Peers())
+        else:
+            choice = choose_per_sample(pre_BF * norm_F, self.shape.k)
+        return choice, pre_BF.gather(1, choice.index_BK)
+
+    def _encode_chosen(self, acts_BGC: Tensor, index_BK: Tensor, known_BK: Tensor | None) -> Tensor:
+        read = self._read(acts_BGC)
+        dense = not self.gradients_by_row
+        return sparse_encode(read, self.W_enc, self.b_enc, index_BK, dense_grad=dense, known_BK=known_BK)
+
+    def _rows(self, parameter: Tensor, features: Tensor) -> Tensor:
+        return select_rows(parameter, features, dense_grad=not self.gradients_by_row)
 
     def _read(self, acts_BGC: Tensor) -> Tensor:
-        return acts_BGC[:, list(self.shape.reads)].flatten(1)
+        return acts_BGC[:, list(self.shape.reads)]
 
     def _base(self, onto_BGC: Tensor | None, blocks: Tensor | None) -> Tensor:
         if onto_BGC is not None:

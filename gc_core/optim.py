@@ -132,19 +132,27 @@ class RowAdam(torch.optim.Optimizer):
 def clip_gradients(parameters: Iterable[Tensor], at: float) -> Tensor:
     """Shorten all gradients together, rows included, to norm `at` where they are longer; the norm before, 0-dim.
 
+    Rows are summed up for it only where a bound from their factors does not settle the matter; else the bound is given.
     A norm that is not finite changes nothing.
     """
     parameters = list(parameters)
     dense = [parameter.grad for parameter in parameters if parameter.grad is not None]
     by_row = [(parameter, rows) for parameter in parameters if (rows := row_gradient(parameter)) is not None]
-    norms = [*([get_total_norm(dense).double()] if dense else []), *(rows.norm() for _, rows in by_row)]
-    norm = torch.stack(norms).norm() if norms else torch.zeros(())
+    of_dense = [get_total_norm(dense).double()] if dense else []
+    bound = _norm([*of_dense, *(rows.norm_bound() for _, rows in by_row)])
+    if bound <= at or not bound.isfinite():
+        return bound
+    norm = _norm([*of_dense, *(rows.norm() for _, rows in by_row)])
     if norm.isfinite() and norm > at:
         for grad in dense:
             grad.mul_(at / norm.to(grad.dtype))
         for parameter, rows in by_row:
             keep_row_gradient(parameter, rows.scaled(float(at / norm)))
     return norm
+
+
+def _norm(norms: list[Tensor]) -> Tensor:
+    return torch.stack(norms).norm() if norms else torch.zeros(())
 
 
 def _move_all(

@@ -4,7 +4,6 @@ Letters: B samples, G group elements, S group elements judged, C channels, F fea
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gc_core.activations import Peers
@@ -77,8 +76,6 @@ def _auxiliary_error(
     if len(index_D) > aux_k:
         weakest_kept = pre_BD.detach().topk(aux_k, dim=1).values[:, -1:]
         pre_BD = pre_BD * (pre_BD >= weakest_kept)
-    weights_FSC = model.W_dec if blocks is None else model.W_dec.index_select(1, blocks)
-    # An embedding's gradient is gathered by all threads; plain indexing adds rows one after another on a CPU.
-    attempt = pre_BD @ F.embedding(index_D, weights_FSC.flatten(1))
+    attempt = pre_BD @ model.decoder_rows(index_D, blocks).flatten(1)
     weight = acts_BGC.shape[1] / residual_BSC.shape[1]
     return weight * squared_norm_BG(attempt.view_as(residual_BSC) - residual_BSC).sum(1).mean()

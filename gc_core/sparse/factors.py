@@ -96,6 +96,12 @@ class RowGradient:
             total += self.rows(first, last).double().square().sum()
         return total.sqrt()
 
+    def norm_bound(self) -> Tensor:
+        """What the norm cannot exceed, from the factors' sizes alone, without a sum of rows."""
+        size_M = torch.linalg.vector_norm(self.table_MD.double(), dim=1)
+        size_N = self.weight_N.double().abs() * size_M[self.source_N]
+        return size_N.new_zeros(self.shape[0]).index_add(0, self.feature_N, size_N).norm()
+
     @cached_property
     def _touched(self) -> tuple[Tensor, Tensor]:
         return torch.unique_consecutive(self.feature_N, return_counts=True)

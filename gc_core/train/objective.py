@@ -20,6 +20,7 @@ from gc_core.losses import (
     l1_losses,
     topk_losses,
 )
+from gc_core.optim import RowAdam
 from gc_core.train.recipe import decided, drawn_blocks, learning_rate, penalty_coefficient
 from gc_core.train.workers import Place, peers_of
 
@@ -61,12 +62,25 @@ def over_workers(objective: Objective) -> Objective | DistributedDataParallel:
     """The objective, with gradients that are means over all workers."""
     if objective.place.num_workers == 1:
         return objective
+    by_row = [name for name, parameter in objective.named_parameters() if is_by_row(objective.model, parameter)]
+    # Its hooks know ordinary gradients only; `average_over_workers` sees to the others.
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, by_row)
     return DistributedDataParallel(objective, gradient_as_bucket_view=True)
 
 
-def new_optimiser(model: GroupCrosscoder, config: TrainConfig) -> torch.optim.Optimizer:
+def is_by_row(model: GroupCrosscoder, parameter: Tensor) -> bool:
+    """Whether the parameter's gradient stays in factors."""
+    return model.gradients_by_row and any(parameter is one for one in (model.W_enc, model.b_enc, model.W_dec))
+
+
+def new_optimiser(model: GroupCrosscoder, config: TrainConfig) -> RowAdam:
     """The one place where a resolved config's optimiser is made."""
-    return torch.optim.Adam(model.parameters(), lr=learning_rate(config, 0), fused=True)
+    return RowAdam(
+        model.parameters(),
+        lr=learning_rate(config, 0),
+        lazy=config.optimiser == "lazy",
+        state_dtype=torch.bfloat16 if config.optimiser_state == "bfloat16" else None,
+    )
 
 
 def new_model(config: TrainConfig, acts_BGC: Tensor) -> GroupCrosscoder:
@@ -81,6 +95,8 @@ def new_model(config: TrainConfig, acts_BGC: Tensor) -> GroupCrosscoder:
         k=config.k,
     )
     model = GroupCrosscoder(shape)
+    # Of a part of the blocks, gradients are computed for that part and then have the whole one's shape.
+    model.gradients_by_row = config.activation in ("topk", "batchtopk") and config.blocks_per_step is None
     generator = torch.Generator().manual_seed(config.seed)
     initialise(model, acts_BGC, generator, init=config.init, bias_init=config.bias_init)
     return model

@@ -14,17 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from gc_core.checkpoint import load_checkpoint
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.losses import Losses, combined
 from gc_core.metrics import VarianceSums
+from gc_core.optim import clip_gradients
+from gc_core.sparse import average_over_workers
 from gc_core.stream import batches, lane_order
 from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import evaluate
-from gc_core.train.objective import Objective, new_model, new_optimiser, over_workers
+from gc_core.train.objective import Objective, is_by_row, new_model, new_optimiser, over_workers
 from gc_core.train.progress import Progress
 from gc_core.train.recipe import decided, learning_rate
 from gc_core.train.whereabouts import describe, rows_of_step
@@ -166,6 +167,8 @@ class Trainer:
                 losses: Losses = self._losses(part_BGC, self.dead_F, self.step)
                 (losses.total / len(parts)).backward()
             found.append(losses)
+        if self.place.num_workers > 1:
+            average_over_workers(p for p in self.model.parameters() if is_by_row(self.model, p))
         return combined(found)
 
     def _parts(self, acts_BGC: Tensor) -> list[Tensor]:
@@ -183,14 +186,10 @@ class Trainer:
 
     def _check_and_clip_gradient(self, losses: Losses, acts_BGC: Tensor) -> None:
         # Gradients are the same on every worker here, so that all stop together where one of them met a bad value.
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = get_total_norm(gradients)
-        if not torch.isfinite(norm):
+        at = self.config.clip_norm * math.sqrt(acts_BGC[0].numel()) or math.inf
+        if not torch.isfinite(clip_gradients(self.model.parameters(), at)):
             found = f"step {self.step}: the loss is {losses.total.item():.3g} and its gradient not finite"
             raise FloatingPointError(f"{found} ({self._whereabouts(acts_BGC)}); {self._advice}")
-        at = self.config.clip_norm * math.sqrt(acts_BGC[0].numel())
-        if at and norm > at:  # a pass over all gradients, rarely needed
-            clip_grads_with_norm_(self.model.parameters(), at, norm)
 
     @torch.no_grad()
     def _follow(self, losses: Losses) -> None:
