@@ -81,7 +81,8 @@ class GroupCrosscoder(nn.Module):
 
     def encode_sparse(self, acts_BGC: Tensor, index_BK: Tensor) -> Tensor:
         """Pre-activations (B, K) of the features chosen for each sample, with gradient."""
-        return self._encode_chosen(acts_BGC, index_BK, None)
+        read, dense = self._read(acts_BGC), not self.gradients_by_row
+        return sparse_encode(read, self.W_enc, self.b_enc, index_BK, dense_grad=dense)
 
     def sparse_code(self, acts_BGC: Tensor, peers: Peers | None = None) -> tuple[SparseCode, Choice]:
         """The features that would move the reconstruction most (pre-activation times decoder norm): `topk` and
@@ -90,8 +91,8 @@ class GroupCrosscoder(nn.Module):
         All pre-activations are computed to choose, without gradient; only the chosen ones get one.
         """
         with torch.no_grad():
-            choice, known_BK = self._choose(acts_BGC, peers)
-        value_BK = self._encode_chosen(acts_BGC, choice.index_BK, known_BK)
+            choice = self._choose(acts_BGC, peers)
+        value_BK = self.encode_sparse(acts_BGC, choice.index_BK)
         return SparseCode(torch.where(choice.active_BK, value_BK, 0).relu(), choice.index_BK), choice
 
     def encode(self, acts_BGC: Tensor) -> Tensor:
@@ -168,23 +169,16 @@ class GroupCrosscoder(nn.Module):
             raise ValueError(f"{url}: not a crosscoder that this version reads ({reason}); train it again") from error
         return model
 
-    def _choose(self, acts_BGC: Tensor, peers: Peers | None) -> tuple[Choice, Tensor]:
-        """The features chosen, and their pre-activations."""
+    def _choose(self, acts_BGC: Tensor, peers: Peers | None) -> Choice:
         norm_F = self.decoder_norm()
         if self.shape.activation == "topk" and self.product_dtype is None:
-            pre_BK, index_BK = choose(self._read(acts_BGC), self.W_enc, self.b_enc, norm_F, self.shape.k)
-            return Choice(index_BK, pre_BK > 0, pre_BK.new_tensor(torch.inf)), pre_BK
-        pre_BF = self.pre_activations(acts_BGC)
+            index_BK = choose(self._read(acts_BGC), self.W_enc, self.b_enc, norm_F, self.shape.k)
+            every_one = torch.ones_like(index_BK, dtype=torch.bool)  # what is not positive becomes zero
+            return Choice(index_BK, every_one, norm_F.new_tensor(torch.inf))
+        score_BF = self.pre_activations(acts_BGC) * norm_F
         if self.shape.activation == "batchtopk":
-            choice = choose_per_batch(pre_BF * norm_F, self.shape.k, peers or Peers())
-        else:
-            choice = choose_per_sample(pre_BF * norm_F, self.shape.k)
-        return choice, pre_BF.gather(1, choice.index_BK)
-
-    def _encode_chosen(self, acts_BGC: Tensor, index_BK: Tensor, known_BK: Tensor | None) -> Tensor:
-        read = self._read(acts_BGC)
-        dense = not self.gradients_by_row
-        return sparse_encode(read, self.W_enc, self.b_enc, index_BK, dense_grad=dense, known_BK=known_BK)
+            return choose_per_batch(score_BF, self.shape.k, peers or Peers())
+        return choose_per_sample(score_BF, self.shape.k)
 
     def _rows(self, parameter: Tensor, features: Tensor) -> Tensor:
         return select_rows(parameter, features, dense_grad=not self.gradients_by_row)

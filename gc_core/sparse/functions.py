@@ -136,7 +136,7 @@ class _Select(torch.autograd.Function):
 @once_differentiable
 def _select_backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     W_FD, index_N = ctx.saved_tensors
-    factors = RowGradient.of_rows(index_N, upstream.flatten(1), W_FD.shape)
+    factors = RowGradient.of_rows(index_N, upstream.reshape(len(index_N), W_FD.shape[1:].numel()), W_FD.shape)
     return _delivered(factors, W_FD, ctx.dense_grad), None, None
 
 

@@ -21,7 +21,7 @@ from gc_core.losses import (
     topk_losses,
 )
 from gc_core.optim import RowAdam
-from gc_core.train.recipe import decided, drawn_blocks, learning_rate, penalty_coefficient
+from gc_core.train.recipe import decided, drawn_blocks, learning_rate, penalty_coefficient, touches_active_rows
 from gc_core.train.workers import Place, peers_of
 
 
@@ -95,8 +95,7 @@ def new_model(config: TrainConfig, acts_BGC: Tensor) -> GroupCrosscoder:
         k=config.k,
     )
     model = GroupCrosscoder(shape)
-    # Of a part of the blocks, gradients are computed for that part and then have the whole one's shape.
-    model.gradients_by_row = config.activation in ("topk", "batchtopk") and config.blocks_per_step is None
+    model.gradients_by_row = touches_active_rows(config, group.order)
     generator = torch.Generator().manual_seed(config.seed)
     initialise(model, acts_BGC, generator, init=config.init, bias_init=config.bias_init)
     return model

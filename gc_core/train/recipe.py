@@ -84,11 +84,22 @@ def drawn_blocks(config: TrainConfig, order: int, step: int) -> NDArray[np.int64
     return np.sort(np.random.default_rng([config.seed, 2, step]).choice(order, count, replace=False))
 
 
+def touches_active_rows(config: TrainConfig, order: int) -> bool:
+    """Whether gradients of a resolved config's steps touch the features that were active, and no others.
+
+    A part of the blocks is cut out of all rows, and its gradient has the shape of them all.
+    """
+    return config.activation in ("topk", "batchtopk") and decided(config.blocks_per_step) == order
+
+
 def _check(config: TrainConfig, num_elements: int) -> None:
     config.elements_read(num_elements)
     config.prefix_sizes(decided(config.dict_size))
     if (count := decided(config.blocks_per_step)) > num_elements:
         raise ValueError(f"blocks_per_step: found {count}, expected at most the group's {num_elements} elements")
+    if config.optimiser == "lazy" and not touches_active_rows(config, num_elements):
+        found = f"found lazy with activation {config.activation} and {count} blocks_per_step of {num_elements}"
+        raise ValueError(f"optimiser: {found}, expected topk or batchtopk on all blocks; take adam")
 
 
 def _usual_dict_size(num_samples: int, k: int) -> int:

@@ -54,6 +54,8 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
         "accumulate": 2,
         "blocks_per_step": 3,
         "dtype": "bfloat16",
+        "optimiser": "lazy",
+        "optimiser_state": "bfloat16",
         "learning_rate": 1e-3,
         "lr_warmup_share": 0.0,
         "lr_decay": "cosine",

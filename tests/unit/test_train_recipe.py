@@ -60,6 +60,8 @@ def test_blocks_are_drawn_anew_each_step_and_alike() -> None:
     [
         ({"encoder_reads": "0,4"}, "encoder_reads: found element 4, expected 0 to 3"),
         ({"blocks_per_step": 5}, "blocks_per_step: found 5, expected at most the group's 4 elements"),
+        ({"optimiser": "lazy", "activation": "l1"}, "optimiser: found lazy with activation l1"),
+        ({"optimiser": "lazy", "blocks_per_step": 3}, "found lazy with activation topk and 3 blocks_per_step of 4"),
         ({"matryoshka": "3,21"}, "matryoshka: found 21 features"),
     ],
 )
