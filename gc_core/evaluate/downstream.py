@@ -109,9 +109,9 @@ def refuse_other_readers(model: GroupCrosscoder) -> None:
     """ValueError unless the encoder reads the identity block alone."""
     if model.shape.reads != (0,):
         raise ValueError(
-            f"downstream: an encoder that reads {len(model.shape.reads)} blocks found, expected one that reads the "
-            "identity block alone: in the running network every position has only its untransformed activation; train "
-            "with --encoder-reads identity"
+            "downstream: an encoder that reads transformed blocks found, expected one that reads the identity block "
+            "alone: in the running network every position has only its untransformed activation; train with "
+            "--encoder-reads identity"
         )
 
 

@@ -30,13 +30,12 @@ class Story:
 
 
 def write_hub(folder: str, model: GroupCrosscoder, story: Story) -> None:
-    """Write `model.safetensors`, `config.json` and `README.md`; `GroupCrosscoder.load(folder)` gives the same weights."""
+    """Write `model.safetensors`, `config.json` and `README.md`, for `GroupCrosscoder.load(folder)`."""
     published = without_places(story.store)
     write_json(folder, "config.json", {**story.trained, "name": story.name, "store": published})
     model.save(folder)
-    objects.write(
-        folder, "README.md", card(story.name, model.shape, story.trained, published, story.evaluation).encode()
-    )
+    text = card(story.name, model.shape, story.trained, published, story.evaluation)
+    objects.write(folder, "README.md", text.encode())
 
 
 def without_places(store: Mapping[str, Any]) -> dict[str, Any]:

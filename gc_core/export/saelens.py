@@ -1,16 +1,17 @@
-"""A crosscoder's identity block as a sparse autoencoder that SAELens reads: the same reconstruction of plain activations.
+"""A crosscoder's identity block as a sparse autoencoder that SAELens reads: it reconstructs plain activations alike.
 
     SAELens:  z = act(x W_enc + b_enc),  xhat = z W_dec + b_dec,  W_enc (C, F), W_dec (F, C)
 
-| here      | there    | its code                                                                                          |
-| --------- | -------- | ------------------------------------------------------------------------------------------------- |
-| l1        | standard | z                                                                                                 |
-| jumprelu  | jumprelu | z; the learned thresholds                                                                         |
-| batchtopk | jumprelu | z; a feature's threshold is that of the scores over its decoder norm                              |
-| topk      | topk     | z times the decoder norm: a crosscoder ranks by that, a SAELens top-k by the very code it returns |
+| here      | there    | its code                                                             |
+| --------- | -------- | -------------------------------------------------------------------- |
+| l1        | standard | z                                                                    |
+| jumprelu  | jumprelu | z; the learned thresholds                                            |
+| batchtopk | jumprelu | z; thresholds are that of the scores over each feature's decoder norm |
+| topk      | topk     | z times the decoder norm                                             |
 
-The decoder norm is that of *all* blocks, so `rescale_acts_by_decoder_norm`, which knows the identity block's norm alone,
-would choose other features. Encoder rows are multiplied and decoder rows divided by it instead.
+A crosscoder's top-k ranks by z times the decoder norm, a SAELens top-k by the very code it returns. The decoder norm is
+that of *all* blocks, so `rescale_acts_by_decoder_norm`, which knows the identity block's norm alone, would choose other
+features. Encoder rows are multiplied and decoder rows divided by it instead.
 
 Letters: F features, C channels.
 """
@@ -78,9 +79,8 @@ def identity_autoencoder(model: GroupCrosscoder) -> IdentityAutoencoder:
     """
     if model.shape.reads != (0,):
         raise ValueError(
-            f"export: an encoder that reads {len(model.shape.reads)} blocks found, expected one that reads the identity "
-            "block alone: a SAELens autoencoder sees nothing else; export it as --format hub, or train with "
-            "--encoder-reads identity"
+            "export: an encoder that reads transformed blocks found, expected one that reads the identity block alone: "
+            "a SAELens autoencoder sees nothing else; export it as --format hub, or train with --encoder-reads identity"
         )
     norm_F, activation = model.decoder_norm(), model.shape.activation
     # A decoder of zeros explains nothing, whatever its code; it must not divide.

@@ -11,7 +11,7 @@ LAYERS = {
     "integers": {"groups", "shards", "config"},
     "maths": {"transforms", "backbones", "crosscoder", "losses", "metrics", "symmetry", "families"},
     "io": {"objects", "images", "reasons", "manifest", "index", "store", "stream", "checkpoint", "run_folder"},
-    "orchestration": {"harvest", "train", "analyse", "atlas"},
+    "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export"},
 }
 MAY_IMPORT = {
     "integers": {"integers"},
