@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.exceptions
 import torch
 import tyro
 
@@ -77,17 +78,10 @@ def run_evaluate(job: EvaluateJob) -> dict[str, Evaluation]:
         raise ValueError(f"{run.url}: no finished crosscoder found; train one with `python -m jobs.train`")
     for name in [*names, *filter(None, [job.against])]:
         _refuse_unknown(run, name)
-    pictures, mean = _pictures(run, job)
-    found: dict[str, Evaluation] = {}
-    with console.progress("evaluate", len(names), "crosscoders") as meter:
-
-        def submit(name: str) -> ray.ObjectRef[Any]:
-            return _evaluate.remote(run, name, job, pictures, mean)
-
-        for name, measured in zip(names, cluster.in_order(submit, names, in_flight=cluster.num_cpus()), strict=True):
-            found[name] = measured
-            evaluate.write_evaluation(run, name, measured)
-            meter.set(len(found))
+    try:
+        found = _measure(run, names, job)
+    except ray.exceptions.RayTaskError as error:
+        raise cluster.user_error(error) from error
     if job.figure is not None:
         _draw(run, job.figure, found)
     return found
@@ -110,6 +104,22 @@ def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
             *([("figure", job.figure)] if job.figure else []),
         ],
     )
+
+
+def _measure(run: RunFolder, names: tuple[str, ...], job: EvaluateJob) -> dict[str, Evaluation]:
+    """By name; each is written as soon as it is there."""
+    pictures, mean = _pictures(run, job)
+    found: dict[str, Evaluation] = {}
+    with console.progress("evaluate", len(names), "crosscoders") as meter:
+
+        def submit(name: str) -> ray.ObjectRef[Any]:
+            return _evaluate.remote(run, name, job, pictures, mean)
+
+        for name, measured in zip(names, cluster.in_order(submit, names, in_flight=cluster.num_cpus()), strict=True):
+            found[name] = measured
+            evaluate.write_evaluation(run, name, measured)
+            meter.set(len(found))
+    return found
 
 
 def _refuse_unknown(run: RunFolder, name: str) -> None:

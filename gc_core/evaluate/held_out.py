@@ -5,7 +5,6 @@ Letters: B samples, N rows, G group elements, C channels, F features.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -118,6 +117,7 @@ def _summary(
 ) -> HeldOut:
     num_rows = int(sums.count)
     density_F, per_block = fired_F / num_rows, sums.fraction_unexplained_per_block().tolist()
+    norm_F = model.decoder_norm().double().cpu().numpy()
     log10_density = np.clip(np.log10(density_F[fired_F > 0]), LOG10_DENSITY_EDGES[0], 0)
     return HeldOut(
         num_rows=num_rows,
@@ -131,7 +131,7 @@ def _summary(
         dense_share=float((density_F > DENSE).mean()),
         fired=fired_F.tolist(),
         log10_density_histogram=_histogram(log10_density, LOG10_DENSITY_EDGES),
-        decoder_norm_histogram=_histogram(model.decoder_norm().cpu().numpy(), NUM_NORM_BINS),
+        decoder_norm_histogram=_histogram(norm_F, np.linspace(0, float(norm_F.max()) or 1, NUM_NORM_BINS + 1)),
     )
 
 
@@ -144,8 +144,8 @@ def _l0_histogram(samples_by_l0: NDArray[np.int64]) -> Histogram:
     return Histogram(edges=[*starts.tolist(), int(starts[-1]) + width], counts=counts.tolist())
 
 
-def _histogram(values: NDArray[np.floating[Any]], bins: int | NDArray[np.float64]) -> Histogram:
-    counts, edges = np.histogram(values, bins)
+def _histogram(values: NDArray[np.float64], edges: NDArray[np.float64]) -> Histogram:
+    counts, _ = np.histogram(values, edges)
     return Histogram(edges=edges.tolist(), counts=counts.tolist())
 
 

@@ -83,12 +83,12 @@ def identity_autoencoder(model: GroupCrosscoder) -> IdentityAutoencoder:
             "a SAELens autoencoder sees nothing else; export it as --format hub, or train with --encoder-reads identity"
         )
     norm_F, activation = model.decoder_norm(), model.shape.activation
-    # A decoder of zeros explains nothing, whatever its code; it must not divide.
-    scale_F = norm_F.where(norm_F > 0, 1) if activation == "topk" else torch.ones_like(norm_F)
+    scale_F = norm_F if activation == "topk" else torch.ones_like(norm_F)
+    divisor_F = scale_F.where(scale_F > 0, 1)  # a decoder of zeros stays one
     weights = {
         "W_enc": (model.W_enc[:, 0] * scale_F[:, None]).T,
         "b_enc": model.b_enc * scale_F,
-        "W_dec": model.W_dec[:, 0] / scale_F[:, None],
+        "W_dec": model.W_dec[:, 0] / divisor_F[:, None],
         "b_dec": model.b_dec[0].clone(),
     }
     if ARCHITECTURE[activation] == "jumprelu":
