@@ -91,7 +91,8 @@ def measure_replacements(
         sums += torch.stack([*losses, *same]).double().cpu()
         count, labelled = count + len(map_NChw), label_N is not None
     if not count:
-        raise ValueError("downstream: no picture found, expected at least one; name others with --images")
+        found = "downstream: no usable picture found, expected at least one of 224 px or more each way"
+        raise ValueError(f"{found}; name others with --images")
     original, replaced, ablated, same_replaced, same_ablated = (sums / count).tolist()
     return Downstream(
         num_pictures=count,

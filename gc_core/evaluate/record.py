@@ -23,16 +23,14 @@ class Evaluation:
     """None where no classifier was given."""
 
 
-def write_evaluation(run: RunFolder, name: str, found: Evaluation) -> str:
-    """Put the new measurements into the file, keep older ones of other kinds; the file's place, as a folder URL."""
-    folder = run.crosscoder(name)
+def write_evaluation(run: RunFolder, name: str, found: Evaluation) -> None:
+    """Put the new measurements into the file; older ones of other kinds stay."""
     known = read_evaluation(run, name) or {}
     stability = {other: asdict(measured) for other, measured in found.stability.items()}
     record = {"held_out": asdict(found.held_out), "stability": {**known.get("stability", {}), **stability}}
     if found.downstream is not None:
         record["downstream"] = asdict(found.downstream)
-    write_json(folder, FILE, {**known, **record})
-    return folder
+    write_json(run.crosscoder(name), FILE, {**known, **record})
 
 
 def read_evaluation(run: RunFolder, name: str) -> dict[str, Any] | None:

@@ -156,7 +156,7 @@ def test_an_encoder_that_reads_transformed_blocks_is_refused() -> None:
 
 
 def test_no_picture_is_refused() -> None:
-    with pytest.raises(ValueError, match="no picture found, expected at least one"):
+    with pytest.raises(ValueError, match="no usable picture found, expected at least one"):
         measure_downstream(exact_autoencoder(3), FirstChannel(), FirstChannel(), [], torch.zeros(3))
 
 
