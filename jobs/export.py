@@ -1,6 +1,6 @@
 """A finished crosscoder in other people's formats: a Hugging Face hub folder, or a SAELens autoencoder.
 
-python -m jobs.export --run RUN --name topk-4096 --format hub --out FOLDER        then: huggingface-cli upload ...
+python -m jobs.export --run RUN --name topk-4096 --format hub --out FOLDER        then: hf upload ...
 python -m jobs.export --run RUN --name topk-4096 --format saelens --out FOLDER    the untransformed block alone
 """
 
@@ -51,7 +51,7 @@ def run_export(job: ExportJob) -> list[tuple[str, str]]:
     trained = read_json(run.crosscoder(job.name), "config.json")
     story = export.Story(name=job.name, trained=trained, store=store, evaluation=read_evaluation(run, job.name))
     export.write_hub(out, model, story)
-    return [("folder", out), ("publish it", f"huggingface-cli upload USER/{job.name} {objects.local_path(out)}")]
+    return [("folder", out), ("publish it", f"hf upload USER/{job.name} {objects.local_path(out)}")]
 
 
 if __name__ == "__main__":

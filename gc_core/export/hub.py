@@ -1,6 +1,6 @@
 """A crosscoder as a folder for the Hugging Face hub: weights, config and a model card. Uploading is another's business.
 
-huggingface-cli upload USER/NAME FOLDER
+hf upload USER/NAME FOLDER
 """
 
 from collections.abc import Mapping
