@@ -135,7 +135,9 @@ def _numbers(measured: Evaluation) -> list[str]:
     for stability in measured.stability.values():
         row.append(_agreement(stability))
     if measured.downstream is not None:
-        row += [f"{measured.downstream.recovered:.3f}", f"{measured.downstream.same_top1_reconstructed:.1%}"]
+        recovered = measured.downstream.recovered
+        row.append("-" if recovered is None else f"{recovered:.3f}")
+        row.append(f"{measured.downstream.same_top1_reconstructed:.1%}")
     return row
 
 
@@ -177,6 +179,7 @@ def _evaluate(
     run: RunFolder, name: str, job: EvaluateJob, pictures: Pictures | None, mean: torch.Tensor | None
 ) -> Evaluation:
     model = GroupCrosscoder.load(run.crosscoder(name))
+    held_out = evaluate.measure_held_out(run, model)  # first, for it refuses what does not fit the run
     downstream: Downstream | None = None
     if job.classifier is not None and pictures is not None and mean is not None:
         trunk, rest = _network(run, job.classifier)
@@ -185,7 +188,7 @@ def _evaluate(
     if job.against is not None:
         other = GroupCrosscoder.load(run.crosscoder(job.against))
         stability[job.against] = evaluate.compare(model, other, up_to_pose=job.up_to_pose)
-    return Evaluation(held_out=evaluate.measure_held_out(run, model), stability=stability, downstream=downstream)
+    return Evaluation(held_out=held_out, stability=stability, downstream=downstream)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ class Downstream:
     loss_original: float
     loss_reconstructed: float
     loss_ablated: float
-    recovered: float
-    """1: as good as the layer itself; 0: no better than its mean; NaN where ablation does no harm."""
+    recovered: float | None
+    """1: as good as the layer itself; 0: no better than its mean; None where ablation does not change the loss."""
     same_top1_reconstructed: float
     """Share of pictures whose first answer is the undisturbed network's."""
     same_top1_ablated: float
@@ -100,7 +100,7 @@ def measure_replacements(
         loss_original=original,
         loss_reconstructed=replaced,
         loss_ablated=ablated,
-        recovered=(ablated - replaced) / (ablated - original) if ablated != original else float("nan"),
+        recovered=(ablated - replaced) / (ablated - original) if ablated != original else None,
         same_top1_reconstructed=same_replaced,
         same_top1_ablated=same_ablated,
     )

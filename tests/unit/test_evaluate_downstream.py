@@ -136,6 +136,14 @@ def test_losses_are_those_of_the_definition() -> None:
     assert without.same_top1_reconstructed == 1
 
 
+def test_where_ablation_does_no_harm_nothing_can_be_recovered() -> None:
+    map_NChw = torch.ones((2, 3, 4, 4))
+    network, batch = FirstChannel(), Batch(map_NChw, None)
+    found = measure_replacements(lambda same: same, network, network, [batch], torch.ones(3))
+    assert found.recovered is None
+    assert (found.loss_ablated, found.same_top1_ablated) == (0, 1)
+
+
 def test_the_mean_is_over_all_positions_of_all_pictures() -> None:
     pixels_N3HW = torch.rand((5, 3, 4, 4), dtype=torch.float64)
     batches = [Batch(pixels_N3HW[:3], None), Batch(pixels_N3HW[3:], None)]
