@@ -97,7 +97,7 @@ def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
     first = next(iter(found.values())).held_out
     kept = objects.join(RunFolder.at(job.run).url, "crosscoders")
     console.summary(
-        "",
+        "where",
         [
             ("samples", f"{first.num_rows:,} of {first.num_images:,} held-out pictures"),
             ("numbers", f"{kept}/NAME/evaluation.json"),

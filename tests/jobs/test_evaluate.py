@@ -77,7 +77,8 @@ def test_every_number_is_in_its_file_and_in_the_table(
         assert f"{found['downstream']['recovered']:.3f}" in line
         assert found["held_out"]["l0"] <= 4
     evaluate.main(["--run", run.url, "--figure", str(tmp_path / "new" / "fvu.png")])
-    assert Image.open(tmp_path / "new" / "fvu.png").format == "PNG"
+    with Image.open(tmp_path / "new" / "fvu.png") as picture:
+        assert picture.format == "PNG"
     assert evaluation_of(run, "seed-0")["downstream"] == first["downstream"]
     sae = evaluation_of(run, "sae")["held_out"]
     assert sae["fvu"] == sae["fvu_identity"]

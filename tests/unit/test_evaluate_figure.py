@@ -44,8 +44,8 @@ def test_the_picture_marks_every_method_and_size() -> None:
 
 @pytest.mark.parametrize("points", [[POINT], [SAE]], ids=["crosscoder alone", "autoencoder alone"])
 def test_one_point_is_enough(points: list[Point]) -> None:
-    picture = Image.open(io.BytesIO(draw(points, title="Sparsity", form="png")))
-    assert picture.size == (1575, 810)
+    with Image.open(io.BytesIO(draw(points, title="Sparsity", form="png"))) as picture:
+        assert picture.size == (1575, 810)
 
 
 @pytest.mark.parametrize(("name", "form"), [("a.png", "png"), ("x/y.SVG", "svg"), ("b.pdf", "pdf")])
