@@ -54,27 +54,28 @@ def load_googlenet(weights: str) -> Trunk:
 
     Raises ValueError in one line when they cannot be had, are damaged, or belong to another network.
     """
-    layers = googlenet_layers()
     if weights.startswith(RANDOM_PREFIX):
-        kernels, sha256 = random_kernels(layers, weights)
-    else:
-        content = _content_of(weights)
-        sha256 = sha256_of(content)
-        if weights == "bundled" and sha256 != BUNDLED_SHA256:
-            raise ValueError(f"{BUNDLED_FILE}: SHA-256 is {sha256}, expected {BUNDLED_SHA256}; reinstall the package.")
-        kernels = _fold_all(layers, parse_state(content, weights), weights)
-        check_kernels(layers, kernels, weights)
-    # The published weights come from Google's network, which saw pixels in -1..1: torchvision's `transform_input`.
-    published = sha256.startswith(PUBLISHED_SHA256_START) and not weights.startswith(RANDOM_PREFIX)
-    mean_RGB, std_RGB = (PUBLISHED_MEAN_RGB, PUBLISHED_STD_RGB) if published else (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
-    red, green, blue = mean_RGB
-    return Trunk(
-        layers=layers,
-        kernels=kernels,
-        mean_RGB=(255 * red, 255 * green, 255 * blue),
-        scale_RGB=(1 / (255 * std_RGB[0]), 1 / (255 * std_RGB[1]), 1 / (255 * std_RGB[2])),
-        sha256=sha256,
-    )
+        return _trunk(*random_kernels(googlenet_layers(), weights), published=False)
+    return trunk_of(content_of(weights), weights)
+
+
+def trunk_of(content: bytes, weights: str) -> Trunk:
+    """The trunk in the bytes of a weight file that was asked for as `weights`; ValueError as `load_googlenet`."""
+    layers, sha256 = googlenet_layers(), sha256_of(content)
+    if weights == "bundled" and sha256 != BUNDLED_SHA256:
+        raise ValueError(f"{BUNDLED_FILE}: SHA-256 is {sha256}, expected {BUNDLED_SHA256}; reinstall the package.")
+    kernels = _fold_all(layers, parse_state(content, weights), weights)
+    check_kernels(layers, kernels, weights)
+    return _trunk(kernels, sha256, published=sha256.startswith(PUBLISHED_SHA256_START))
+
+
+def content_of(weights: str) -> bytes:
+    """The bytes of the weight file that "bundled", "torchvision", a path or a file:// URL names."""
+    if weights == "bundled":
+        return (files("gc_core.backbones") / "data" / BUNDLED_FILE).read_bytes()
+    if weights == "torchvision":
+        return _download()
+    return local_path(weights).read_bytes()
 
 
 def fold_batch_norm(state: Mapping[str, Tensor], name: str) -> Kernel:
@@ -87,6 +88,19 @@ def fold_batch_norm(state: Mapping[str, Tensor], name: str) -> Kernel:
     return Kernel(weight * scale[:, None, None, None], shift - mean * scale)
 
 
+def _trunk(kernels: dict[str, Kernel], sha256: str, *, published: bool) -> Trunk:
+    # The published weights come from Google's network, which saw pixels in -1..1: torchvision's `transform_input`.
+    mean_RGB, std_RGB = (PUBLISHED_MEAN_RGB, PUBLISHED_STD_RGB) if published else (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
+    red, green, blue = mean_RGB
+    return Trunk(
+        layers=googlenet_layers(),
+        kernels=kernels,
+        mean_RGB=(255 * red, 255 * green, 255 * blue),
+        scale_RGB=(1 / (255 * std_RGB[0]), 1 / (255 * std_RGB[1]), 1 / (255 * std_RGB[2])),
+        sha256=sha256,
+    )
+
+
 def _fold_all(layers: tuple[Layer, ...], state: Mapping[str, Tensor], origin: str) -> dict[str, Kernel]:
     try:
         return {conv.weights: fold_batch_norm(state, conv.weights) for conv, _ in convolutions(layers, 3)}
@@ -94,14 +108,6 @@ def _fold_all(layers: tuple[Layer, ...], state: Mapping[str, Tensor], origin: st
         raise ValueError(
             f"{origin}: has no {missing.args[0]}, expected torchvision's parameter names from conv1 to inception3b."
         ) from missing
-
-
-def _content_of(weights: str) -> bytes:
-    if weights == "bundled":
-        return (files("gc_core.backbones") / "data" / BUNDLED_FILE).read_bytes()
-    if weights == "torchvision":
-        return _download()
-    return local_path(weights).read_bytes()
 
 
 def _download() -> bytes:

@@ -23,7 +23,7 @@ LAYERS = {
         "families",
     },
     "io": {"objects", "images", "reasons", "manifest", "index", "store", "stream", "checkpoint", "run_folder"},
-    "orchestration": {"harvest", "train", "analyse", "atlas"},
+    "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export"},
 }
 MAY_IMPORT = {
     "integers": {"integers"},

@@ -41,13 +41,16 @@ def test_the_loss_falls(planted: Any, activation: str, reads: str) -> None:
 
 
 EVERYTHING = {"average_decay": 0.9, "accumulate": 2, "blocks_per_step": 2, "matryoshka": "5,10", "lr_decay": "cosine"}
+LAZY = {"optimiser": "lazy", "optimiser_state": "bfloat16"}
 
 
 @pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu", "l1"])
-@pytest.mark.parametrize("more", [{}, EVERYTHING], ids=["plain", "every option"])
+@pytest.mark.parametrize("more", [{}, EVERYTHING, LAZY], ids=["plain", "every option", "lazy"])
 def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(
     planted: Any, tmp_path: Path, activation: str, more: dict[str, Any]
 ) -> None:
+    if more is LAZY and activation not in ("topk", "batchtopk"):
+        more = {"optimiser_state": "bfloat16"}
     # The cut lies in an epoch's middle, and between two logs.
     options = {"checkpoint_every": 15, "dead_after_samples": 128, "activation": activation, **more}
     whole = trained(planted.run, keep=tmp_path, **options)
@@ -60,6 +63,27 @@ def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(
     assert whole.samples_since_fired_F.equal(resumed.samples_since_fired_F)
     torch.testing.assert_close(whole.exported().state_dict(), resumed.exported().state_dict(), rtol=0, atol=0)
     assert not same_weights(whole, new_trainer(planted.run, **options))
+
+
+@pytest.mark.parametrize("activation", ["topk", "batchtopk"])
+def test_gradients_in_factors_train_as_dense_ones_do(
+    planted: Any, monkeypatch: pytest.MonkeyPatch, activation: str
+) -> None:
+    options = {"activation": activation, "dead_after_samples": 128, "steps": 100, "clip_norm": 0.05}
+    by_row = trained(planted.run, **options)
+    monkeypatch.setattr("gc_core.train.objective.touches_active_rows", lambda *_: False)
+    dense = trained(planted.run, **options)
+    assert by_row.model.gradients_by_row
+    assert not dense.model.gradients_by_row
+    assert any(row["auxiliary"] > 0 for row in dense.metrics), "dead features take part"
+    for row, expected in zip(by_row.metrics, dense.metrics, strict=True):
+        assert row == pytest.approx(expected, rel=1e-3)
+
+
+def test_lazy_training_finds_the_planted_features_too(planted: Any) -> None:
+    lazy = trained(planted.run, steps=200, **LAZY)
+    assert num_recovered(lazy, planted.decoder_FGC) >= 8
+    assert not same_weights(lazy, trained(planted.run, steps=200))
 
 
 def test_resuming_a_finished_run_changes_nothing(planted: Any, tmp_path: Path) -> None:

@@ -1,0 +1,150 @@
+"""Loss recovered: what the rest of the network makes of reconstructions in place of the layer's activations.
+
+    recovered = (L_ablated - L_reconstructed) / (L_ablated - L_original)
+
+Ablated means: the mean activation everywhere. With true labels L is the cross-entropy; without, the divergence
+KL(original output || disturbed output), whose original value is zero. Loss recovered: Bricken et al. 2023.
+
+Letters: N pictures, B positions, C channels, F features, H W pixels, h w units, K classes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gc_core.crosscoder import GroupCrosscoder
+
+POSITIONS_AT_ONCE = 2048
+
+
+class Trunk(Protocol):
+    """The network up to the layer: `gc_core.backbones.Backbone`, or a user's own."""
+
+    def whole(self, pixels_N3HW: Tensor, /) -> Tensor:
+        """The layer's map, (N, C, h, w), of pixels in 0..255."""
+        ...
+
+
+class Rest(Protocol):
+    """The network after the layer: `gc_core.backbones.rest.load_rest`, or a user's own."""
+
+    def __call__(self, map_NChw: Tensor, /) -> Tensor:
+        """Logits, (N, K), of the layer's map."""
+        ...
+
+
+class Batch(NamedTuple):
+    """Some pictures of one size."""
+
+    pixels_N3HW: Tensor
+    """RGB in 0..255."""
+    label_N: Tensor | None
+    """True classes, int64, where they are known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downstream:
+    """What replacing the layer does to the network's output; plain numbers, fit for JSON."""
+
+    num_pictures: int
+    loss: Literal["cross_entropy", "kl_to_original"]
+    """In nats, a mean over pictures."""
+    loss_original: float
+    loss_reconstructed: float
+    loss_ablated: float
+    recovered: float | None
+    """1: as good as the layer itself; 0: no better than its mean; None where ablation does not change the loss."""
+    same_top1_reconstructed: float
+    """Share of pictures whose first answer is the undisturbed network's."""
+    same_top1_ablated: float
+
+
+def measure_downstream(
+    model: GroupCrosscoder, trunk: Trunk, rest: Rest, batches: Iterable[Batch], mean_C: Tensor
+) -> Downstream:
+    """Run the rest of the network on the layer's own map, on its reconstruction, and on `mean_C` at every position.
+
+    Raises:
+        ValueError: the crosscoder's code cannot be computed from untransformed pictures alone, or there is no picture.
+    """
+    refuse_other_readers(model)
+    return measure_replacements(lambda map_NChw: reconstructed_map(model, map_NChw), trunk, rest, batches, mean_C)
+
+
+@torch.no_grad()
+def measure_replacements(
+    replace: Callable[[Tensor], Tensor], trunk: Trunk, rest: Rest, batches: Iterable[Batch], mean_C: Tensor
+) -> Downstream:
+    """The same for anything that turns a map (N, C, h, w) into another."""
+    sums, count, labelled = torch.zeros(5, dtype=torch.float64), 0, False
+    for pixels_N3HW, label_N in batches:
+        map_NChw = trunk.whole(pixels_N3HW)
+        own_NK = rest(map_NChw.clone())  # a layer may begin with an operation in place
+        ablated_NK = rest(mean_C.to(map_NChw)[:, None, None].expand_as(map_NChw).clone())
+        replaced_NK = rest(replace(map_NChw))
+        losses = [_loss(logits_NK, own_NK, label_N) for logits_NK in (own_NK, replaced_NK, ablated_NK)]
+        same = [_same_top1(logits_NK, own_NK) for logits_NK in (replaced_NK, ablated_NK)]
+        sums += torch.stack([*losses, *same]).double().cpu()
+        count, labelled = count + len(map_NChw), label_N is not None
+    if not count:
+        found = "downstream: no usable picture found, expected at least one of 224 px or more each way"
+        raise ValueError(f"{found}; name others with --images")
+    original, replaced, ablated, same_replaced, same_ablated = (sums / count).tolist()
+    return Downstream(
+        num_pictures=count,
+        loss="cross_entropy" if labelled else "kl_to_original",
+        loss_original=original,
+        loss_reconstructed=replaced,
+        loss_ablated=ablated,
+        recovered=(ablated - replaced) / (ablated - original) if ablated != original else None,
+        same_top1_reconstructed=same_replaced,
+        same_top1_ablated=same_ablated,
+    )
+
+
+def refuse_other_readers(model: GroupCrosscoder) -> None:
+    """ValueError unless the encoder reads the identity block alone."""
+    if model.shape.reads != (0,):
+        raise ValueError(
+            "downstream: an encoder that reads transformed blocks found, expected one that reads the identity block "
+            "alone: in the running network every position has only its untransformed activation; train with "
+            "--encoder-reads identity"
+        )
+
+
+@torch.no_grad()
+def mean_activation(trunk: Trunk, batches: Iterable[Batch]) -> Tensor:
+    """(C,) mean of the layer over all positions of all pictures, float64."""
+    total_C, count = torch.zeros(()), 0
+    for pixels_N3HW, _ in batches:
+        map_NChw = trunk.whole(pixels_N3HW)
+        total_C = total_C + map_NChw.sum((0, 2, 3), dtype=torch.float64)
+        count += map_NChw[:, 0].numel()
+    return total_C / max(1, count)
+
+
+def reconstructed_map(model: GroupCrosscoder, map_NChw: Tensor) -> Tensor:
+    """The crosscoder's identity block in place of the activation at every position."""
+    num_pictures, channels, height, width = map_NChw.shape
+    acts_BC = map_NChw.permute(0, 2, 3, 1).reshape(-1, channels)
+    decoder_FC, bias_C = model.W_dec[:, 0], model.b_dec[0]
+    parts = [
+        torch.addmm(bias_C, model.encode(part_BC[:, None]), decoder_FC) for part_BC in acts_BC.split(POSITIONS_AT_ONCE)
+    ]
+    return torch.cat(parts).view(num_pictures, height, width, channels).permute(0, 3, 1, 2).contiguous()
+
+
+def _loss(logits_NK: Tensor, own_NK: Tensor, label_N: Tensor | None) -> Tensor:
+    """Summed over pictures."""
+    if label_N is not None:
+        return F.cross_entropy(logits_NK, label_N.to(logits_NK.device), reduction="sum")
+    log_own_NK = own_NK.log_softmax(1)
+    return F.kl_div(logits_NK.log_softmax(1), log_own_NK, reduction="sum", log_target=True)
+
+
+def _same_top1(logits_NK: Tensor, own_NK: Tensor) -> Tensor:
+    return (logits_NK.argmax(1) == own_NK.argmax(1)).sum()

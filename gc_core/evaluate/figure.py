@@ -1,0 +1,146 @@
+"""The field's figure: variance left unexplained against features used, one colour a method, every size marked.
+
+An autoencoder (the one-element group) explains the untransformed block only, a crosscoder all blocks with the same
+code. So they meet in the panel of the untransformed block; the other panel shows what the crosscoders do besides.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import PurePosixPath
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from gc_core import groups
+from gc_core.crosscoder import CrosscoderShape
+from gc_core.evaluate.held_out import HeldOut
+
+FORMATS = ("png", "svg", "pdf")
+CAPTION = (
+    "Held-out samples; numbers are dictionary sizes. Left: all blocks, which only a crosscoder explains.\n"
+    "Right: the untransformed block alone, the same data for crosscoders and autoencoders (SAE). Lower left is better."
+)
+WORDS = {"topk": "top-k", "batchtopk": "batch top-k", "jumprelu": "JumpReLU", "l1": "L1"}
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#444444")
+"""Okabe and Ito's, which the colour-blind tell apart; without their yellow, which white paper swallows."""
+INK, FAINT = "#222222", "#6f6f6f"
+_BESIDE: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One crosscoder in the figure."""
+
+    method: str
+    """What its colour stands for."""
+    autoencoder: bool
+    """Of the one-element group."""
+    dict_size: int
+    l0: float
+    fvu: float
+    fvu_identity: float
+
+    @staticmethod
+    def of(shape: CrosscoderShape, held_out: HeldOut) -> "Point":
+        """A crosscoder and what was measured of it."""
+        alone = groups.parse(shape.group).order == 1
+        method = WORDS.get(shape.activation, shape.activation)
+        if not alone and len(shape.reads) > 1:
+            method += f", reads {len(shape.reads)} blocks"
+        return Point(
+            method=f"SAE, {method}" if alone else f"{_in_print(shape.group)} crosscoder, {method}",
+            autoencoder=alone,
+            dict_size=shape.dict_size,
+            l0=held_out.l0,
+            fvu=held_out.fvu,
+            fvu_identity=held_out.fvu_identity,
+        )
+
+
+def file_format(name: str) -> str:
+    """`png`, `svg` or `pdf`, by the file's name; ValueError for another."""
+    ending = PurePosixPath(name).suffix.lower().removeprefix(".")
+    if ending not in FORMATS:
+        raise ValueError(f"figure: {name!r} found, expected a file name that ends in .png, .svg or .pdf")
+    return ending
+
+
+def draw(points: Sequence[Point], *, title: str, form: str) -> bytes:
+    """The picture's file, as one of `FORMATS`."""
+    figure = Figure(figsize=(10.5, 5.4), dpi=150, facecolor="white")
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    methods = sorted({point.method for point in points}, key=lambda method: (method.startswith("SAE"), method))
+    colours = {method: COLOURS[i % len(COLOURS)] for i, method in enumerate(methods)}
+    _panel(left, "all blocks", [p for p in points if not p.autoencoder], lambda p: p.fvu, colours)
+    _panel(right, "the untransformed block", points, lambda p: p.fvu_identity, colours)
+    left.set_ylabel("fraction of variance unexplained", color=INK)
+    _scale(left, points)
+    handles = {line.get_label(): line for line in right.get_lines() if not str(line.get_label()).startswith("_")}
+    ordered = [(handles[method], method) for method in methods]
+    figure.legend(
+        *zip(*ordered, strict=True),
+        loc="upper left",
+        bbox_to_anchor=(0.06, 0.925),
+        ncols=3,
+        frameon=False,
+        fontsize=9.5,
+        handlelength=3,
+    )
+    figure.suptitle(title, x=0.065, y=0.975, ha="left", fontsize=13, fontweight="bold", color=INK)
+    figure.text(0.065, 0.025, CAPTION, fontsize=8.5, color=FAINT)
+    figure.subplots_adjust(left=0.075, right=0.975, top=0.78, bottom=0.165, wspace=0.07)
+    file = io.BytesIO()
+    figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)
+    return file.getvalue()
+
+
+def _panel(
+    axes: Axes, title: str, points: Sequence[Point], height: Callable[[Point], float], colours: dict[str, str]
+) -> None:
+    axes.set_title(title, fontsize=11, color=INK, loc="left")
+    axes.set_xlabel("active features a sample (L0)", color=INK)
+    axes.grid(color="#e9e9e9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#bbbbbb")
+    axes.tick_params(which="both", colors=INK, length=0)
+    for series in _series(points):
+        look: dict[str, Any] = {"color": colours[series[0].method], "label": series[0].method}
+        dashes = (0, (4, 2)) if series[0].autoencoder else "solid"
+        fill = "white" if series[0].autoencoder else look["color"]
+        x, y = [p.l0 for p in series], [height(p) for p in series]
+        axes.plot(x, y, linewidth=1.6, linestyle=dashes, marker="o", markerfacecolor=fill, markersize=5.5, **look)
+        for place, point in enumerate(series):
+            if place == len(series) - 1 or series[place + 1].dict_size != point.dict_size:
+                axes.annotate(f"{point.dict_size:,}", (x[place], y[place]), color=look["color"], **_BESIDE)
+
+
+def _series(points: Sequence[Point]) -> list[list[Point]]:
+    """Lines: along L0 for each size of a method, where a size has several; else along the sizes."""
+    found = []
+    for _, same_method in groupby(sorted(points, key=lambda p: p.method), key=lambda p: p.method):
+        by_size = sorted(same_method, key=lambda p: (p.dict_size, p.l0))
+        lines = [list(line) for _, line in groupby(by_size, key=lambda p: p.dict_size)]
+        found += lines if any(len(line) > 1 for line in lines) else [by_size]
+    return found
+
+
+def _scale(axes: Axes, points: Sequence[Point]) -> None:
+    """Logarithmic in L0; a little further than the points reach."""
+    heights = [height for p in points for height in ((p.fvu_identity,) if p.autoencoder else (p.fvu, p.fvu_identity))]
+    axes.set_xscale("log")
+    axes.set_xlim(0.75 * min(p.l0 for p in points), 1.6 * max(p.l0 for p in points))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(max(0, 0.75 * min(heights)), 1.12 * max(heights))
+
+
+def _in_print(group: str) -> str:
+    """`D_32` with its number set low."""
+    letter, _, number = groups.parse(group).name.partition("_")
+    return f"{letter}$_{{{number}}}$"

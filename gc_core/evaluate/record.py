@@ -1,0 +1,41 @@
+"""`evaluation.json` beside a crosscoder: everything that was ever measured of it, each kind as it was measured last."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gc_core.evaluate.downstream import Downstream
+from gc_core.evaluate.held_out import HeldOut
+from gc_core.evaluate.stability import Stability
+from gc_core.run_folder import RunFolder, read_json, write_json
+
+FILE = "evaluation.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What one evaluation measured of one crosscoder."""
+
+    held_out: HeldOut
+    stability: Mapping[str, Stability]
+    """By the name of the crosscoder compared with."""
+    downstream: Downstream | None
+    """None where no classifier was given."""
+
+
+def write_evaluation(run: RunFolder, name: str, found: Evaluation) -> None:
+    """Put the new measurements into the file; older ones of other kinds stay."""
+    known = read_evaluation(run, name) or {}
+    stability = {other: asdict(measured) for other, measured in found.stability.items()}
+    record = {"held_out": asdict(found.held_out), "stability": {**known.get("stability", {}), **stability}}
+    if found.downstream is not None:
+        record["downstream"] = asdict(found.downstream)
+    write_json(run.crosscoder(name), FILE, {**known, **record})
+
+
+def read_evaluation(run: RunFolder, name: str) -> dict[str, Any] | None:
+    """The file's record; None where nothing was measured."""
+    try:
+        return read_json(run.crosscoder(name), FILE)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,195 @@
+"""How good crosscoders are: on held-out pictures, against another seed, and for the rest of the network.
+
+    python -m jobs.evaluate --run RUN                                       every crosscoder of the run
+    python -m jobs.evaluate --run RUN --name a b --against c                the same features as c?
+    python -m jobs.evaluate --run RUN --classifier torchvision              loss recovered in the rest of GoogLeNet
+    python -m jobs.evaluate --run RUN --figure fvu.png                      FVU against L0, drawn
+
+What is measured is kept in RUN/crosscoders/NAME/evaluation.json.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+import torch
+import tyro
+
+from gc_core import backbones, evaluate, objects
+from gc_core.backbones import Backbone
+from gc_core.backbones.rest import load_rest
+from gc_core.crosscoder import GroupCrosscoder
+from gc_core.evaluate import Downstream, Evaluation, HeldOut, Pictures, Stability
+from gc_core.evaluate.figure import Point, draw, file_format
+from gc_core.run_folder import RunFolder
+from gc_core.store import open_store
+from jobs import cluster, console
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateJob:
+    """Measure finished crosscoders of a run."""
+
+    run: str
+    """The run folder: a path or URL."""
+    name: tuple[str, ...] = ()
+    """Which crosscoders; none for every finished one."""
+    against: str | None = None
+    """Match the features of each one to one with those of this crosscoder of the run, such as another seed."""
+    up_to_pose: bool = False
+    """In matching, count a feature and its turned or mirrored copy as the same, too (slower)."""
+    classifier: str | None = None
+    """Weights of a whole torchvision GoogLeNet whose first layers were harvested: a file, or `torchvision` to download
+    them. Reconstructions then replace the layer in it."""
+    images: str | None = None
+    """Pictures for the classifier, named as in `jobs.harvest`; None for those that the run holds out."""
+    labels: str | None = None
+    """Their true classes, a text file with lines `NAME CLASS`; None compares with the network's own output."""
+    max_images: int = 1000
+    """At most this many pictures for the classifier."""
+    figure: str | None = None
+    """Draw FVU against L0 of all the crosscoders named into this .png, .svg or .pdf file."""
+
+    def __post_init__(self) -> None:
+        if self.figure is not None:
+            file_format(self.figure)
+        if self.classifier is None and (self.images or self.labels):
+            raise ValueError("images, labels: given without --classifier, which alone looks at pictures; name one")
+        if self.max_images < 1:
+            raise ValueError(f"max_images: found {self.max_images}, expected at least 1")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Command line of `python -m jobs.evaluate`."""
+    with console.one_line_errors(remedy="Run the same command again."):
+        job = tyro.cli(EvaluateJob, prog="python -m jobs.evaluate", args=args, description=__doc__)
+        with cluster.connect():
+            found = run_evaluate(job)
+        show(job, found)
+
+
+def run_evaluate(job: EvaluateJob) -> dict[str, Evaluation]:
+    """Measure every crosscoder in a task of its own, keep what was found, and draw; by name."""
+    run = RunFolder.at(job.run)
+    names = job.name or tuple(run.crosscoder_names())
+    if not names:
+        raise ValueError(f"{run.url}: no finished crosscoder found; train one with `python -m jobs.train`")
+    for name in [*names, *filter(None, [job.against])]:
+        _refuse_unknown(run, name)
+    try:
+        found = _measure(run, names, job)
+    except ray.exceptions.RayTaskError as error:
+        raise cluster.user_error(error) from error
+    if job.figure is not None:
+        _draw(run, job.figure, found)
+    return found
+
+
+def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
+    """The table in the terminal, and where everything is."""
+    rows = [[name, *_numbers(measured)] for name, measured in found.items()]
+    headings = ["crosscoder", "FVU", "untransformed block", "L0", "dead", "dense"]
+    headings += ["same features"] if job.against else []
+    headings += ["loss recovered", "same answer"] if job.classifier else []
+    console.table("evaluated on held-out samples", headings, rows)
+    first = next(iter(found.values())).held_out
+    kept = objects.join(RunFolder.at(job.run).url, "crosscoders")
+    console.summary(
+        "where",
+        [
+            ("samples", f"{first.num_rows:,} of {first.num_images:,} held-out pictures"),
+            ("numbers", f"{kept}/NAME/evaluation.json"),
+            *([("figure", job.figure)] if job.figure else []),
+        ],
+    )
+
+
+def _measure(run: RunFolder, names: tuple[str, ...], job: EvaluateJob) -> dict[str, Evaluation]:
+    """By name; each is written as soon as it is there."""
+    pictures, mean = _pictures(run, job)
+    found: dict[str, Evaluation] = {}
+    with console.progress("evaluate", len(names), "crosscoders") as meter:
+
+        def submit(name: str) -> ray.ObjectRef[Any]:
+            return _evaluate.remote(run, name, job, pictures, mean)
+
+        for name, measured in zip(names, cluster.in_order(submit, names, in_flight=cluster.num_cpus()), strict=True):
+            found[name] = measured
+            evaluate.write_evaluation(run, name, measured)
+            meter.set(len(found))
+    return found
+
+
+def _refuse_unknown(run: RunFolder, name: str) -> None:
+    known = run.crosscoder_names()
+    if name not in known:
+        raise ValueError(f"{run.url}: no finished crosscoder {name!r} found, expected one of {', '.join(known)}")
+
+
+def _numbers(measured: Evaluation) -> list[str]:
+    held_out: HeldOut = measured.held_out
+    row = [f"{held_out.fvu:.3f}", f"{held_out.fvu_identity:.3f}", f"{held_out.l0:.1f}"]
+    row += [f"{held_out.dead_share:.1%}", f"{held_out.dense_share:.1%}"]
+    for stability in measured.stability.values():
+        row.append(_agreement(stability))
+    if measured.downstream is not None:
+        recovered = measured.downstream.recovered
+        row.append("-" if recovered is None else f"{recovered:.3f}")
+        row.append(f"{measured.downstream.same_top1_reconstructed:.1%}")
+    return row
+
+
+def _agreement(stability: Stability) -> str:
+    best = stability.up_to_pose or stability.as_is
+    return f"{best.mean:.2f} (chance {best.chance_mean:.2f}), {best.share_above_70:.0%} above 0.7"
+
+
+def _draw(run: RunFolder, file: str, found: dict[str, Evaluation]) -> None:
+    points = [Point.of(GroupCrosscoder.load(run.crosscoder(name)).shape, e.held_out) for name, e in found.items()]
+    path = Path(objects.local_path(file))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(draw(points, title="Variance unexplained against sparsity", form=file_format(file)))
+
+
+def _pictures(run: RunFolder, job: EvaluateJob) -> tuple[Pictures | None, torch.Tensor | None]:
+    """Pictures for the classifier, if there is one, and the layer's mean over them."""
+    if job.classifier is None:
+        return None, None
+    pictures = evaluate.choose_pictures(run, location=job.images, labels=job.labels, at_most=job.max_images)
+    return pictures, ray.get(_mean.remote(run, job.classifier, pictures))
+
+
+def _network(run: RunFolder, classifier: str) -> tuple[Backbone, torch.nn.Module]:
+    """The trunk that the run harvested, and what follows it."""
+    store = open_store(run).attrs
+    trunk = backbones.load(store["backbone"], layer=store["layer"], weights=store["config"]["weights"])
+    return trunk, load_rest(classifier, trunk)
+
+
+@ray.remote(max_retries=3, retry_exceptions=[OSError])
+def _mean(run: RunFolder, classifier: str, pictures: Pictures) -> torch.Tensor:
+    trunk, _ = _network(run, classifier)
+    return evaluate.mean_activation(trunk, pictures.batches())
+
+
+@ray.remote(max_retries=3, retry_exceptions=[OSError])
+def _evaluate(
+    run: RunFolder, name: str, job: EvaluateJob, pictures: Pictures | None, mean: torch.Tensor | None
+) -> Evaluation:
+    model = GroupCrosscoder.load(run.crosscoder(name))
+    held_out = evaluate.measure_held_out(run, model)  # first, for it refuses what does not fit the run
+    downstream: Downstream | None = None
+    if job.classifier is not None and pictures is not None and mean is not None:
+        trunk, rest = _network(run, job.classifier)
+        downstream = evaluate.measure_downstream(model, trunk, rest, pictures.batches(), mean)
+    stability: dict[str, Stability] = {}
+    if job.against is not None:
+        other = GroupCrosscoder.load(run.crosscoder(job.against))
+        stability[job.against] = evaluate.compare(model, other, up_to_pose=job.up_to_pose)
+    return Evaluation(held_out=held_out, stability=stability, downstream=downstream)
+
+
+if __name__ == "__main__":
+    main()

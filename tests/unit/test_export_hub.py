@@ -1,0 +1,62 @@
+"""What goes to the hub comes back bit for bit, and says where it comes from without telling of anybody's disk."""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+import yaml
+from random_crosscoder import every_activation, random_crosscoder
+
+from gc_core.crosscoder import GroupCrosscoder
+from gc_core.export import Story, write_hub
+
+STORY = Story(
+    name="topk-12",
+    trained={"train": {"activation": "topk", "steps": 30}, "results": {"fvu": 0.25, "dead_share": 0.5}},
+    store={
+        "backbone": "googlenet",
+        "layer": "inception3b",
+        "config": {"images": "/home/someone/photographs/", "weights": "/home/someone/net.pth", "seed": 0},
+        "weights_sha256": "ab12",
+        "resize": {"shorter_side_px": 256},
+    },
+    evaluation={"held_out": {"fvu": 0.375, "fvu_identity": 0.3, "num_rows": 20}},
+)
+
+
+@every_activation
+def test_a_crosscoder_comes_back_bit_for_bit(activation: str, tmp_path: Path) -> None:
+    model = random_crosscoder(activation=activation, reads=(0, 3)).float()
+    write_hub(str(tmp_path), model, STORY)
+    found = GroupCrosscoder.load(str(tmp_path))
+    assert found.shape == model.shape
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor)
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+
+
+def test_the_card_opens_with_front_matter_and_leaves_the_licence_open(tmp_path: Path) -> None:
+    write_hub(str(tmp_path), random_crosscoder().float(), STORY)
+    card = (tmp_path / "README.md").read_text()
+    matter = yaml.safe_load(card.split("---")[1])
+    assert matter["library_name"] == "group-crosscoders"
+    assert {"crosscoder", "D_3", "googlenet"} <= set(matter["tags"])
+    assert "license" not in matter
+
+
+def test_the_card_tells_how_good_it_is_and_where_it_comes_from(tmp_path: Path) -> None:
+    write_hub(str(tmp_path), random_crosscoder().float(), STORY)
+    card = (tmp_path / "README.md").read_text()
+    rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", card, flags=re.MULTILINE))
+    assert rows["variance unexplained, held-out pictures"] == "0.375"
+    assert rows["of the untransformed block alone"] == "0.3"
+    assert rows["layer"] == "inception3b"
+    assert rows["steps"] == "30"
+    assert rows["resize"] == "shorter side px 256"
+
+
+def test_no_folder_of_a_persons_disk_is_published(tmp_path: Path) -> None:
+    write_hub(str(tmp_path), random_crosscoder().float(), STORY)
+    assert not any(b"someone" in path.read_bytes() for path in tmp_path.iterdir())
+    assert json.loads((tmp_path / "config.json").read_text())["store"]["config"]["images"] == "photographs"
