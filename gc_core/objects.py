@@ -10,8 +10,10 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import LocalStore, ObjectStore
+
+from gc_core import s3
 
 
 def normalise(location: str) -> str:
@@ -44,6 +46,12 @@ def local_path(location: str) -> str:
     return unquote(parts.path) if parts.scheme == "file" else str(Path(location).expanduser())
 
 
+def without_scheme(location: str) -> str:
+    """`bucket/prefix` or the path: what Arrow and Ray Train call a place, its file system given apart."""
+    url = normalise(location)
+    return local_path(url) if is_local(url) else unquote(url.removeprefix("s3://"))
+
+
 def is_local(location: str) -> bool:
     """Whether the location is a folder on this machine."""
     return urlsplit(location).scheme in ("", "file")
@@ -68,7 +76,7 @@ def open_folder(location: str, *, create: bool = False) -> ObjectStore:
     """
     url = normalise(location)
     if not is_local(url):
-        return from_url(url)
+        return s3.open_bucket(url)
     path = Path(local_path(url))
     if not create and not path.is_dir():
         raise FileNotFoundError(f"{location}: no such folder")
@@ -80,19 +88,16 @@ def one_line_errors(location: str, *name: str) -> Iterator[None]:
     """The store's errors in one line that names the object: obstore prints a page, and its errors are no OSErrors."""
     try:
         yield
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{join(location, *name)}: not found") from None
-    except (PermissionDeniedError, PermissionError):
-        raise PermissionError(f"{join(location, *name)}: permission denied") from None
     except (BaseError, OSError) as error:
-        raise OSError(f"{join(location, *name)}: {str(error).splitlines()[0]}") from error
+        raise _in_one_line(error, join(location, *name)) from None  # a store's text repeats keys and signatures
 
 
 def read(location: str, name: str) -> bytes:
     """The object's bytes.
 
     Raises:
-        FileNotFoundError: there is none. OSError: the store cannot be reached or refuses (so do all functions here).
+        FileNotFoundError: there is none. PermissionError: the store refuses. OSError: it cannot be reached, its bucket
+            is missing, the disk is full (so do all functions here).
     """
     with one_line_errors(location, name):
         return bytes(obstore.get(open_folder(location), name).bytes())
@@ -105,13 +110,36 @@ def write(location: str, name: str, content: bytes) -> None:
 
 
 def write_once(location: str, name: str, content: bytes) -> bool:
-    """Write unless the object exists; False if it did. Of racing writers exactly one gets True."""
+    """Write unless the object exists; False if it did. Of racing writers at most one gets True, and one's bytes stay.
+
+    A writer whose answer was lost on the way is told False for its own bytes: whoever needs to know compares them.
+    """
+    return create(location, name, content) is not None
+
+
+def create(location: str, name: str, content: bytes) -> str | None:
+    """`write_once`, with the tag by which `stat` knows these bytes again; None if the object existed."""
     with one_line_errors(location, name):
         try:
-            obstore.put(open_folder(location, create=True), name, content, mode="create", use_multipart=False)
+            folder = open_folder(location, create=True)
+            done = obstore.put(folder, name, content, mode="create", use_multipart=False)
         except AlreadyExistsError:
-            return False
-        return True
+            return None
+        return done["e_tag"] or ""
+
+
+def read_tagged(location: str, name: str) -> tuple[bytes, str]:
+    """The object's bytes and their tag."""
+    with one_line_errors(location, name):
+        found = obstore.get(open_folder(location), name)
+        return bytes(found.bytes()), found.meta["e_tag"] or ""
+
+
+def stat(location: str, name: str) -> tuple[int, str]:
+    """The object's size in bytes, and its tag: another when other bytes are written there."""
+    with one_line_errors(location, name):
+        found = obstore.head(open_folder(location), name)
+        return found["size"], found["e_tag"] or ""
 
 
 def delete(location: str, name: str) -> None:
@@ -135,5 +163,20 @@ def sizes(location: str) -> dict[str, int]:
 
 def size(location: str, name: str) -> int:
     """The object's size in bytes; FileNotFoundError if there is none."""
-    with one_line_errors(location, name):
-        return obstore.head(open_folder(location), name)["size"]
+    return stat(location, name)[0]
+
+
+def _in_one_line(error: Exception, url: str) -> OSError:
+    said = str(error)
+    if not is_local(url) and s3.is_missing_bucket(said):
+        bucket = urlsplit(url).netloc
+        return OSError(f"{url}: no bucket {bucket!r} at {s3.endpoint_name()}; make it, or correct the URL")
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(f"{url}: not found")
+    if "No space left on device" in said:
+        return OSError(f"{url}: no space left on the disk; free some, then run the same command again")
+    what = "permission denied" if is_local(url) else s3.explain(said)
+    refused = isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError))
+    if refused or what.startswith("refused"):
+        return PermissionError(f"{url}: {what}")
+    return OSError(f"{url}: {said.splitlines()[0] if is_local(url) else what}")

@@ -3,8 +3,13 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from infra.object_store import ObjectServer
 
 # Ray writes a token below HOME, and reads these when it is imported. Workers inherit them.
 _HOME = tempfile.TemporaryDirectory(prefix="group-crosscoders-home-")
@@ -16,6 +21,9 @@ os.environ.update(
     OMP_NUM_THREADS="1",
 )
 os.environ.pop("RAY_ADDRESS", None)
+for _name in [name for name in os.environ if name.startswith("AWS_")]:
+    del os.environ[_name]  # nobody's bucket is touched by a test
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +33,21 @@ def ray_cluster() -> Iterator[None]:
 
     with cluster.connect():
         yield
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ObjectServer]":
+    """One S3 server on this machine for all tests marked s3."""
+    from infra.object_store import serve
+
+    folder: Path = tmp_path_factory.mktemp("object-store")
+    with serve(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_server: "ObjectServer", monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """An empty prefix of the server's bucket for this test alone, with the variables set that lead there."""
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://runs/{abs(hash(request.node.nodeid)):x}"

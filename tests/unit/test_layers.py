@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = {
     "integers": {"groups", "shards", "config"},
     "maths": {"transforms", "backbones", "crosscoder", "losses", "metrics", "symmetry", "families"},
-    "io": {"objects", "images", "reasons", "manifest", "index", "store", "stream", "checkpoint", "run_folder"},
+    "io": {"objects", "s3", "images", "reasons", "manifest", "index", "store", "stream", "checkpoint", "run_folder"},
     "orchestration": {"harvest", "train", "analyse", "atlas"},
 }
 MAY_IMPORT = {
