@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from zarr.core.array import Array
 
 from gc_core import objects
 from gc_core.groups import Group
@@ -26,9 +27,10 @@ from gc_core.store.layout import (
     object_name,
     open_group,
     stored_bytes,
-    with_remedy,
+    to_continue,
+    to_repair,
 )
-from gc_core.store.records import Commit, commit_url, digest, read_commit, read_commits
+from gc_core.store.records import Commit, digest, read_commit, read_commits
 
 
 def open_store(run: RunFolder, *, unfinished: bool = False) -> "Store":
@@ -41,7 +43,7 @@ def open_store(run: RunFolder, *, unfinished: bool = False) -> "Store":
     if not unfinished:
         store.check_complete()
         if store.attrs[MEAN] is None:
-            raise StoreError(with_remedy(run, "the harvest was not finished"))
+            raise StoreError(f"{run.url}: the harvest was not finished. {to_continue(run)}")
     return store
 
 
@@ -67,6 +69,10 @@ class Store:
     @property
     def num_shards(self) -> int:
         return -(-self.num_rows // self.shard_rows)
+
+    def array(self, name: str) -> Array[Any]:
+        """Zarr's view of an array; reading it does not notice what is missing."""
+        return self._arrays[name]
 
     @cached_property
     def image(self) -> NDArray[np.int64]:
@@ -96,7 +102,7 @@ class Store:
         done, stored = read_commits(self.run), objects.sizes(self.run.activations)
         for shard in range(self.num_shards):
             if fault := self.fault_of(shard, done.get(shard), stored):
-                raise StoreError(with_remedy(self.run, f"shard {shard} of {self.num_shards} {fault}"))
+                raise self._fault(shard, fault, done.get(shard))
         return {shard: done[shard] for shard in range(self.num_shards)}
 
     def fault_of(self, shard: int, commit: Commit | None, stored: dict[str, int]) -> str | None:
@@ -137,7 +143,7 @@ class Store:
         commit, rows = read_commit(self.run, shard), self.rows(shard)
         fault = self.fault_of(shard, commit, stored_bytes(self.run, shard))
         if commit is None or fault:
-            raise StoreError(with_remedy(self.run, f"shard {shard} of {self.num_shards} {fault}"))
+            raise self._fault(shard, fault or "was never finished", commit)
         for name, expected in commit.sha256.items():
             if digest(self._read(name, rows.start, rows.stop)) != expected:
                 raise StoreError(self._damage(shard, f"{name} is not what its commit record says"))
@@ -164,5 +170,8 @@ class Store:
         return last
 
     def _damage(self, shard: int, what: str) -> str:
-        url = commit_url(self.run, shard)
-        return with_remedy(self.run, f"shard {shard} of {self.num_shards} is damaged ({what}). Delete {url}; then", "")
+        return f"{self.run.url}: shard {shard} of {self.num_shards} is damaged ({what}). {to_repair(self.run)}"
+
+    def _fault(self, shard: int, fault: str, commit: Commit | None) -> StoreError:
+        remedy = to_continue(self.run) if commit is None else to_repair(self.run)
+        return StoreError(f"{self.run.url}: shard {shard} of {self.num_shards} {fault}. {remedy}")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from gc_core import objects
 from gc_core.run_folder import RunFolder, read_json, write_json
-from gc_core.store.layout import ARRAYS, ShardArrays, StoreError, object_name
+from gc_core.store.layout import Placed, StoreError
 
 READ_THREADS = 16
 """Records are small and many: on object storage their reading is all waiting."""
@@ -71,21 +72,16 @@ def commit_url(run: RunFolder, shard: int) -> str:
     return objects.join(run.commits, _name(shard))
 
 
-def describe(shard: int, arrays: ShardArrays, stored: dict[str, int], config_hash: str, attempt: str) -> Commit:
-    """The record of a shard that was just stored, its objects having these sizes.
-
-    Raises:
-        OSError: an object is gone already; another attempt at the shard is just beginning.
-    """
-    if gone := [name for name in ARRAYS if object_name(name, shard) not in stored]:
-        raise OSError(f"shard {shard}: {', '.join(gone)} vanished while being written; another attempt is running")
-    flat = arrays.activations.reshape(len(arrays.activations), -1)
+def describe(shard: int, placed: Mapping[str, Placed], config_hash: str, attempt: str) -> Commit:
+    """The record of a shard whose objects stand there."""
+    activations = placed["activations"].array
+    flat = activations.reshape(len(activations), -1)
     squares_N = np.square(flat, dtype=np.float32).sum(1, dtype=np.float64)  # 11 bits squared are exact in 24
     return Commit(
         shard=shard,
-        num_rows=len(arrays.image),
-        sha256={name: digest(getattr(arrays, name)) for name in ARRAYS},
-        object_bytes={name: stored[object_name(name, shard)] for name in ARRAYS},
+        num_rows=len(activations),
+        sha256={name: digest(its.array) for name, its in placed.items()},
+        object_bytes={name: its.num_bytes for name, its in placed.items()},
         sum_squares=float(squares_N.sum()),
         config_hash=config_hash,
         attempt=attempt,

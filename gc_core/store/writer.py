@@ -11,13 +11,13 @@ from gc_core.store.layout import (
     MEAN,
     ShardArrays,
     StoreError,
-    array_of,
     attributes,
     make_arrays,
     make_group,
     open_group,
     stored_bytes,
 )
+from gc_core.store.place import check_still_there, place
 from gc_core.store.reader import open_store
 from gc_core.store.records import (
     Commit,
@@ -47,24 +47,27 @@ def create(
         root = open_group(run, "r+")
     else:
         root = make_group(run, wanted)
-    make_arrays(root, num_rows=num_rows, shard_rows=shard_rows, order=group.order, channels=channels)
+    make_arrays(run, root, num_rows=num_rows, shard_rows=shard_rows, order=group.order, channels=channels)
 
 
 def write_shard(run: RunFolder, shard: int, arrays: ShardArrays, *, attempt: str) -> Commit:
-    """Write one whole shard, then its commit record. A shard that another attempt finished is left alone.
+    """Place one whole shard, then its commit record. A shard that another attempt finished is left alone.
+
+    Objects are created, never written over: of attempts that compute other bytes (on another device, say) the first
+    one's stay, and the record describes what stays.
 
     Raises:
         StoreError: the arrays are not exactly the shard's rows, or hold values that are not finite.
+        OSError: another attempt at the shard is in the way just now; a later one will find it done.
     """
     store = open_store(run, unfinished=True)
     store.check_arrays(shard, arrays)
-    known, stored = read_commit(run, shard), stored_bytes(run, shard)
-    if known is not None and store.fault_of(shard, known, stored) is None:
+    known = read_commit(run, shard)
+    if known is not None and store.fault_of(shard, known, stored_bytes(run, shard)) is None:
         return known
-    for name in stored:  # zarr would read these first, and stop at a damaged one
-        objects.delete(run.activations, name)
-    _write_arrays(run, store.rows(shard), arrays)
-    commit = describe(shard, arrays, stored_bytes(run, shard), store.attrs["config_hash"], attempt)
+    placed = {name: place(store, shard, name, getattr(arrays, name)) for name in ARRAYS}
+    commit = describe(shard, placed, store.attrs["config_hash"], attempt)
+    check_still_there(run, shard, placed)
     if known is not None:
         replace_commit(run, commit)
     elif not write_commit_once(run, commit):
@@ -95,13 +98,6 @@ def finish(run: RunFolder) -> float:
         record["attributes"][MEAN] = mean
         write_json(run.activations, "zarr.json", record)
     return mean
-
-
-def _write_arrays(run: RunFolder, rows: range, arrays: ShardArrays) -> None:
-    root = open_group(run, "r+")
-    with objects.one_line_errors(run.activations):
-        for name in ARRAYS:
-            array_of(run, root, name)[rows.start : rows.stop] = getattr(arrays, name)
 
 
 def _refuse_another_config(run: RunFolder, existing: dict[str, Any], wanted: dict[str, Any]) -> None:
