@@ -16,6 +16,10 @@ from obstore.store import LocalStore, ObjectStore
 from gc_core import s3
 
 
+class UnavailableError(OSError):
+    """A store did not answer, or was overtaken: another try may succeed. What no try mends is another OSError."""
+
+
 def normalise(location: str) -> str:
     """A URL without trailing slash for a path or a URL: `/data/run` becomes `file:///data/run`.
 
@@ -76,7 +80,7 @@ def open_folder(location: str, *, create: bool = False) -> ObjectStore:
     """
     url = normalise(location)
     if not is_local(url):
-        return s3.open_bucket(url)
+        return s3.open_prefix(url)
     path = Path(local_path(url))
     if not create and not path.is_dir():
         raise FileNotFoundError(f"{location}: no such folder")
@@ -96,17 +100,34 @@ def read(location: str, name: str) -> bytes:
     """The object's bytes.
 
     Raises:
-        FileNotFoundError: there is none. PermissionError: the store refuses. OSError: it cannot be reached, its bucket
-            is missing, the disk is full (so do all functions here).
+        FileNotFoundError: there is none. PermissionError: the store refuses. UnavailableError: it does not answer.
+            OSError: its bucket is missing, the disk is full (so do all functions here).
     """
-    with one_line_errors(location, name):
-        return bytes(obstore.get(open_folder(location), name).bytes())
+    return read_tagged(location, name)[0]
 
 
-def write(location: str, name: str, content: bytes) -> None:
-    """Replace the object as a whole: readers see the old bytes or the new, never a part."""
+def read_tagged(location: str, name: str) -> tuple[bytes, str]:
+    """The object's bytes and their tag."""
     with one_line_errors(location, name):
-        obstore.put(open_folder(location, create=True), name, content)
+        found = obstore.get(*_object(location, name))
+        return bytes(found.bytes()), found.meta["e_tag"] or ""
+
+
+def read_range(location: str, name: str, start: int, stop: int) -> memoryview:
+    """Some of the object's bytes, in one request and without a copy."""
+    with one_line_errors(location, name):
+        folder, key = _object(location, name)
+        return memoryview(obstore.get_range(folder, key, start=start, length=stop - start))
+
+
+def write(location: str, name: str, content: bytes, *, media_type: str | None = None) -> None:
+    """Replace the object as a whole: readers see the old bytes or the new, never a part.
+
+    `media_type`, such as text/html, is what a browser hears of an object in a bucket; a file has none.
+    """
+    attributes = {"Content-Type": media_type} if media_type and not is_local(location) else None
+    with one_line_errors(location, name):
+        obstore.put(*_object(location, name, create=True), content, attributes=attributes)
 
 
 def write_once(location: str, name: str, content: bytes) -> bool:
@@ -121,24 +142,17 @@ def create(location: str, name: str, content: bytes) -> str | None:
     """`write_once`, with the tag by which `stat` knows these bytes again; None if the object existed."""
     with one_line_errors(location, name):
         try:
-            folder = open_folder(location, create=True)
-            done = obstore.put(folder, name, content, mode="create", use_multipart=False)
+            folder, key = _object(location, name, create=True)
+            done = obstore.put(folder, key, content, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return None
         return done["e_tag"] or ""
 
 
-def read_tagged(location: str, name: str) -> tuple[bytes, str]:
-    """The object's bytes and their tag."""
-    with one_line_errors(location, name):
-        found = obstore.get(open_folder(location), name)
-        return bytes(found.bytes()), found.meta["e_tag"] or ""
-
-
 def stat(location: str, name: str) -> tuple[int, str]:
     """The object's size in bytes, and its tag: another when other bytes are written there."""
     with one_line_errors(location, name):
-        found = obstore.head(open_folder(location), name)
+        found = obstore.head(*_object(location, name))
         return found["size"], found["e_tag"] or ""
 
 
@@ -146,7 +160,7 @@ def delete(location: str, name: str) -> None:
     """Remove the object, if there is one."""
     with one_line_errors(location, name):
         try:
-            obstore.delete(open_folder(location), name)
+            obstore.delete(*_object(location, name))
         except FileNotFoundError:
             return
 
@@ -166,6 +180,14 @@ def size(location: str, name: str) -> int:
     return stat(location, name)[0]
 
 
+def _object(location: str, name: str, *, create: bool = False) -> tuple[ObjectStore, str]:
+    """The client to ask, and the object's key there. A bucket has one client, however many folders are read in it."""
+    url = normalise(location)
+    if is_local(url):
+        return open_folder(url, create=create), name
+    return s3.open_bucket(url), "/".join(filter(None, [s3.prefix(url), name]))
+
+
 def _in_one_line(error: Exception, url: str) -> OSError:
     said = str(error)
     if not is_local(url) and s3.is_missing_bucket(said):
@@ -179,4 +201,4 @@ def _in_one_line(error: Exception, url: str) -> OSError:
     refused = isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError))
     if refused or what.startswith("refused"):
         return PermissionError(f"{url}: {what}")
-    return OSError(f"{url}: {said.splitlines()[0] if is_local(url) else what}")
+    return UnavailableError(f"{url}: {said.splitlines()[0] if is_local(url) else what}")

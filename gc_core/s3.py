@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import botocore.session
 from botocore.configprovider import ConfiguredEndpointProvider
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError
 from obstore.store import S3Store
 from pyarrow.fs import S3FileSystem
@@ -59,19 +60,30 @@ class Settings:
 
 
 def open_bucket(url: str) -> S3Store:
-    """The store of an `s3://bucket/prefix` URL, whose keys are relative to the prefix.
+    """The client of the bucket that an `s3://bucket/prefix` URL names; keys are relative to the bucket.
 
     Raises:
         PermissionError: there are no credentials. ValueError: the endpoint is plain HTTP and not on this machine.
     """
-    return _open_bucket(url, _environment())
+    return _open(urlsplit(url).netloc, None, _environment())
+
+
+def open_prefix(url: str) -> S3Store:
+    """As `open_bucket`, with keys relative to the prefix."""
+    return _open(urlsplit(url).netloc, prefix(url), _environment())
+
+
+def prefix(url: str) -> str | None:
+    """The prefix in plain text; None if the URL names the whole bucket."""
+    return unquote(urlsplit(url).path).strip("/") or None
 
 
 def file_system() -> S3FileSystem:
-    """The same settings as Ray Train takes them."""
+    """The same settings as Ray Train takes them. Credentials that expire are left to Arrow, which finds the same."""
     found = settings(_environment())
     endpoint = urlsplit(found.endpoint or "")
-    keys = {} if found.credentials is None else _keys(found.credentials)
+    lasting = found.credentials is not None and not isinstance(found.credentials, RefreshableCredentials)
+    keys = _keys(found.credentials) if lasting else {}
     return S3FileSystem(
         access_key=keys.get("access_key_id"),
         secret_key=keys.get("secret_access_key"),
@@ -138,19 +150,20 @@ def endpoint_name() -> str:
 
 
 @lru_cache(maxsize=64)
-def _open_bucket(url: str, environment: tuple[tuple[str, str], ...]) -> S3Store:
-    """Kept, because a store holds open connections."""
-    found, parts = settings(environment), urlsplit(url)
+def _open(bucket: str, below: str | None, environment: tuple[tuple[str, str], ...]) -> S3Store:
+    """Kept, because a client holds open connections and takes some milliseconds to make. Threads may share one; no
+    process inherits one, since Ray and our pools spawn theirs."""
+    found = settings(environment)
     options: dict[str, Any] = {}
     if found.endpoint is not None:
-        options["endpoint"] = _hosted(found.endpoint, parts.netloc) if found.virtual_hosted else found.endpoint
+        options["endpoint"] = _hosted(found.endpoint, bucket) if found.virtual_hosted else found.endpoint
     if found.anonymous:
         options["skip_signature"] = True
     else:
         options["credential_provider"] = _Credentials(found.credentials)
     return S3Store(
-        parts.netloc,
-        prefix=unquote(parts.path).strip("/") or None,
+        bucket,
+        prefix=below,
         region=found.region,
         virtual_hosted_style_request=found.virtual_hosted,
         client_options={

@@ -143,7 +143,14 @@ def _command(folder: Path, keys: list[dict[str, str]], port: int) -> list[str]:
         program,
         *("server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"),
         *("-volume.max=50", "-master.volumeSizeLimitMB=1024", "-filer", "-s3", f"-s3.config={config}"),
-        *(f"-s3.port={port}", "-s3.port.iceberg=0", "-iam=false", "-volume.preStopSeconds=0", *ports),
+        *(
+            f"-s3.port={port}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-iam=false",
+            "-volume.preStopSeconds=0",
+            *ports,
+        ),
     ]
 
 

@@ -88,7 +88,7 @@ def run_atlas(run: RunFolder, name: str) -> list[tuple[str, str]]:
     """Draw the page; its row of the summary."""
     with console.progress("atlas", count_pictures(run, name), "pictures") as meter:
         page = build_atlas(run, name, meter.set)
-    return [("atlas", page.as_uri())]
+    return [("atlas", page)]
 
 
 def _watch(run: RunFolder, name: str, config: AnalyseConfig, store: Store) -> Firing:
@@ -156,19 +156,19 @@ def _model(run: RunFolder, name: str) -> GroupCrosscoder:
     return GroupCrosscoder.load(run.crosscoder(name))
 
 
-@ray.remote(max_retries=3, retry_exceptions=[OSError])
+@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
 def _watch_shard(run: RunFolder, name: str, shard: int, top_examples: int) -> Firing:
     return analyse.watch_shard(open_store(run), shard, _model(run, name), top_examples=top_examples)
 
 
-@ray.remote(max_retries=3, retry_exceptions=[OSError])
+@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
 def _describe_features(
     run: RunFolder, name: str, features: NDArray[np.int64], config: AnalyseConfig
 ) -> FeatureSymmetry:
     return analyse.describe_features(_model(run, name), features, config)
 
 
-@ray.remote(max_retries=3, retry_exceptions=[OSError])
+@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
 def _similarity_rows(
     run: RunFolder, name: str, features: NDArray[np.int64], others: NDArray[np.int64]
 ) -> tuple[Any, Any]:

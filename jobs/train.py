@@ -23,7 +23,7 @@ import tyro
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from gc_core import objects
+from gc_core import objects, s3
 from gc_core import train as training
 from gc_core.checkpoint import save_checkpoint, write_metrics
 from gc_core.config import TrainConfig
@@ -131,7 +131,8 @@ def _fit(run: RunFolder, name: str, config: TrainConfig, workers: Workers) -> No
         ),
         run_config=RunConfig(
             name="checkpoints",
-            storage_path=objects.local_path(run.crosscoder(name)),
+            storage_path=objects.without_scheme(run.crosscoder(name)),
+            storage_filesystem=None if objects.is_local(run.url) else s3.file_system(),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),

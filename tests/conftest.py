@@ -46,7 +46,7 @@ def object_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ObjectS
 
 
 @pytest.fixture
-def bucket(object_server: "ObjectServer", monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+def s3_url(object_server: "ObjectServer", monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """An empty prefix of the server's bucket for this test alone, with the variables set that lead there."""
     for name, value in object_server.environment.items():
         monkeypatch.setenv(name, value)

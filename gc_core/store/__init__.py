@@ -3,11 +3,12 @@
 from gc_core.store.layout import ARRAYS, FORMAT_VERSION, ShardArrays, StoreError
 from gc_core.store.reader import Store, open_store
 from gc_core.store.records import Commit, digest, discard_commit
-from gc_core.store.writer import commits, create, finish, write_shard
+from gc_core.store.writer import REQUESTS_A_SHARD, commits, create, finish, raw_bytes, refuse_other, write_shard
 
 __all__ = [
     "ARRAYS",
     "FORMAT_VERSION",
+    "REQUESTS_A_SHARD",
     "Commit",
     "ShardArrays",
     "Store",
@@ -18,5 +19,7 @@ __all__ = [
     "discard_commit",
     "finish",
     "open_store",
+    "raw_bytes",
+    "refuse_other",
     "write_shard",
 ]

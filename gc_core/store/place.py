@@ -25,7 +25,7 @@ def place(store: Store, shard: int, name: str, array: NDArray[np.generic]) -> Pl
     """Create the object of one array; if there is a sound one of the same rows, keep that.
 
     Raises:
-        OSError: another attempt keeps replacing it.
+        UnavailableError: another attempt keeps replacing it.
     """
     folder, key, rows = store.run.activations, object_name(name, shard), store.rows(shard)
     content = encode(store.array(name), name, shard, rows, array)
@@ -40,14 +40,16 @@ def place(store: Store, shard: int, name: str, array: NDArray[np.generic]) -> Pl
         if found is not None:
             return Placed(array=found, num_bytes=len(stored), tag=tag)
         objects.delete(folder, key)
-    raise OSError(f"{objects.join(folder, key)}: another attempt at shard {shard} keeps replacing it; run again later")
+    raise objects.UnavailableError(
+        f"{objects.join(folder, key)}: another attempt at shard {shard} keeps replacing it; run again later"
+    )
 
 
 def check_still_there(run: RunFolder, shard: int, placed: Mapping[str, Placed]) -> None:
     """Just before the record: that nobody replaced the objects since they were placed.
 
     Raises:
-        OSError: somebody did.
+        UnavailableError: somebody did.
     """
     for name, its in placed.items():
         key = object_name(name, shard)
@@ -57,7 +59,7 @@ def check_still_there(run: RunFolder, shard: int, placed: Mapping[str, Placed]) 
             same = False
         if not same:
             found = "was replaced before its shard was finished; another attempt is running"
-            raise OSError(f"{objects.join(run.activations, key)}: {found}")
+            raise objects.UnavailableError(f"{objects.join(run.activations, key)}: {found}")
 
 
 def _sound(

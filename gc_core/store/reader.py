@@ -88,6 +88,10 @@ class Store:
         """(stop - start, G, C) activations of consecutive rows."""
         return self._read("activations", start, stop)
 
+    def part(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Consecutive rows of an array by its name."""
+        return self._read(name, start, stop)
+
     def rows(self, shard: int) -> range:
         """The rows of a shard."""
         first = shard * self.shard_rows

@@ -32,6 +32,15 @@ _MAY_DIFFER = {MEAN, "config", "config_hash", "code_version"}
 """Attributes that may change under one store, or are compared field by field."""
 
 
+REQUESTS_A_SHARD = 20
+"""Measured against the local server: 3 objects and a record to put, the rest to look first and check after."""
+
+
+def raw_bytes(num_rows: int, order: int, channels: int) -> int:
+    """What so many rows take before compression."""
+    return num_rows * (order * channels * 2 + 8 + 2 * 4)
+
+
 def create(
     run: RunFolder, *, num_rows: int, shard_rows: int, channels: int, group: Group, attrs: dict[str, Any]
 ) -> None:
@@ -40,14 +49,16 @@ def create(
     Raises:
         StoreError: a store of another configuration stands there; the differences are listed.
     """
-    layout = {"num_rows": num_rows, "shard_rows": shard_rows, "group": {"kind": group.kind, "n": group.n}}
-    wanted = {"format_version": FORMAT_VERSION, MEAN: None, **layout, **attrs}
-    if (existing := attributes(run)) is not None:
-        _refuse_another_config(run, existing, wanted)
-        root = open_group(run, "r+")
-    else:
-        root = make_group(run, wanted)
+    wanted = _wanted(num_rows, shard_rows, group, attrs)
+    root = open_group(run, "r+") if _refuse_another_config(run, wanted) else make_group(run, wanted)
     make_arrays(run, root, num_rows=num_rows, shard_rows=shard_rows, order=group.order, channels=channels)
+
+
+def refuse_other(
+    run: RunFolder, *, num_rows: int, shard_rows: int, channels: int, group: Group, attrs: dict[str, Any]
+) -> None:
+    """Raise what `create` would raise where another store stands; change nothing."""
+    _refuse_another_config(run, _wanted(num_rows, shard_rows, group, attrs))
 
 
 def write_shard(run: RunFolder, shard: int, arrays: ShardArrays, *, attempt: str) -> Commit:
@@ -58,7 +69,7 @@ def write_shard(run: RunFolder, shard: int, arrays: ShardArrays, *, attempt: str
 
     Raises:
         StoreError: the arrays are not exactly the shard's rows, or hold values that are not finite.
-        OSError: another attempt at the shard is in the way just now; a later one will find it done.
+        UnavailableError: another attempt at the shard is in the way just now; a later one will find it done.
     """
     store = open_store(run, unfinished=True)
     store.check_arrays(shard, arrays)
@@ -100,8 +111,16 @@ def finish(run: RunFolder) -> float:
     return mean
 
 
-def _refuse_another_config(run: RunFolder, existing: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Differences in options, and in what they led to: a weights file of the same name may hold other weights."""
+def _wanted(num_rows: int, shard_rows: int, group: Group, attrs: dict[str, Any]) -> dict[str, Any]:
+    layout = {"num_rows": num_rows, "shard_rows": shard_rows, "group": {"kind": group.kind, "n": group.n}}
+    return {"format_version": FORMAT_VERSION, MEAN: None, **layout, **attrs}
+
+
+def _refuse_another_config(run: RunFolder, wanted: dict[str, Any]) -> bool:
+    """Whether a store stands there. What may differ are options, and what they led to: a weights file of the same name
+    may hold other weights."""
+    if (existing := attributes(run)) is None:
+        return False
     theirs, mine = (
         {**{name: value for name, value in attrs.items() if name not in _MAY_DIFFER}, **attrs.get("config", {})}
         for attrs in (existing, wanted)
@@ -111,3 +130,4 @@ def _refuse_another_config(run: RunFolder, existing: dict[str, Any], wanted: dic
         changed = "; ".join(f"{name} {theirs.get(name)!r} -> {mine.get(name)!r}" for name in names)
         found = f"{run.url}: was harvested with other options ({changed})"
         raise StoreError(f"{found}; choose another --out, or the same options")
+    return True

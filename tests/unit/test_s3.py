@@ -76,10 +76,10 @@ def test_plain_http_stays_on_this_machine(keys: None, monkeypatch: pytest.Monkey
 def test_no_answer_is_one_line_within_seconds(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(s3, "MAX_RETRIES", 2)
-    s3._open_bucket.cache_clear()
+    s3._open.cache_clear()
     with pytest.raises(OSError, match=r"^s3://bucket/a: no answer from http://127\.0\.0\.1:9 after 2 retries; is it"):
         objects.read("s3://bucket", "a")
-    s3._open_bucket.cache_clear()
+    s3._open.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_an_answer_is_told_by_its_code_and_never_by_its_body(keys: None, body: s
     ],
 )
 def test_wrong_credentials_are_one_line_without_them(
-    bucket: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str, line: str
+    s3_url: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str, line: str
 ) -> None:
     monkeypatch.setenv(name, value)
     for ask in (
-        lambda: objects.read(bucket, "a"),
-        lambda: objects.write(bucket, "a", b""),
-        lambda: objects.sizes(bucket),
+        lambda: objects.read(s3_url, "a"),
+        lambda: objects.write(s3_url, "a", b""),
+        lambda: objects.sizes(s3_url),
     ):
         with pytest.raises(PermissionError, match=line) as told:
             ask()
@@ -123,7 +123,7 @@ def test_wrong_credentials_are_one_line_without_them(
 
 
 @pytest.mark.s3
-def test_a_missing_bucket_is_named(bucket: str) -> None:
+def test_a_missing_bucket_is_named(s3_url: str) -> None:
     for ask in (lambda: objects.read("s3://misspelt/run", "a"), lambda: objects.sizes("s3://misspelt/run")):
         with pytest.raises(OSError, match=r"no bucket 'misspelt' at http://127.* make it, or correct the URL") as told:
             ask()
@@ -132,23 +132,23 @@ def test_a_missing_bucket_is_named(bucket: str) -> None:
 
 @pytest.mark.s3
 @pytest.mark.parametrize("name", ["plain", "with space", "Größe/猫", "50%25", "hash#1/c", "query?/d", "a+b=c&d"])
-def test_objects_of_any_name_are_written_once_read_listed_and_deleted(bucket: str, name: str) -> None:
+def test_objects_of_any_name_are_written_once_read_listed_and_deleted(s3_url: str, name: str) -> None:
     with pytest.raises(FileNotFoundError):
-        objects.read(bucket, name)
-    assert objects.write_once(bucket, name, b"first") is True
-    assert objects.write_once(bucket, name, b"second") is False
-    assert objects.read(*objects.split(objects.join(bucket, name))) == b"first"
-    assert objects.sizes(bucket) == {name: 5}
-    tag = objects.stat(bucket, name)[1]
-    objects.write(bucket, name, b"third")
-    assert objects.stat(bucket, name)[1] != tag
-    objects.delete(bucket, name)
-    objects.delete(bucket, name)
-    assert objects.sizes(bucket) == {}
+        objects.read(s3_url, name)
+    assert objects.write_once(s3_url, name, b"first") is True
+    assert objects.write_once(s3_url, name, b"second") is False
+    assert objects.read(*objects.split(objects.join(s3_url, name))) == b"first"
+    assert objects.sizes(s3_url) == {name: 5}
+    tag = objects.stat(s3_url, name)[1]
+    objects.write(s3_url, name, b"third")
+    assert objects.stat(s3_url, name)[1] != tag
+    objects.delete(s3_url, name)
+    objects.delete(s3_url, name)
+    assert objects.sizes(s3_url) == {}
 
 
 @pytest.mark.s3
-def test_arrow_finds_the_same_bucket(bucket: str, object_server: ObjectServer) -> None:
-    objects.write(bucket, "folder/a", b"12")
-    (found,) = s3.file_system().get_file_info(FileSelector(objects.without_scheme(bucket) + "/folder"))
+def test_arrow_finds_the_same_bucket(s3_url: str, object_server: ObjectServer) -> None:
+    objects.write(s3_url, "folder/a", b"12")
+    (found,) = s3.file_system().get_file_info(FileSelector(objects.without_scheme(s3_url) + "/folder"))
     assert (found.base_name, found.size) == ("a", 2)

@@ -22,7 +22,7 @@ from gc_core.store.layout import object_name
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
     """A store without shards."""
-    location = str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket")
+    location = str(tmp_path) if request.param == "local" else request.getfixturevalue("s3_url")
     run = RunFolder.at(f"{location}/my run" if request.param == "local" else f"{location}/my%20run")
     create(run)
     return run
