@@ -120,6 +120,13 @@ def read_range(location: str, name: str, start: int, stop: int) -> memoryview:
         return memoryview(obstore.get_range(folder, key, start=start, length=stop - start))
 
 
+def read_tail(location: str, name: str, num_bytes: int) -> memoryview:
+    """The object's last bytes, fewer if it has fewer."""
+    with one_line_errors(location, name):
+        folder, key = _object(location, name)
+        return memoryview(obstore.get(folder, key, options={"range": {"suffix": num_bytes}}).bytes())
+
+
 def write(location: str, name: str, content: bytes, *, media_type: str | None = None) -> None:
     """Replace the object as a whole: readers see the old bytes or the new, never a part.
 

@@ -5,6 +5,7 @@ python -m jobs.analyse --run RUN --name topk-1024
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib import import_module
 from typing import Annotated, Any
 
 import numpy as np
@@ -176,4 +177,4 @@ def _similarity_rows(
 
 
 if __name__ == "__main__":
-    main()
+    import_module("jobs.analyse").main()  # workers find the caches of this module by its name, which is not __main__

@@ -7,6 +7,7 @@ python -m jobs.verify RUN --repair    computes again what is damaged or missing
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -175,4 +176,4 @@ def _check_origin(run: RunFolder, work: ShardWork, config: HarvestConfig) -> str
 
 
 if __name__ == "__main__":
-    main()
+    import_module("jobs.verify").main()  # workers find the caches of this module by its name, which is not __main__

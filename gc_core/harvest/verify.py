@@ -12,7 +12,7 @@ from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ImageWork, ShardWork
 from gc_core.harvest.shard import compute_shard
 from gc_core.run_folder import RunFolder
-from gc_core.store import ARRAYS, ShardArrays, Store, StoreError, open_store
+from gc_core.store import ShardArrays, StoreError, open_store
 
 ROWS_AN_IMAGE = 2
 DEVICES_DIFFER = 1 / 16
@@ -23,8 +23,7 @@ def fault_of_shard(run: RunFolder, shard: int) -> str | None:
     """What is wrong with a shard's objects, sizes, checksums or numbers, in one line; None if nothing is."""
     try:
         store = open_store(run, unfinished=True)
-        store.verify(shard)
-        store.check_arrays(shard, read_shard(store, shard))
+        store.check_arrays(shard, store.verify(shard))
     except StoreError as error:
         return str(error)
     return None
@@ -38,7 +37,7 @@ def fault_of_origin(
     Raises:
         OSError: a picture cannot be read, or is not the one that was indexed.
     """
-    stored = read_shard(open_store(run, unfinished=True), work.shard)
+    stored = open_store(run, unfinished=True).verify(work.shard)
     chosen = np.random.default_rng([config.seed, work.shard]).permutation(len(work.images))[:num_images]
     for image in (work.images[i] for i in sorted(chosen)):
         some = replace(image, count=min(image.count, ROWS_AN_IMAGE))
@@ -46,12 +45,6 @@ def fault_of_origin(
         if fault := _difference(stored, again, some):
             return f"{run.url}: shard {work.shard}, picture {image.ref.name}: {fault}"
     return None
-
-
-def read_shard(store: Store, shard: int) -> ShardArrays:
-    """All that a shard stores; StoreError if it is damaged."""
-    rows = store.rows(shard)
-    return ShardArrays(**{name: store.part(name, rows.start, rows.stop) for name in ARRAYS})
 
 
 def _difference(stored: ShardArrays, again: ShardArrays, image: ImageWork) -> str | None:

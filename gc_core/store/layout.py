@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.array import Array
 from zarr.storage import ObjectStore
 
 from gc_core import objects
 from gc_core.run_folder import RunFolder, read_json
 from gc_core.shards import CHUNK_ROWS
+from gc_core.store.encoded import codecs
 
 FORMAT_VERSION = 1
 ARRAYS = ("activations", "image", "centre_yx")
@@ -116,12 +116,6 @@ def stored_bytes(run: RunFolder, shard: int) -> dict[str, int]:
     return found
 
 
-def is_fill(found: NDArray[Any]) -> NDArray[np.bool_]:
-    """(n,) rows that read as the fill value: no chunk is stored for them. One number a row tells."""
-    first = found[(slice(None), *[0] * (found.ndim - 1))]
-    return np.isnan(first) if found.dtype.kind == "f" else first < 0
-
-
 def to_continue(run: RunFolder) -> str:
     """What to do about shards that were never computed."""
     return f"`python -m jobs.harvest --out {run.url}` with the same options computes what is missing"
@@ -141,7 +135,7 @@ def _make_array(root: zarr.Group, name: str, shape: tuple[int, ...], shard_rows:
         dtype=dtype,
         chunks=(CHUNK_ROWS, *shape[1:]),
         shards=(shard_rows, *shape[1:]),
-        compressors=[ZstdCodec(level=1), Crc32cCodec()],
+        compressors=codecs(),
         fill_value=fill,
         config={"write_empty_chunks": True},
     )

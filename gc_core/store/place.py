@@ -4,14 +4,15 @@ Letters: N rows, F numbers in a row.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import Executor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gc_core import objects
 from gc_core.run_folder import RunFolder
-from gc_core.store.encoded import decode, encode
-from gc_core.store.layout import Placed, is_fill, object_name
+from gc_core.store.encoded import Form, decode, encode
+from gc_core.store.layout import Placed, object_name
 from gc_core.store.reader import Store
 
 TRIES = 3
@@ -21,14 +22,14 @@ CLOSE_SHARE = 0.9
 """Of rows within it; rows of tiny numbers may differ by more, those of other weights nearly all do."""
 
 
-def place(store: Store, shard: int, name: str, array: NDArray[np.generic]) -> Placed:
+def place(store: Store, shard: int, name: str, array: NDArray[np.generic], threads: Executor) -> Placed:
     """Create the object of one array; if there is a sound one of the same rows, keep that.
 
     Raises:
         UnavailableError: another attempt keeps replacing it.
     """
-    folder, key, rows = store.run.activations, object_name(name, shard), store.rows(shard)
-    content = encode(store.array(name), name, shard, rows, array)
+    folder, key = store.run.activations, object_name(name, shard)
+    content = encode(store.form(name), array, threads)
     for _ in range(TRIES):
         if (tag := objects.create(folder, key, content)) is not None:
             return Placed(array=array, num_bytes=len(content), tag=tag)
@@ -36,7 +37,7 @@ def place(store: Store, shard: int, name: str, array: NDArray[np.generic]) -> Pl
             stored, tag = objects.read_tagged(folder, key)
         except FileNotFoundError:
             continue  # another attempt found it damaged
-        found = array if stored == content else _sound(store, shard, name, stored, like=array)
+        found = array if stored == content else _sound(store.form(name), stored, array, threads)
         if found is not None:
             return Placed(array=found, num_bytes=len(stored), tag=tag)
         objects.delete(folder, key)
@@ -62,15 +63,13 @@ def check_still_there(run: RunFolder, shard: int, placed: Mapping[str, Placed]) 
             raise objects.UnavailableError(f"{objects.join(run.activations, key)}: {found}")
 
 
-def _sound(
-    store: Store, shard: int, name: str, stored: bytes, *, like: NDArray[np.generic]
-) -> NDArray[np.generic] | None:
+def _sound(form: Form, stored: bytes, like: NDArray[np.generic], threads: Executor) -> NDArray[np.generic] | None:
     """What a stored object holds, if it is `like` but for rounding; None if it is damaged, or something else."""
     try:
-        found = decode(store.array(name), name, shard, store.rows(shard), stored)
+        found = decode(form, stored, len(like), threads)
     except ValueError:
         return None
-    if is_fill(found).any() or not np.isfinite(found).all():
+    if not np.isfinite(found).all():
         return None
     if found.dtype.kind != "f":
         return found if np.array_equal(found, like) else None

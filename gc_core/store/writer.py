@@ -1,5 +1,7 @@
 """Making the store: empty arrays, shards and their records, and the mean that ends it."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gc_core import objects
@@ -27,6 +29,8 @@ from gc_core.store.records import (
     replace_commit,
     write_commit_once,
 )
+
+ENCODE_THREADS = min(4, os.cpu_count() or 1)
 
 _MAY_DIFFER = {MEAN, "config", "config_hash", "code_version"}
 """Attributes that may change under one store, or are compared field by field."""
@@ -76,8 +80,9 @@ def write_shard(run: RunFolder, shard: int, arrays: ShardArrays, *, attempt: str
     known = read_commit(run, shard)
     if known is not None and store.fault_of(shard, known, stored_bytes(run, shard)) is None:
         return known
-    placed = {name: place(store, shard, name, getattr(arrays, name)) for name in ARRAYS}
-    commit = describe(shard, placed, store.attrs["config_hash"], attempt)
+    with ThreadPoolExecutor(ENCODE_THREADS) as threads:
+        placed = {name: place(store, shard, name, getattr(arrays, name), threads) for name in ARRAYS}
+        commit = describe(shard, placed, store.attrs["config_hash"], attempt, threads)
     check_still_there(run, shard, placed)
     if known is not None:
         replace_commit(run, commit)

@@ -16,7 +16,7 @@ from small_store import NUM_ROWS, NUM_SHARDS, assert_intact, create, numbers, sh
 from gc_core import objects, store
 from gc_core.run_folder import RunFolder
 from gc_core.store import ARRAYS, Commit, ShardArrays, StoreError
-from gc_core.store.layout import object_name
+from gc_core.store.layout import Placed, object_name
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
@@ -32,6 +32,11 @@ def contents(run: RunFolder) -> dict[str, bytes]:
     """Every data object."""
     names = (name for name in objects.sizes(run.activations) if "/c/" in name)
     return {name: objects.read(run.activations, name) for name in names}
+
+
+def placed_by(opened: store.Store, name: str, array: np.ndarray) -> Placed:
+    with ThreadPoolExecutor(2) as threads:
+        return store.place.place(opened, 0, name, array, threads)
 
 
 def rounded(arrays: ShardArrays) -> ShardArrays:
@@ -84,8 +89,9 @@ def test_a_zombie_that_comes_back_after_the_commit_changes_nothing(run: RunFolde
     write(run, 0)
     before, record = contents(run), store.commits(run)[0]
     opened, late = store.open_store(run, unfinished=True), rounded(shard_of(numbers(), 0))
-    placed = {name: store.place.place(opened, 0, name, getattr(late, name)) for name in ARRAYS}
-    zombie = store.records.describe(0, placed, opened.attrs["config_hash"], "zombie")
+    placed = {name: placed_by(opened, name, getattr(late, name)) for name in ARRAYS}
+    with ThreadPoolExecutor(1) as threads:
+        zombie = store.records.describe(0, placed, opened.attrs["config_hash"], "zombie", threads)
     assert store.records.write_commit_once(run, zombie) is False
     assert contents(run) == before
     assert store.commits(run)[0] == record
@@ -94,7 +100,7 @@ def test_a_zombie_that_comes_back_after_the_commit_changes_nothing(run: RunFolde
 
 def test_what_a_dead_attempt_left_is_adopted_if_sound_and_described_as_it_is(run: RunFolder) -> None:
     opened, left = store.open_store(run, unfinished=True), rounded(shard_of(numbers(), 0))
-    store.place.place(opened, 0, "activations", left.activations)
+    placed_by(opened, "activations", left.activations)
     commit = store.write_shard(run, 0, shard_of(numbers(), 0), attempt="second")
     assert commit.sha256["activations"] == store.digest(left.activations)
     opened.verify(0)
@@ -104,7 +110,7 @@ def test_what_a_dead_attempt_of_other_numbers_left_is_replaced(run: RunFolder) -
     """As when the metadata of an older harvest were deleted, and its data were not."""
     opened = store.open_store(run, unfinished=True)
     for name in ARRAYS:
-        store.place.place(opened, 0, name, getattr(shard_of(numbers(seed=1), 0), name))
+        placed_by(opened, name, getattr(shard_of(numbers(seed=1), 0), name))
     commit = store.write_shard(run, 0, shard_of(numbers(), 0), attempt="second")
     assert commit.sha256["activations"] == store.digest(shard_of(numbers(), 0).activations)
     opened.verify(0)
