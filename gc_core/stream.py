@@ -100,8 +100,8 @@ def batches(
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="stream")
     try:
 
-        def begin(rows: NDArray[np.int64]) -> _Window:
-            return _Window(store, rows, blocks, threads)
+        def begin(rows: NDArray[np.int64], memory: NDArray[np.float16] | None) -> _Window:
+            return _Window(store, rows, blocks, threads, memory)
 
         readers = [_Lane(_windows_from(order, lane, first_step * rows_per_lane), begin) for lane in lanes]
         while True:
@@ -145,20 +145,28 @@ class _Window:
     """Some rows in some order, of which threads read the chunks."""
 
     def __init__(
-        self, store: Store, rows: NDArray[np.int64], blocks: NDArray[np.int64], threads: ThreadPoolExecutor
+        self,
+        store: Store,
+        rows: NDArray[np.int64],
+        blocks: NDArray[np.int64],
+        threads: ThreadPoolExecutor,
+        memory: NDArray[np.float16] | None = None,
     ) -> None:
+        """`memory` is what an earlier window used, if it is done: new pages cost as much as copying."""
         by_row = np.argsort(rows, kind="stable")
         ascending = rows[by_row]
         begins = np.flatnonzero(np.diff(ascending // CHUNK_ROWS, prepend=-1))
         parts = [_Part.of(store, chunk_rows, blocks) for chunk_rows in np.split(ascending, begins[1:])]
         ends = np.cumsum([part.kept for part in parts])
-        self._acts = np.empty((ends[-1], len(blocks), store.channels), np.float16)
+        if memory is None or len(memory) < ends[-1]:
+            memory = np.empty((ends[-1], len(blocks), store.channels), np.float16)
+        self.memory = memory
         self._place = np.empty(len(rows), np.int64)
         self._place[by_row] = np.concatenate(
             [part.place + end - part.kept for part, end in zip(parts, ends, strict=True)]
         )
         self._reading = [
-            threads.submit(part.read, store, blocks, self._acts[end - part.kept : end])
+            threads.submit(part.read, store, blocks, memory[end - part.kept : end])
             for part, end in zip(parts, ends, strict=True)
         ]
 
@@ -170,7 +178,7 @@ class _Window:
         while self._reading:
             self._reading.pop().result()
         wanted = self._place[first : first + len(out)]
-        np.take(self._acts, wanted, axis=0, out=out, mode="clip")  # with another mode NumPy copies twice
+        np.take(self.memory, wanted, axis=0, out=out, mode="clip")  # with another mode NumPy copies twice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,24 +215,32 @@ class _Part:
             kept[:] = _read(store, self.chunk)[(self.rows - self.chunk.start)[:, None], blocks]
 
 
+_Begin = Callable[[NDArray[np.int64], NDArray[np.float16] | None], _Window]
+"""Starts to read some rows, in memory that is free."""
+
+
 class _Lane:
     """A lane's samples one after another; while a window is given out, the next one is read. `windows` is endless."""
 
-    def __init__(self, windows: Iterator[NDArray[np.int64]], begin: Callable[[NDArray[np.int64]], _Window]) -> None:
+    def __init__(
+        self,
+        windows: Iterator[NDArray[np.int64]],
+        begin: _Begin,
+    ) -> None:
         self._begin, self._windows, self._taken = begin, windows, 0
-        self._now, self._next = begin(next(windows)), None
+        self._now, self._next, self._spare = begin(next(windows), None), None, None
 
     def fill(self, out: NDArray[np.float16]) -> None:
         """The lane's next samples."""
         done = 0
         while done < len(out):
             if self._next is None:
-                self._next = self._begin(next(self._windows))
+                self._next, self._spare = self._begin(next(self._windows), self._spare), None
             count = min(len(out) - done, len(self._now) - self._taken)
             self._now.take(out[done : done + count], self._taken)
             done, self._taken = done + count, self._taken + count
             if self._taken == len(self._now):
-                self._now, self._next, self._taken = self._next, None, 0
+                self._now, self._next, self._spare, self._taken = self._next, None, self._now.memory, 0
 
 
 def _read(store: Store, rows: range) -> NDArray[np.float16]:

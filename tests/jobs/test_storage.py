@@ -148,8 +148,8 @@ def test_numbers_that_no_picture_gives_are_found(copy: RunFolder, capsys: pytest
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_terminated_job_ends_within_seconds_and_continues(tmp_path: Path, sent: signal.Signals) -> None:
     """A driver with a Ray of its own, as Ctrl-C, `ray job stop` and container hosts end one."""
-    run, options = RunFolder.at(str(tmp_path / "run")), [*OPTIONS]
-    options[options.index("300")] = "3000"
+    run, long = RunFolder.at(str(tmp_path / "run")), replace(HARVEST, max_stimuli=3000, group="D1", layer="conv1")
+    options = [*OPTIONS, "--max-stimuli", "3000", "--group", "D1", "--layer", "conv1"]
     command = [sys.executable, "-m", "jobs.harvest", "--out", str(tmp_path / "run"), *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as job:
         await_first_commit(run, job)
@@ -162,7 +162,7 @@ def test_a_terminated_job_ends_within_seconds_and_continues(tmp_path: Path, sent
     await_end(workers)
     first = store.commits(run)
     assert 0 < len(first) < 24
-    run_harvest(run, replace(HARVEST, max_stimuli=3000), Workers())
+    run_harvest(run, long, Workers())
     finished = store.commits(run)
     assert len(finished) == 24
     assert {shard: finished[shard] for shard in first} == first
