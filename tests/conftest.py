@@ -1,5 +1,6 @@
 """What every test may rely on: its own home folder, and a Ray that stays on this machine and ends with the session."""
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -27,11 +28,15 @@ os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
+def ray_cluster(object_server: "ObjectServer") -> Iterator[None]:
     """One Ray for all tests that need it: starting it takes longer than most of them."""
     from jobs import cluster
 
-    with cluster.connect():
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in object_server.environment.items():
+                patched.setenv(name, value)  # workers inherit what is set when Ray starts
+            stack.enter_context(cluster.connect())
         yield
 
 

@@ -1,7 +1,8 @@
 """The activation store: one Zarr v3 group, one object a shard and array, a commit record for every finished shard."""
 
+from gc_core.store.cache import DiskCache
 from gc_core.store.layout import ARRAYS, FORMAT_VERSION, ShardArrays, StoreError
-from gc_core.store.reader import Store, open_store
+from gc_core.store.reader import Store, open, open_store
 from gc_core.store.records import Commit, digest, discard_commit
 from gc_core.store.writer import REQUESTS_A_SHARD, commits, create, finish, raw_bytes, refuse_other, write_shard
 
@@ -10,6 +11,7 @@ __all__ = [
     "FORMAT_VERSION",
     "REQUESTS_A_SHARD",
     "Commit",
+    "DiskCache",
     "ShardArrays",
     "Store",
     "StoreError",
@@ -18,6 +20,7 @@ __all__ = [
     "digest",
     "discard_commit",
     "finish",
+    "open",
     "open_store",
     "raw_bytes",
     "refuse_other",

@@ -69,7 +69,7 @@ def open_group(run: RunFolder, mode: Literal["r", "r+"]) -> zarr.Group:
     try:
         objects.size(run.activations, "zarr.json")  # tells a bucket that is missing or closed from a store that is
         with objects.one_line_errors(run.activations):
-            return zarr.open_group(ObjectStore(objects.open_folder(run.activations)), mode=mode)
+            return zarr.open_group(ObjectStore(objects.open_folder(run.activations)), mode=mode, zarr_format=3)
     except FileNotFoundError:
         raise StoreError(
             f"{run.activations}: no activation store found; make one with `python -m jobs.harvest`"

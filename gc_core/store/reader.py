@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from zarr.core.array import Array
 
@@ -35,6 +36,15 @@ from gc_core.store.layout import (
     to_repair,
 )
 from gc_core.store.records import Commit, digest, read_commit, read_commits
+
+
+def open(url: str, *, cache: DiskCache | None = None) -> "Store":
+    """The activations of the run at a path or URL, read-only: `open("s3://bucket/run")[:256]` is NumPy.
+
+    Raises:
+        StoreError: there is no store, or a shard is missing or damaged.
+    """
+    return open_store(RunFolder.at(url), cache=cache)
 
 
 def open_store(run: RunFolder, *, unfinished: bool = False, cache: DiskCache | None = None) -> "Store":
@@ -95,6 +105,25 @@ class Store:
     def centre_yx(self) -> NDArray[np.int32]:
         """(N, 2) centre pixel in the resized image."""
         return self._read("centre_yx", 0, self.num_rows)
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float16]:
+        """(n, G, C) consecutive rows, as a list would give them; ValueError for other steps than one."""
+        start, stop, step = rows.indices(self.num_rows)
+        if step != 1:
+            raise ValueError(
+                f"rows: a step of {step} found, expected consecutive rows; take every {step}th of them after"
+            )
+        return self.read(start, max(start, stop))
+
+    def tensor(self, rows: slice, device: str = "cpu") -> torch.Tensor:
+        """(n, G, C) float16 on a device; for an accelerator it goes through pinned memory."""
+        acts = torch.from_numpy(self[rows])
+        if torch.device(device).type == "cpu":
+            return acts
+        return acts.pin_memory().to(device, non_blocking=True)
 
     def read(self, start: int, stop: int) -> NDArray[np.float16]:
         """(stop - start, G, C) activations of consecutive rows."""
