@@ -4,16 +4,23 @@ A location is a path or a URL; a name is an object's key below it, plain text wi
 percent-encoded.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore
 
 from gc_core import s3
+
+T = TypeVar("T")
+
+PAUSES_S = (0.1, 0.5, 2, 4)
+"""Before each further try of a request that got no answer."""
 
 
 class UnavailableError(OSError):
@@ -150,7 +157,7 @@ def create(location: str, name: str, content: bytes) -> str | None:
     with one_line_errors(location, name):
         try:
             folder, key = _object(location, name, create=True)
-            done = obstore.put(folder, key, content, mode="create", use_multipart=False)
+            done = _repeated(lambda: obstore.put(folder, key, content, mode="create", use_multipart=False))
         except AlreadyExistsError:
             return None
         return done["e_tag"] or ""
@@ -167,7 +174,8 @@ def delete(location: str, name: str) -> None:
     """Remove the object, if there is one."""
     with one_line_errors(location, name):
         try:
-            obstore.delete(*_object(location, name))
+            folder, key = _object(location, name)
+            _repeated(lambda: obstore.delete(folder, key))
         except FileNotFoundError:
             return
 
@@ -193,6 +201,19 @@ def _object(location: str, name: str, *, create: bool = False) -> tuple[ObjectSt
     if is_local(url):
         return open_folder(url, create=create), name
     return s3.open_bucket(url), "/".join(filter(None, [s3.prefix(url), name]))
+
+
+def _repeated(request: Callable[[], T]) -> T:
+    """Try again where no answer came, as obstore does for requests that are harmless twice. So are these: the second
+    finds done what the first did."""
+    for pause_s in PAUSES_S:
+        try:
+            return request()
+        except GenericError as error:
+            if not s3.is_silence(str(error)):
+                raise
+            time.sleep(pause_s)
+    return request()
 
 
 def _in_one_line(error: Exception, url: str) -> OSError:

@@ -131,12 +131,17 @@ def explain(text: str) -> str:
     code = (re.findall(r"<Code>(\w+)</Code>", text) or [None])[0]
     if code in REFUSED:
         return f"refused with {code}: {REFUSED[code]}"
-    if "error sending request" in text or "operation timed out" in text or "error decoding response" in text:
-        return f"no answer from {endpoint_name()} after {MAX_RETRIES} retries; is it running, is the address right?"
+    if is_silence(text):
+        return f"no answer from {endpoint_name()}, asked several times; is it running, is the address right?"
     status = (re.findall(r"status code: (\d{3}[\w ]*)", text) or [None])[0]
     if code or status:
         return f"{endpoint_name()} answered {' '.join(filter(None, [status, code]))}"
     return text.splitlines()[0]
+
+
+def is_silence(text: str) -> bool:
+    """Whether a store's error says that no answer came, or only a part of one."""
+    return any(said in text for said in ("error sending request", "operation timed out", "error decoding response"))
 
 
 def is_missing_bucket(text: str) -> bool:

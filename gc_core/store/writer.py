@@ -37,7 +37,7 @@ _MAY_DIFFER = {MEAN, "config", "config_hash", "code_version"}
 
 
 REQUESTS_A_SHARD = 13
-"""Of `write_shard` on object storage, as a test counts: 3 objects and a record to put, the rest to look before and after."""
+"""Of `write_shard` on object storage, as a test counts: four are put, the rest look before and after."""
 
 
 def raw_bytes(num_rows: int, order: int, channels: int) -> int:
