@@ -118,8 +118,8 @@ def test_a_commit_whose_answer_is_lost_counts_once(
     create(run)
     with faulty(object_server.endpoint, first_record) as proxy, through(proxy, monkeypatch):
         commit = store.write_shard(run, 0, shard_of(numbers(), 0), attempt="of the lost answer")
-    assert proxy.faults == [fault]
-    assert store.commits(run) == {0: commit}
+        assert proxy.faults == [fault]
+        assert store.commits(run) == {0: commit}
 
 
 @pytest.mark.s3
