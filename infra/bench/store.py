@@ -5,9 +5,9 @@
 MB are megabytes of activations as they are in memory, in every row. The plain copy writes them as one raw object a
 shard, and reads those back; the store compresses (to about 59% for these numbers), checksums, checks, commits. Both
 write from as many threads, and both begin to read with nothing in the file cache (local disks; writing ends when the
-disk has the bytes). Phases take turns for three rounds; rates and ratios are medians. `ordered` is a pass from the
-first row to the last, `shuffled` one epoch of a training worker's stream. The injected latency is a pause before every
-request; what bandwidth allows is then the plain copy's rate with the same pause and as many requests at a time.
+disk has the bytes). Phases take turns for three rounds; rates and ratios are medians. In order is a pass from the
+first row to the last, shuffled are as many rows of a training worker's stream. The injected latency is a pause before
+every request; what bandwidth allows is then the plain copy's rate with the same pause and as many requests at a time.
 """
 
 import contextlib
@@ -39,6 +39,8 @@ ROW_BYTES = GROUP.order * CHANNELS * 2
 WRITERS = 2
 """Shards that a worker writes at a time, at most one of them ours; the plain copy gets as many."""
 BATCH, LANES, BUFFER_ROWS = 256, 8, 2048
+LEAST_SHARDS = 4
+"""Fewer rows would be dealt to lanes in parts of chunks, and chunks read more than once."""
 LATENCY_S = 0.03
 LEAST_WRITE, LEAST_STREAM, MOST_SHUFFLING, LEAST_LATENCY = 0.7, 0.8, 0.1, 0.8
 PHASES = {
@@ -70,7 +72,7 @@ def main(args: list[str] | None = None) -> None:
     options = tyro.cli(StoreBench, prog="python -m infra.bench store", args=args, description=__doc__)
     with console.one_line_errors(remedy="Objects below bench-* may be left."), tempfile.TemporaryDirectory() as folder:
         url = objects.normalise(options.url or folder)
-        shards = max(1, round(options.megabytes * 1e6 / ROW_BYTES / SHARD_ROWS))
+        shards = max(LEAST_SHARDS, round(options.megabytes * 1e6 / ROW_BYTES / SHARD_ROWS))
         rounds: list[dict[str, float]] = []
         for number in range(options.rounds):
             console.say(f"round {number + 1} of {options.rounds}, {shards} shards of {SHARD_ROWS} samples")
@@ -86,19 +88,19 @@ def measure(url: str, num_shards: int) -> dict[str, float]:
     run, plain, num_rows = RunFolder.at(f"{url}/run"), f"{url}/plain", num_shards * SHARD_ROWS
     order = stream.lane_order(np.arange(num_rows), num_lanes=LANES, buffer_rows=BUFFER_ROWS, seed=0)
     megabytes = num_rows * ROW_BYTES / 1e6
-    phases: dict[str, Callable[[], object]] = {
-        "plain_write": lambda: _plain_write(plain, acts_NGC, num_shards),
-        "store_write": lambda: _store_write(run, acts_NGC, num_shards),
-        "plain_read": lambda: _plain_read(plain),
-        "stream_read": lambda: _drain(stream.in_order(_opened(run), range(num_rows))),
-        "shuffled_read": lambda: _epoch(run, order, num_rows),
+    phases: dict[str, Callable[[], float]] = {
+        "plain_write": lambda: megabytes / _seconds(lambda: _plain_write(plain, acts_NGC, num_shards)),
+        "store_write": lambda: megabytes / _seconds(lambda: _store_write(run, acts_NGC, num_shards)),
+        "plain_read": lambda: megabytes / _seconds(lambda: _plain_read(plain)),
+        "stream_read": lambda: megabytes / _seconds(lambda: _drain(stream.in_order(_opened(run), range(num_rows)))),
+        "shuffled_read": lambda: _shuffled_mb_per_s(run, order, num_rows),
     }
     phases["latency_limit"], phases["latency_read"] = phases["plain_read"], phases["shuffled_read"]
     found: dict[str, float] = {}
     try:
         for name, phase in phases.items():
             with _delayed(LATENCY_S) if name.startswith("latency") else contextlib.nullcontext():
-                found[name] = megabytes / _seconds(phase)
+                found[name] = phase()
             _to_disk(url)
     finally:
         for name in objects.sizes(url):
@@ -192,7 +194,8 @@ def _opened(run: RunFolder) -> store.Store:
     return store.open_store(run)
 
 
-def _epoch(run: RunFolder, order: stream.LaneOrder, num_rows: int) -> None:
+def _shuffled_mb_per_s(run: RunFolder, order: stream.LaneOrder, num_rows: int) -> float:
+    """Of a stream under way: what is read ahead when the clock starts is read ahead again when it stops."""
     batches = stream.batches(
         _opened(run),
         order,
@@ -202,7 +205,9 @@ def _epoch(run: RunFolder, order: stream.LaneOrder, num_rows: int) -> None:
         blocks=np.arange(GROUP.order),
     )
     with contextlib.closing(batches):
-        _drain(islice(batches, num_rows // BATCH))
+        next(batches)
+        num_batches = max(1, num_rows // BATCH)
+        return num_batches * BATCH * ROW_BYTES / 1e6 / _seconds(lambda: _drain(islice(batches, num_batches)))
 
 
 def _drain(parts: Iterator[NDArray[np.float16]]) -> None:
