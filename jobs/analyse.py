@@ -157,9 +157,15 @@ def _model(run: RunFolder, name: str) -> GroupCrosscoder:
     return GroupCrosscoder.load(run.crosscoder(name))
 
 
+@lru_cache(maxsize=2)
+def _store(run: RunFolder) -> Store:
+    """Opened once by each worker. The driver has seen that it is whole, and reading notices what is lost since."""
+    return open_store(run, unfinished=True)
+
+
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
 def _watch_shard(run: RunFolder, name: str, shard: int, top_examples: int) -> Firing:
-    return analyse.watch_shard(open_store(run), shard, _model(run, name), top_examples=top_examples)
+    return analyse.watch_shard(_store(run), shard, _model(run, name), top_examples=top_examples)
 
 
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
