@@ -4,14 +4,27 @@ A location is a path or a URL; a name is an object's key below it, plain text wi
 percent-encoded.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import LocalStore, ObjectStore
+
+from gc_core import s3
+
+T = TypeVar("T")
+
+PAUSES_S = (0.1, 0.5, 2, 4)
+"""Before each further try of a request that got no answer."""
+
+
+class UnavailableError(OSError):
+    """A store did not answer, or was overtaken: another try may succeed. What no try mends is another OSError."""
 
 
 def normalise(location: str) -> str:
@@ -44,6 +57,12 @@ def local_path(location: str) -> str:
     return unquote(parts.path) if parts.scheme == "file" else str(Path(location).expanduser())
 
 
+def without_scheme(location: str) -> str:
+    """`bucket/prefix` or the path: what Arrow and Ray Train call a place, its file system given apart."""
+    url = normalise(location)
+    return local_path(url) if is_local(url) else unquote(url.removeprefix("s3://"))
+
+
 def is_local(location: str) -> bool:
     """Whether the location is a folder on this machine."""
     return urlsplit(location).scheme in ("", "file")
@@ -68,7 +87,7 @@ def open_folder(location: str, *, create: bool = False) -> ObjectStore:
     """
     url = normalise(location)
     if not is_local(url):
-        return from_url(url)
+        return s3.open_prefix(url)
     path = Path(local_path(url))
     if not create and not path.is_dir():
         raise FileNotFoundError(f"{location}: no such folder")
@@ -80,45 +99,83 @@ def one_line_errors(location: str, *name: str) -> Iterator[None]:
     """The store's errors in one line that names the object: obstore prints a page, and its errors are no OSErrors."""
     try:
         yield
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{join(location, *name)}: not found") from None
-    except (PermissionDeniedError, PermissionError):
-        raise PermissionError(f"{join(location, *name)}: permission denied") from None
     except (BaseError, OSError) as error:
-        raise OSError(f"{join(location, *name)}: {str(error).splitlines()[0]}") from error
+        raise _in_one_line(error, join(location, *name)) from None  # a store's text repeats keys and signatures
 
 
 def read(location: str, name: str) -> bytes:
     """The object's bytes.
 
     Raises:
-        FileNotFoundError: there is none. OSError: the store cannot be reached or refuses (so do all functions here).
+        FileNotFoundError: there is none. PermissionError: the store refuses. UnavailableError: it does not answer.
+            OSError: its bucket is missing, the disk is full (so do all functions here).
     """
-    with one_line_errors(location, name):
-        return bytes(obstore.get(open_folder(location), name).bytes())
+    return read_tagged(location, name)[0]
 
 
-def write(location: str, name: str, content: bytes) -> None:
-    """Replace the object as a whole: readers see the old bytes or the new, never a part."""
+def read_tagged(location: str, name: str) -> tuple[bytes, str]:
+    """The object's bytes and their tag."""
     with one_line_errors(location, name):
-        obstore.put(open_folder(location, create=True), name, content)
+        found = obstore.get(*_object(location, name))
+        return bytes(found.bytes()), found.meta["e_tag"] or ""
+
+
+def read_range(location: str, name: str, start: int, stop: int) -> memoryview:
+    """Some of the object's bytes, in one request and without a copy."""
+    with one_line_errors(location, name):
+        folder, key = _object(location, name)
+        return memoryview(obstore.get_range(folder, key, start=start, length=stop - start))
+
+
+def read_tail(location: str, name: str, num_bytes: int) -> memoryview:
+    """The object's last bytes, fewer if it has fewer."""
+    with one_line_errors(location, name):
+        folder, key = _object(location, name)
+        return memoryview(obstore.get(folder, key, options={"range": {"suffix": num_bytes}}).bytes())
+
+
+def write(location: str, name: str, content: bytes, *, media_type: str | None = None) -> None:
+    """Replace the object as a whole: readers see the old bytes or the new, never a part.
+
+    `media_type`, such as text/html, is what a browser hears of an object in a bucket; a file has none.
+    """
+    attributes = {"Content-Type": media_type} if media_type and not is_local(location) else None
+    with one_line_errors(location, name):
+        obstore.put(*_object(location, name, create=True), content, attributes=attributes)
 
 
 def write_once(location: str, name: str, content: bytes) -> bool:
-    """Write unless the object exists; False if it did. Of racing writers exactly one gets True."""
+    """Write unless the object exists; False if it did. Of racing writers at most one gets True, and one's bytes stay.
+
+    A writer whose answer was lost on the way is told False for its own bytes: whoever needs to know compares them.
+    """
+    return create(location, name, content) is not None
+
+
+def create(location: str, name: str, content: bytes) -> str | None:
+    """`write_once`, with the tag by which `stat` knows these bytes again; None if the object existed."""
     with one_line_errors(location, name):
         try:
-            obstore.put(open_folder(location, create=True), name, content, mode="create", use_multipart=False)
+            folder, key = _object(location, name, create=True)
+            done = _repeated(lambda: obstore.put(folder, key, content, mode="create", use_multipart=False))
         except AlreadyExistsError:
-            return False
-        return True
+            return None
+        return done["e_tag"] or ""
+
+
+def stat(location: str, name: str) -> tuple[int, str]:
+    """The object's size in bytes, and its tag: another when other bytes are written there."""
+    with one_line_errors(location, name):
+        found = obstore.head(*_object(location, name))
+        return found["size"], found["e_tag"] or ""
 
 
 def delete(location: str, name: str) -> None:
     """Remove the object, if there is one."""
     with one_line_errors(location, name):
         try:
-            obstore.delete(open_folder(location), name)
+            folder, key = _object(location, name)
+            _repeated(lambda: obstore.delete(folder, key))
         except FileNotFoundError:
             return
 
@@ -135,5 +192,41 @@ def sizes(location: str) -> dict[str, int]:
 
 def size(location: str, name: str) -> int:
     """The object's size in bytes; FileNotFoundError if there is none."""
-    with one_line_errors(location, name):
-        return obstore.head(open_folder(location), name)["size"]
+    return stat(location, name)[0]
+
+
+def _object(location: str, name: str, *, create: bool = False) -> tuple[ObjectStore, str]:
+    """The client to ask, and the object's key there. A bucket has one client, however many folders are read in it."""
+    url = normalise(location)
+    if is_local(url):
+        return open_folder(url, create=create), name
+    return s3.open_bucket(url), "/".join(filter(None, [s3.prefix(url), name]))
+
+
+def _repeated(request: Callable[[], T]) -> T:
+    """Try again where no answer came, as obstore does for requests that are harmless twice. So are these: the second
+    finds done what the first did."""
+    for pause_s in PAUSES_S:
+        try:
+            return request()
+        except GenericError as error:
+            if not s3.is_silence(str(error)):
+                raise
+            time.sleep(pause_s)
+    return request()
+
+
+def _in_one_line(error: Exception, url: str) -> OSError:
+    said = str(error)
+    if not is_local(url) and s3.is_missing_bucket(said):
+        bucket = urlsplit(url).netloc
+        return OSError(f"{url}: no bucket {bucket!r} at {s3.endpoint_name()}; make it, or correct the URL")
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(f"{url}: not found")
+    if "No space left on device" in said:
+        return OSError(f"{url}: no space left on the disk; free some, then run the same command again")
+    what = "permission denied" if is_local(url) else s3.explain(said)
+    refused = isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError))
+    if refused or what.startswith("refused"):
+        return PermissionError(f"{url}: {what}")
+    return UnavailableError(f"{url}: {said.splitlines()[0] if is_local(url) else what}")

@@ -5,6 +5,7 @@ python -m jobs.analyse --run RUN --name topk-1024
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib import import_module
 from typing import Annotated, Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def run_atlas(run: RunFolder, name: str) -> list[tuple[str, str]]:
     """Draw the page; its row of the summary."""
     with console.progress("atlas", count_pictures(run, name), "pictures") as meter:
         page = build_atlas(run, name, meter.set)
-    return [("atlas", page.as_uri())]
+    return [("atlas", page)]
 
 
 def _watch(run: RunFolder, name: str, config: AnalyseConfig, store: Store) -> Firing:
@@ -156,19 +157,25 @@ def _model(run: RunFolder, name: str) -> GroupCrosscoder:
     return GroupCrosscoder.load(run.crosscoder(name))
 
 
-@ray.remote(max_retries=3, retry_exceptions=[OSError])
+@lru_cache(maxsize=2)
+def _store(run: RunFolder) -> Store:
+    """Opened once by each worker. The driver has seen that it is whole, and reading notices what is lost since."""
+    return open_store(run, unfinished=True)
+
+
+@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
 def _watch_shard(run: RunFolder, name: str, shard: int, top_examples: int) -> Firing:
-    return analyse.watch_shard(open_store(run), shard, _model(run, name), top_examples=top_examples)
+    return analyse.watch_shard(_store(run), shard, _model(run, name), top_examples=top_examples)
 
 
-@ray.remote(max_retries=3, retry_exceptions=[OSError])
+@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
 def _describe_features(
     run: RunFolder, name: str, features: NDArray[np.int64], config: AnalyseConfig
 ) -> FeatureSymmetry:
     return analyse.describe_features(_model(run, name), features, config)
 
 
-@ray.remote(max_retries=3, retry_exceptions=[OSError])
+@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
 def _similarity_rows(
     run: RunFolder, name: str, features: NDArray[np.int64], others: NDArray[np.int64]
 ) -> tuple[Any, Any]:
@@ -176,4 +183,4 @@ def _similarity_rows(
 
 
 if __name__ == "__main__":
-    main()
+    import_module("jobs.analyse").main()  # workers find the caches of this module by its name, which is not __main__

@@ -16,7 +16,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import ray
 
+from gc_core.objects import UnavailableError
 from jobs.console import say
+
+RETRIED = [UnavailableError]
+"""What a task may be tried again for: wrong keys, a missing bucket or a full disk end the job at once."""
 
 POLL_S = 0.5
 

@@ -2,7 +2,9 @@
 table."""
 
 import contextlib
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -48,7 +50,8 @@ def progress(title: str, total: float, unit: str, *, done: float = 0) -> Iterato
 def one_line_errors(*, remedy: str) -> Iterator[None]:
     """End the program with one clear line for a user's error or an interruption, and with the traceback for our own."""
     try:
-        yield
+        with _terminated_like_interrupted():
+            yield
     except KeyboardInterrupt:
         console.print(f"\n[yellow]Interrupted.[/] {remedy}")
         sys.exit(130)
@@ -103,6 +106,23 @@ def tell_every(interval_s: float) -> Callable[[], bool]:
         return True
 
     return due
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM, as `ray job stop` and container hosts send it, ends a job the way Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Bar(Meter):

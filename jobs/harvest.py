@@ -32,6 +32,8 @@ class HarvestJob:
     """The run folder: a path or URL. Made if it does not exist, continued if it does."""
     config: Annotated[HarvestConfig, tyro.conf.arg(name="")] = field(default_factory=HarvestConfig)
     workers: Workers = field(default_factory=Workers)
+    dry_run: bool = False
+    """Index the pictures (kept for the real run), tell what would be computed and stored, and end."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -39,7 +41,11 @@ def main(args: list[str] | None = None) -> None:
     with console.one_line_errors(remedy="The same command continues where it stopped."):
         job = tyro.cli(HarvestJob, prog="python -m jobs.harvest", args=args, description=__doc__)
         with cluster.connect():
-            console.summary("harvested", run_harvest(RunFolder.at(job.out), job.config, job.workers))
+            run = RunFolder.at(job.out)
+            if job.dry_run:
+                console.summary("would harvest", foretell(run, job.config, job.workers))
+            else:
+                console.summary("harvested", run_harvest(run, job.config, job.workers))
 
 
 def run_harvest(run: RunFolder, config: HarvestConfig, workers: Workers) -> list[tuple[str, str]]:
@@ -59,6 +65,29 @@ def run_harvest(run: RunFolder, config: HarvestConfig, workers: Workers) -> list
         ("layer", f"{backbone.name} {backbone.layer}, {field_px}; mean squared block norm {mean:.4g}"),
         ("manifest", run.manifest),
         ("activations", run.activations),
+    ]
+
+
+def foretell(run: RunFolder, config: HarvestConfig, workers: Workers) -> list[tuple[str, str]]:
+    """What a harvest would do; rows of the summary.
+
+    Raises:
+        StoreError: a store of other options stands there; the differences are listed.
+    """
+    backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights)
+    table = index.manifest_of(run, config, backbone)
+    plan = harvest.plan_rows(config, table, backbone)
+    harvest.refuse_other_store(run, with_decided_dtype(run, config, workers), plan, backbone)
+    done = store.commits(run)
+    order, missing = groups.parse(config.group).order, plan.num_shards - len(done)
+    rows = plan.num_rows - sum(commit.num_rows for commit in done.values())
+    raw_gb = store.raw_bytes(rows, order, backbone.channels) / 1e9
+    return [
+        *index.describe(table),
+        ("samples", f"{plan.num_rows:,} of {order} x {backbone.channels} numbers, in {plan.num_shards} shards"),
+        ("to compute", f"{missing:,} shards, {rows:,} samples, {rows * order:,} transformed fields"),
+        ("to store", f"{raw_gb:.3g} GB before compression, which often halves it"),
+        ("requests", f"about {missing * store.REQUESTS_A_SHARD:,}, {store.REQUESTS_A_SHARD} a shard"),
     ]
 
 
@@ -117,7 +146,7 @@ class Harvester:
         self._pipeline = harvest.Pipeline(run, config, backbone, attempt=attempt)
         self._rows: dict[int, int] = {}
 
-    @ray.method(retry_exceptions=[OSError])
+    @ray.method(retry_exceptions=cluster.RETRIED)
     def harvest(self, work: ShardWork) -> int:
         """Compute, write and commit; the shard's number."""
         torch.set_num_threads(self._num_threads)  # a setting of each thread, and Ray chooses the thread

@@ -115,7 +115,7 @@ def _look_at_all(run: RunFolder, config: HarvestConfig, listing: pa.Table, lens:
     return len(places)
 
 
-@ray.remote(max_retries=3, retry_exceptions=[OSError])
+@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
 def _look(index_url: str, part: int, listed: list[Listed], lens: Lens) -> PartReport:
     return index.look_at_part(index_url, part, listed, lens)
 

@@ -26,7 +26,7 @@ import tyro
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from gc_core import objects
+from gc_core import objects, s3
 from gc_core import train as training
 from gc_core.checkpoint import save_checkpoint, write_metrics
 from gc_core.config import TrainConfig
@@ -149,7 +149,8 @@ def _fit(run: RunFolder, configs: dict[str, TrainConfig], checkpoints: tuple[str
         ),
         run_config=RunConfig(
             name=checkpoints[1],
-            storage_path=objects.local_path(checkpoints[0]),
+            storage_path=objects.without_scheme(checkpoints[0]),
+            storage_filesystem=None if objects.is_local(run.url) else s3.file_system(),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),

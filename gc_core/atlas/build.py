@@ -3,6 +3,8 @@
 Letters: S patch side, pixels.
 """
 
+import mimetypes
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,22 +33,35 @@ BUNDLED_NOTE = (
 )
 
 
-def build_atlas(run: RunFolder, name: str, tick: Callable[[int], None]) -> Path:
-    """Write RUN/atlas/NAME/index.html and its pictures; `tick` hears how many pictures were opened.
+def build_atlas(run: RunFolder, name: str, tick: Callable[[int], None]) -> str:
+    """Write RUN/atlas/NAME/index.html and its pictures, and return the page's URL; `tick` hears how many pictures were
+    opened.
 
     Raises:
-        ValueError: the crosscoder was not analysed, or the run lies on object storage (a page needs a folder).
+        ValueError: the crosscoder was not analysed.
     """
     table, store = load_features(run, name), open_store(run)
     folder = run.atlas(name)
-    if not objects.is_local(folder):
-        raise ValueError(
-            f"{folder}: an atlas is written to a local folder; copy the run's features, or give a local --out"
-        )
     shown = _shown(table)
     examples = _examples(run, store, table, shown, tick)
     cards = [_card(row, table, examples.get(row["feature"], [])) for row in shown]
-    return write_page(_page(run, name, table, store, cards), Path(objects.local_path(folder)))
+    page = _page(run, name, table, store, cards)
+    if objects.is_local(folder):
+        write_page(page, Path(objects.local_path(folder)))
+    else:
+        with tempfile.TemporaryDirectory() as drawn:
+            write_page(page, Path(drawn))
+            upload(Path(drawn), folder)
+    return objects.join(folder, "index.html")
+
+
+def upload(drawn: Path, folder: str) -> None:
+    """A page's folder onto object storage: the page last, then strips that an earlier page left behind are removed."""
+    names = {path.relative_to(drawn).as_posix(): path for path in drawn.rglob("*") if path.is_file()}
+    for name in sorted(names, key=lambda name: (name == "index.html", name)):
+        objects.write(folder, name, names[name].read_bytes(), media_type=mimetypes.guess_type(name)[0])
+    for stale in objects.sizes(folder).keys() - names.keys():
+        objects.delete(folder, stale)
 
 
 def _shown(table: FeatureTable) -> list[dict[str, Any]]:

@@ -8,8 +8,9 @@ from gc_core.harvest.activations import (
     resampling_of,
     window_px_of,
 )
-from gc_core.harvest.plan import ImageWork, ShardWork, create_store, plan_rows, shard_work
+from gc_core.harvest.plan import ImageWork, ShardWork, create_store, plan_rows, refuse_other_store, shard_work
 from gc_core.harvest.shard import Pipeline, compute_shard, harvest_shard
+from gc_core.harvest.verify import fault_of_origin, fault_of_shard
 
 __all__ = [
     "ImageWork",
@@ -18,11 +19,14 @@ __all__ = [
     "arithmetic",
     "compute_shard",
     "create_store",
+    "fault_of_origin",
+    "fault_of_shard",
     "field_window_px",
     "group_activations",
     "harvest_shard",
     "load_backbone",
     "plan_rows",
+    "refuse_other_store",
     "resampling_of",
     "shard_work",
     "window_px_of",

@@ -5,6 +5,7 @@ Letters: I images.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -80,7 +81,30 @@ def shard_work(plan: ShardPlan, manifest: pa.Table, shard: int) -> ShardWork:
 
 def create_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> None:
     """Make the empty store, with all that a reader must know about where its numbers come from."""
-    attrs = {
+    store.create(run, **_layout(config, plan, backbone))
+
+
+def refuse_other_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> None:
+    """As `create_store`, without making anything.
+
+    Raises:
+        StoreError: a store of another configuration stands there; the differences are listed.
+    """
+    store.refuse_other(run, **_layout(config, plan, backbone))
+
+
+def _layout(config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> dict[str, Any]:
+    return {
+        "num_rows": plan.num_rows,
+        "shard_rows": plan.shard_rows,
+        "channels": backbone.channels,
+        "group": groups.parse(config.group),
+        "attrs": _attributes(config, backbone),
+    }
+
+
+def _attributes(config: HarvestConfig, backbone: Backbone) -> dict[str, Any]:
+    return {
         "config": config.to_json(),
         "config_hash": config.fingerprint(),
         "code_version": __version__,
@@ -102,14 +126,6 @@ def create_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbon
         },
         "seed": config.seed,
     }
-    store.create(
-        run,
-        num_rows=plan.num_rows,
-        shard_rows=plan.shard_rows,
-        channels=backbone.channels,
-        group=groups.parse(config.group),
-        attrs=attrs,
-    )
 
 
 def _capacities(config: HarvestConfig, manifest: pa.Table, backbone: Backbone) -> NDArray[np.int64]:

@@ -21,11 +21,10 @@ def read_range(url: str, offset: int, size: int) -> bytes:
         FileNotFoundError: there is no such file. OSError: it cannot be read.
     """
     folder, name = objects.split(url)
-    with objects.one_line_errors(folder, name):
-        if objects.is_local(url):
-            with Path(objects.local_path(url)).open("rb", buffering=0) as file:
-                return os.pread(file.fileno(), size, offset)
-        return bytes(obstore.get_range(objects.open_folder(folder), name, start=offset, length=size)) if size else b""
+    if not objects.is_local(url):
+        return bytes(objects.read_range(folder, name, offset, offset + size)) if size else b""
+    with objects.one_line_errors(folder, name), Path(objects.local_path(url)).open("rb", buffering=0) as file:
+        return os.pread(file.fileno(), size, offset)
 
 
 def open_ranges(url: str) -> BinaryIO:

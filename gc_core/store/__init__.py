@@ -1,14 +1,17 @@
 """The activation store: one Zarr v3 group, one object a shard and array, a commit record for every finished shard."""
 
+from gc_core.store.cache import DiskCache
 from gc_core.store.layout import ARRAYS, FORMAT_VERSION, ShardArrays, StoreError
-from gc_core.store.reader import Store, open_store
+from gc_core.store.reader import Store, open, open_store
 from gc_core.store.records import Commit, digest, discard_commit
-from gc_core.store.writer import commits, create, finish, write_shard
+from gc_core.store.writer import REQUESTS_A_SHARD, commits, create, finish, raw_bytes, refuse_other, write_shard
 
 __all__ = [
     "ARRAYS",
     "FORMAT_VERSION",
+    "REQUESTS_A_SHARD",
     "Commit",
+    "DiskCache",
     "ShardArrays",
     "Store",
     "StoreError",
@@ -17,6 +20,9 @@ __all__ = [
     "digest",
     "discard_commit",
     "finish",
+    "open",
     "open_store",
+    "raw_bytes",
+    "refuse_other",
     "write_shard",
 ]

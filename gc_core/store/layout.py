@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.array import Array
 from zarr.storage import ObjectStore
 
 from gc_core import objects
 from gc_core.run_folder import RunFolder, read_json
 from gc_core.shards import CHUNK_ROWS
+from gc_core.store.encoded import codecs
 
 FORMAT_VERSION = 1
 ARRAYS = ("activations", "image", "centre_yx")
@@ -39,22 +39,37 @@ class ShardArrays:
     """(n, 2) centre pixel in the resized image."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """One stored object of a shard."""
+
+    array: NDArray[np.generic]
+    """What it holds, which an earlier attempt may have computed."""
+    num_bytes: int
+    tag: str
+    """By which `objects.stat` knows these bytes again."""
+
+
 def make_group(run: RunFolder, attrs: dict[str, Any]) -> zarr.Group:
     """The empty group."""
-    return zarr.create_group(ObjectStore(objects.open_folder(run.activations, create=True)), attributes=attrs)
+    with objects.one_line_errors(run.activations):
+        return zarr.create_group(ObjectStore(objects.open_folder(run.activations, create=True)), attributes=attrs)
 
 
-def make_arrays(root: zarr.Group, *, num_rows: int, shard_rows: int, order: int, channels: int) -> None:
+def make_arrays(run: RunFolder, root: zarr.Group, *, num_rows: int, shard_rows: int, order: int, channels: int) -> None:
     """The empty arrays, those that are not there yet."""
-    _make_array(root, "activations", (num_rows, order, channels), shard_rows, np.float16, np.nan)
-    _make_array(root, "image", (num_rows,), shard_rows, np.int64, -1)
-    _make_array(root, "centre_yx", (num_rows, 2), shard_rows, np.int32, -1)
+    with objects.one_line_errors(run.activations):
+        _make_array(root, "activations", (num_rows, order, channels), shard_rows, np.float16, np.nan)
+        _make_array(root, "image", (num_rows,), shard_rows, np.int64, -1)
+        _make_array(root, "centre_yx", (num_rows, 2), shard_rows, np.int32, -1)
 
 
 def open_group(run: RunFolder, mode: Literal["r", "r+"]) -> zarr.Group:
     """The group; StoreError if there is none, or its metadata are damaged."""
     try:
-        return zarr.open_group(ObjectStore(objects.open_folder(run.activations)), mode=mode)
+        objects.size(run.activations, "zarr.json")  # tells a bucket that is missing or closed from a store that is
+        with objects.one_line_errors(run.activations):
+            return zarr.open_group(ObjectStore(objects.open_folder(run.activations)), mode=mode, zarr_format=3)
     except FileNotFoundError:
         raise StoreError(
             f"{run.activations}: no activation store found; make one with `python -m jobs.harvest`"
@@ -66,7 +81,8 @@ def open_group(run: RunFolder, mode: Literal["r", "r+"]) -> zarr.Group:
 def array_of(run: RunFolder, root: zarr.Group, name: str) -> Array[Any]:
     """One of the group's arrays; StoreError if its metadata are missing or damaged."""
     try:
-        found = root[name]
+        with objects.one_line_errors(run.activations, name):
+            found = root[name]
     except (KeyError, ValueError) as error:
         raise _damaged_metadata(run, f"{name}/zarr.json", error) from error
     assert isinstance(found, Array), f"{name} is not an array"
@@ -100,16 +116,14 @@ def stored_bytes(run: RunFolder, shard: int) -> dict[str, int]:
     return found
 
 
-def is_fill(found: NDArray[Any]) -> NDArray[np.bool_]:
-    """(n,) rows that read as the fill value: no chunk is stored for them. One number a row tells."""
-    first = found[(slice(None), *[0] * (found.ndim - 1))]
-    return np.isnan(first) if found.dtype.kind == "f" else first < 0
+def to_continue(run: RunFolder) -> str:
+    """What to do about shards that were never computed."""
+    return f"`python -m jobs.harvest --out {run.url}` with the same options computes what is missing"
 
 
-def with_remedy(run: RunFolder, what: str, stop: str = ".") -> str:
-    """A line that ends with the command which repairs the store."""
-    remedy = f"`python -m jobs.harvest --out {run.url}` with the same options computes what is missing"
-    return f"{run.url}: {what}{stop} {remedy}"
+def to_repair(run: RunFolder) -> str:
+    """What to do about shards that were computed, and are damaged."""
+    return f"`python -m jobs.verify {run.url} --repair` computes again what is damaged"
 
 
 def _make_array(root: zarr.Group, name: str, shape: tuple[int, ...], shard_rows: int, dtype: type, fill: float) -> None:
@@ -121,7 +135,7 @@ def _make_array(root: zarr.Group, name: str, shape: tuple[int, ...], shard_rows:
         dtype=dtype,
         chunks=(CHUNK_ROWS, *shape[1:]),
         shards=(shard_rows, *shape[1:]),
-        compressors=[ZstdCodec(level=1), Crc32cCodec()],
+        compressors=codecs(),
         fill_value=fill,
         config={"write_empty_chunks": True},
     )

@@ -1,20 +1,27 @@
 """Reading the store: whole or not at all.
 
 Zarr reads a missing object as the fill value, without a word. So a reader compares what is stored with the commit
-records first, and looks for the fill value after.
+records first, and then reads the objects itself.
 
 Letters: N rows, G group elements, C channels.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from zarr.core.array import Array
 
 from gc_core import objects
 from gc_core.groups import Group
 from gc_core.run_folder import RunFolder
+from gc_core.store.cache import DiskCache
+from gc_core.store.chunks import ChunkReader, DamagedError
+from gc_core.store.encoded import Form, form_of
 from gc_core.store.layout import (
     ARRAYS,
     FORMAT_VERSION,
@@ -22,26 +29,35 @@ from gc_core.store.layout import (
     ShardArrays,
     StoreError,
     array_of,
-    is_fill,
     object_name,
     open_group,
     stored_bytes,
-    with_remedy,
+    to_continue,
+    to_repair,
 )
-from gc_core.store.records import Commit, commit_url, digest, read_commit, read_commits
+from gc_core.store.records import Commit, digest, read_commit, read_commits
 
 
-def open_store(run: RunFolder, *, unfinished: bool = False) -> "Store":
-    """Open for reading.
+def open(url: str, *, cache: DiskCache | None = None) -> "Store":
+    """The activations of the run at a path or URL, read-only: `open("s3://bucket/run")[:256]` is NumPy.
+
+    Raises:
+        StoreError: there is no store, or a shard is missing or damaged.
+    """
+    return open_store(RunFolder.at(url), cache=cache)
+
+
+def open_store(run: RunFolder, *, unfinished: bool = False, cache: DiskCache | None = None) -> "Store":
+    """Open for reading; what is read is kept in `cache`, if one is given.
 
     Raises:
         StoreError: there is no store, or (unless `unfinished`) a shard is missing or damaged.
     """
-    store = Store(run)
+    store = Store(run, cache)
     if not unfinished:
         store.check_complete()
         if store.attrs[MEAN] is None:
-            raise StoreError(with_remedy(run, "the harvest was not finished"))
+            raise StoreError(f"{run.url}: the harvest was not finished. {to_continue(run)}")
     return store
 
 
@@ -51,22 +67,34 @@ class Store:
     Reading raises StoreError, which names the shard, where bytes are damaged or gone.
     """
 
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
+    def __init__(self, run: RunFolder, cache: DiskCache | None = None) -> None:
+        self.run, self._cache = run, cache
         root = open_group(run, "r")
         self.attrs: dict[str, Any] = dict(root.attrs)
         if (found := self.attrs.get("format_version")) != FORMAT_VERSION:
             raise StoreError(
                 f"{run.activations}: format version {found} found, expected {FORMAT_VERSION}; harvest again"
             )
-        self._arrays = {name: array_of(run, root, name) for name in ARRAYS}
-        self.num_rows, _, self.channels = self._arrays["activations"].shape
+        arrays = {name: array_of(run, root, name) for name in ARRAYS}
+        self.num_rows, _, self.channels = arrays["activations"].shape
+        self._forms = {name: self._form_of(name, array) for name, array in arrays.items()}
+        self._chunks = {
+            name: ChunkReader(run.activations, name, form, self.num_rows, cache) for name, form in self._forms.items()
+        }
         self.shard_rows: int = self.attrs["shard_rows"]
         self.group = Group(self.attrs["group"]["kind"], self.attrs["group"]["n"])
 
     @property
     def num_shards(self) -> int:
         return -(-self.num_rows // self.shard_rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens its own."""
+        return type(self), (self.run, self._cache)
+
+    def form(self, name: str) -> Form:
+        """How an array's objects are stored."""
+        return self._forms[name]
 
     @cached_property
     def image(self) -> NDArray[np.int64]:
@@ -78,9 +106,33 @@ class Store:
         """(N, 2) centre pixel in the resized image."""
         return self._read("centre_yx", 0, self.num_rows)
 
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float16]:
+        """(n, G, C) consecutive rows, as a list would give them; ValueError for other steps than one."""
+        start, stop, step = rows.indices(self.num_rows)
+        if step != 1:
+            raise ValueError(
+                f"rows: a step of {step} found, expected consecutive rows; take every {step}th of them after"
+            )
+        return self.read(start, max(start, stop))
+
+    def tensor(self, rows: slice, device: str = "cpu") -> torch.Tensor:
+        """(n, G, C) float16 on a device; for an accelerator it goes through pinned memory."""
+        acts = torch.from_numpy(self[rows])
+        if torch.device(device).type == "cpu":
+            return acts
+        return acts.pin_memory().to(device, non_blocking=True)
+
     def read(self, start: int, stop: int) -> NDArray[np.float16]:
         """(stop - start, G, C) activations of consecutive rows."""
         return self._read("activations", start, stop)
+
+    def read_into(self, out: NDArray[np.float16], start: int) -> None:
+        """`read` in this thread alone, into (n, G, C): for callers that have threads of their own."""
+        with self._told():
+            self._chunks["activations"].read_into(out, start)
 
     def rows(self, shard: int) -> range:
         """The rows of a shard."""
@@ -96,7 +148,7 @@ class Store:
         done, stored = read_commits(self.run), objects.sizes(self.run.activations)
         for shard in range(self.num_shards):
             if fault := self.fault_of(shard, done.get(shard), stored):
-                raise StoreError(with_remedy(self.run, f"shard {shard} of {self.num_shards} {fault}"))
+                raise self._fault(shard, fault, done.get(shard))
         return {shard: done[shard] for shard in range(self.num_shards)}
 
     def fault_of(self, shard: int, commit: Commit | None, stored: dict[str, int]) -> str | None:
@@ -119,17 +171,17 @@ class Store:
         """
         rows = self.rows(shard)
         for name in ARRAYS:
-            array, like = getattr(arrays, name), self._arrays[name]
-            found, expected = (array.shape, array.dtype), ((len(rows), *like.shape[1:]), like.dtype)
+            array, form = getattr(arrays, name), self._forms[name]
+            found, expected = (array.shape, array.dtype), ((len(rows), *form.row_shape), form.dtype)
             if shard not in range(self.num_shards) or found != expected:
                 said = f"{found[0]} {found[1]} found, expected {expected[0]} {expected[1]}: exactly the shard's rows"
                 raise StoreError(f"{self.run.url}: shard {shard} of {self.num_shards}: {name}: {said}")
-        if not np.isfinite(arrays.activations).all():
+        if (arrays.activations.view(np.uint16) & 0x7C00).max(initial=0) == 0x7C00:  # as isfinite, several times faster
             said = "activations beyond float16 or not a number; is the layer normalised?"
             raise StoreError(f"{self.run.url}: shard {shard} of {self.num_shards}: {said}")
 
-    def verify(self, shard: int) -> None:
-        """Read a shard whole and compare it with its commit record.
+    def verify(self, shard: int) -> ShardArrays:
+        """Read a shard whole, compare it with its commit record, and return it.
 
         Raises:
             StoreError: it is missing or damaged, or its numbers are not those that were written.
@@ -137,32 +189,33 @@ class Store:
         commit, rows = read_commit(self.run, shard), self.rows(shard)
         fault = self.fault_of(shard, commit, stored_bytes(self.run, shard))
         if commit is None or fault:
-            raise StoreError(with_remedy(self.run, f"shard {shard} of {self.num_shards} {fault}"))
+            raise self._fault(shard, fault or "was never finished", commit)
+        arrays = ShardArrays(**{name: self._read(name, rows.start, rows.stop) for name in ARRAYS})
         for name, expected in commit.sha256.items():
-            if digest(self._read(name, rows.start, rows.stop)) != expected:
+            if digest(getattr(arrays, name)) != expected:
                 raise StoreError(self._damage(shard, f"{name} is not what its commit record says"))
+        return arrays
 
     def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        try:
-            with objects.one_line_errors(self.run.activations, name):
-                found = np.asarray(self._arrays[name][start:stop])
-        except ValueError as error:  # zarr's, of a checksum
-            raise StoreError(self._damage(self._first_damaged(name, start, stop), f"{name}: {error}")) from error
-        if (absent := is_fill(found)).any():
-            shard = (start + int(absent.argmax())) // self.shard_rows
-            raise StoreError(self._damage(shard, f"{name} has rows that were never written"))
-        return found
+        with self._told():
+            return self._chunks[name].read(start, stop)
 
-    def _first_damaged(self, name: str, start: int, stop: int) -> int:
-        first, last = start // self.shard_rows, (min(stop, self.num_rows) - 1) // self.shard_rows
-        for shard in range(first, last):
-            rows = self.rows(shard)
-            try:
-                self._arrays[name][max(start, rows.start) : min(stop, rows.stop)]
-            except ValueError:
-                return shard
-        return last
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except DamagedError as error:
+            raise StoreError(self._damage(error.shard, str(error))) from None
+
+    def _form_of(self, name: str, array: Array[Any]) -> Form:
+        try:
+            return form_of(array)
+        except ValueError as error:
+            raise StoreError(f"{objects.join(self.run.activations, name)}: {error}") from None
 
     def _damage(self, shard: int, what: str) -> str:
-        url = commit_url(self.run, shard)
-        return with_remedy(self.run, f"shard {shard} of {self.num_shards} is damaged ({what}). Delete {url}; then", "")
+        return f"{self.run.url}: shard {shard} of {self.num_shards} is damaged ({what}). {to_repair(self.run)}"
+
+    def _fault(self, shard: int, fault: str, commit: Commit | None) -> StoreError:
+        remedy = to_continue(self.run) if commit is None else to_repair(self.run)
+        return StoreError(f"{self.run.url}: shard {shard} of {self.num_shards} {fault}. {remedy}")

@@ -3,16 +3,18 @@
 import hashlib
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gc_core import objects
 from gc_core.run_folder import RunFolder, read_json, write_json
-from gc_core.store.layout import ARRAYS, ShardArrays, StoreError, object_name
+from gc_core.store.layout import Placed, StoreError
 
 READ_THREADS = 16
 """Records are small and many: on object storage their reading is all waiting."""
@@ -71,25 +73,25 @@ def commit_url(run: RunFolder, shard: int) -> str:
     return objects.join(run.commits, _name(shard))
 
 
-def describe(shard: int, arrays: ShardArrays, stored: dict[str, int], config_hash: str, attempt: str) -> Commit:
-    """The record of a shard that was just stored, its objects having these sizes.
-
-    Raises:
-        OSError: an object is gone already; another attempt at the shard is just beginning.
-    """
-    if gone := [name for name in ARRAYS if object_name(name, shard) not in stored]:
-        raise OSError(f"shard {shard}: {', '.join(gone)} vanished while being written; another attempt is running")
-    flat = arrays.activations.reshape(len(arrays.activations), -1)
-    squares_N = np.square(flat, dtype=np.float32).sum(1, dtype=np.float64)  # 11 bits squared are exact in 24
+def describe(shard: int, placed: Mapping[str, Placed], config_hash: str, attempt: str, threads: Executor) -> Commit:
+    """The record of a shard whose objects stand there."""
+    digests = threads.map(digest, [its.array for its in placed.values()])
     return Commit(
         shard=shard,
-        num_rows=len(arrays.image),
-        sha256={name: digest(getattr(arrays, name)) for name in ARRAYS},
-        object_bytes={name: stored[object_name(name, shard)] for name in ARRAYS},
-        sum_squares=float(squares_N.sum()),
+        num_rows=len(placed["activations"].array),
+        sum_squares=sum_squares(placed["activations"].array),
+        sha256=dict(zip(placed, digests, strict=True)),
+        object_bytes={name: its.num_bytes for name, its in placed.items()},
         config_hash=config_hash,
         attempt=attempt,
     )
+
+
+def sum_squares(activations: NDArray[Any]) -> float:
+    """Of float16 numbers; the same on every machine."""
+    wide_NF = torch.from_numpy(activations).reshape(len(activations), -1).float().numpy()  # NumPy is slow at this
+    np.square(wide_NF, out=wide_NF)  # exact: 11 bits squared are 22 of 24
+    return float(wide_NF.sum(1, dtype=np.float64).sum())
 
 
 def digest(array: NDArray[Any]) -> str:

@@ -1,5 +1,7 @@
 """Making the store: empty arrays, shards and their records, and the mean that ends it."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gc_core import objects
@@ -11,13 +13,13 @@ from gc_core.store.layout import (
     MEAN,
     ShardArrays,
     StoreError,
-    array_of,
     attributes,
     make_arrays,
     make_group,
     open_group,
     stored_bytes,
 )
+from gc_core.store.place import check_still_there, place
 from gc_core.store.reader import open_store
 from gc_core.store.records import (
     Commit,
@@ -28,8 +30,19 @@ from gc_core.store.records import (
     write_commit_once,
 )
 
+ENCODE_THREADS = min(4, os.cpu_count() or 1)
+
 _MAY_DIFFER = {MEAN, "config", "config_hash", "code_version"}
 """Attributes that may change under one store, or are compared field by field."""
+
+
+REQUESTS_A_SHARD = 13
+"""Of `write_shard` on object storage, as a test counts: four are put, the rest look before and after."""
+
+
+def raw_bytes(num_rows: int, order: int, channels: int) -> int:
+    """What so many rows take before compression."""
+    return num_rows * (order * channels * 2 + 8 + 2 * 4)
 
 
 def create(
@@ -40,31 +53,37 @@ def create(
     Raises:
         StoreError: a store of another configuration stands there; the differences are listed.
     """
-    layout = {"num_rows": num_rows, "shard_rows": shard_rows, "group": {"kind": group.kind, "n": group.n}}
-    wanted = {"format_version": FORMAT_VERSION, MEAN: None, **layout, **attrs}
-    if (existing := attributes(run)) is not None:
-        _refuse_another_config(run, existing, wanted)
-        root = open_group(run, "r+")
-    else:
-        root = make_group(run, wanted)
-    make_arrays(root, num_rows=num_rows, shard_rows=shard_rows, order=group.order, channels=channels)
+    wanted = _wanted(num_rows, shard_rows, group, attrs)
+    root = open_group(run, "r+") if _refuse_another_config(run, wanted) else make_group(run, wanted)
+    make_arrays(run, root, num_rows=num_rows, shard_rows=shard_rows, order=group.order, channels=channels)
+
+
+def refuse_other(
+    run: RunFolder, *, num_rows: int, shard_rows: int, channels: int, group: Group, attrs: dict[str, Any]
+) -> None:
+    """Raise what `create` would raise where another store stands; change nothing."""
+    _refuse_another_config(run, _wanted(num_rows, shard_rows, group, attrs))
 
 
 def write_shard(run: RunFolder, shard: int, arrays: ShardArrays, *, attempt: str) -> Commit:
-    """Write one whole shard, then its commit record. A shard that another attempt finished is left alone.
+    """Place one whole shard, then its commit record. A shard that another attempt finished is left alone.
+
+    Objects are created, never written over: of attempts that compute other bytes (on another device, say) the first
+    one's stay, and the record describes what stays.
 
     Raises:
         StoreError: the arrays are not exactly the shard's rows, or hold values that are not finite.
+        UnavailableError: another attempt at the shard is in the way just now; a later one will find it done.
     """
     store = open_store(run, unfinished=True)
     store.check_arrays(shard, arrays)
-    known, stored = read_commit(run, shard), stored_bytes(run, shard)
-    if known is not None and store.fault_of(shard, known, stored) is None:
+    known = read_commit(run, shard)
+    if known is not None and store.fault_of(shard, known, stored_bytes(run, shard)) is None:
         return known
-    for name in stored:  # zarr would read these first, and stop at a damaged one
-        objects.delete(run.activations, name)
-    _write_arrays(run, store.rows(shard), arrays)
-    commit = describe(shard, arrays, stored_bytes(run, shard), store.attrs["config_hash"], attempt)
+    with ThreadPoolExecutor(ENCODE_THREADS) as threads:
+        placed = {name: place(store, shard, name, getattr(arrays, name), threads) for name in ARRAYS}
+        commit = describe(shard, placed, store.attrs["config_hash"], attempt, threads)
+    check_still_there(run, shard, placed)
     if known is not None:
         replace_commit(run, commit)
     elif not write_commit_once(run, commit):
@@ -97,15 +116,16 @@ def finish(run: RunFolder) -> float:
     return mean
 
 
-def _write_arrays(run: RunFolder, rows: range, arrays: ShardArrays) -> None:
-    root = open_group(run, "r+")
-    with objects.one_line_errors(run.activations):
-        for name in ARRAYS:
-            array_of(run, root, name)[rows.start : rows.stop] = getattr(arrays, name)
+def _wanted(num_rows: int, shard_rows: int, group: Group, attrs: dict[str, Any]) -> dict[str, Any]:
+    layout = {"num_rows": num_rows, "shard_rows": shard_rows, "group": {"kind": group.kind, "n": group.n}}
+    return {"format_version": FORMAT_VERSION, MEAN: None, **layout, **attrs}
 
 
-def _refuse_another_config(run: RunFolder, existing: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Differences in options, and in what they led to: a weights file of the same name may hold other weights."""
+def _refuse_another_config(run: RunFolder, wanted: dict[str, Any]) -> bool:
+    """Whether a store stands there. What may differ are options, and what they led to: a weights file of the same name
+    may hold other weights."""
+    if (existing := attributes(run)) is None:
+        return False
     theirs, mine = (
         {**{name: value for name, value in attrs.items() if name not in _MAY_DIFFER}, **attrs.get("config", {})}
         for attrs in (existing, wanted)
@@ -115,3 +135,4 @@ def _refuse_another_config(run: RunFolder, existing: dict[str, Any], wanted: dic
         changed = "; ".join(f"{name} {theirs.get(name)!r} -> {mine.get(name)!r}" for name in names)
         found = f"{run.url}: was harvested with other options ({changed})"
         raise StoreError(f"{found}; choose another --out, or the same options")
+    return True

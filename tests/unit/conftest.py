@@ -115,4 +115,5 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return open_folder(folder.as_uri() + below, create=True)  # a prefix without objects is no error
 
     monkeypatch.setattr(objects, "open_folder", opened)
+    monkeypatch.setattr(objects, "_object", lambda location, name, **options: (opened(location, **options), name))
     return folder

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from gc_core import groups, store
+from gc_core import groups, objects, store
 from gc_core.run_folder import RunFolder
 from gc_core.store import ARRAYS, ShardArrays
+from gc_core.store.layout import object_name
 
 GROUP = groups.dihedral(2)
 CHANNELS = 3
@@ -74,3 +75,15 @@ def object_of(folder: Path, name: str, shard: int) -> Path:
     """The file that holds a shard of an array."""
     below = {"activations": "0/0", "image": "", "centre_yx": "0"}[name]
     return folder / "activations.zarr" / name / "c" / str(shard) / below
+
+
+def write_forever(url: str) -> None:
+    """A writer to be killed: finish the store, take the records away, and again."""
+    run = RunFolder(url)
+    while True:
+        create(run)
+        write(run, *(shard for shard in range(NUM_SHARDS) if shard not in store.commits(run)))
+        store.finish(run)
+        for shard in range(NUM_SHARDS):
+            store.discard_commit(run, shard)
+            objects.delete(run.activations, object_name("image", shard))

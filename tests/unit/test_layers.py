@@ -22,7 +22,7 @@ LAYERS = {
         "symmetry",
         "families",
     },
-    "io": {"objects", "images", "reasons", "manifest", "index", "store", "stream", "checkpoint", "run_folder"},
+    "io": {"objects", "s3", "images", "reasons", "manifest", "index", "store", "stream", "checkpoint", "run_folder"},
     "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export"},
 }
 MAY_IMPORT = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gc_core.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS
 from gc_core.store import Store, StoreError, open_store
-from gc_core.stream import LaneOrder, batches, lane_order, read_rows
+from gc_core.stream import LaneOrder, batches, in_order, lane_order, read_rows
 
 EVERY_BLOCK = np.arange(4)
 
@@ -149,9 +149,16 @@ def test_reading_threads_end_with_the_stream(numbered: Store, order: LaneOrder) 
 def test_an_unreadable_chunk_stops_the_stream(
     numbered: Store, order: LaneOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreadable(start: int, stop: int) -> np.ndarray:
-        raise StoreError(f"rows {start} to {stop} are damaged")
+    def unreadable(out: np.ndarray, start: int) -> None:
+        raise StoreError(f"{len(out)} rows from {start} on are damaged")
 
-    monkeypatch.setattr(numbered, "read", unreadable)
+    monkeypatch.setattr(numbered, "read_into", unreadable)
     with pytest.raises(StoreError, match="are damaged"):
         take(numbered, order, 1)
+
+
+@pytest.mark.parametrize("rows", [range(300), range(5, 6), range(100, 290), range(128, 256), range(7, 7)])
+def test_rows_in_order_are_all_rows_once(numbered: Store, rows: range) -> None:
+    found = list(in_order(numbered, rows))
+    assert all(len(part) <= CHUNK_ROWS for part in found)
+    np.testing.assert_array_equal(np.concatenate(found or [np.empty((0, 4, 6))])[:, 0, 0], list(rows))

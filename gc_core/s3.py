@@ -1,0 +1,229 @@
+"""Buckets by the usual AWS settings: variables, profiles, instance roles, endpoints; and their errors in one line.
+
+obstore reads and writes; botocore only finds settings and credentials, so that everything that works for the AWS
+command line works here.
+"""
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import botocore.session
+from botocore.configprovider import ConfiguredEndpointProvider
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import BotoCoreError
+from obstore.store import S3Store
+from pyarrow.fs import S3FileSystem
+
+CONNECT_TIMEOUT_S = 5
+SILENCE_TIMEOUT_S = 30
+"""Longest wait for the next bytes of an answer."""
+REQUEST_TIMEOUT_S = 600
+"""Longest request: a shard of 250 MB at half a megabyte a second."""
+MAX_RETRIES = 8
+RETRY_TIMEOUT_S = 120
+CREDENTIALS_LIVE_S = 300
+"""How long obstore keeps credentials before it asks again; botocore renews those that expire."""
+
+TRUE = ("1", "true", "yes", "on")
+REFUSED = {
+    "InvalidAccessKeyId": "the access key is unknown there; correct AWS_ACCESS_KEY_ID or AWS_PROFILE",
+    "SignatureDoesNotMatch": "the secret key is wrong; correct AWS_SECRET_ACCESS_KEY or AWS_PROFILE",
+    "ExpiredToken": "the credentials have expired; renew them",
+    "RequestTimeTooSkewed": "this machine's clock is wrong; set it",
+    "AccessDenied": "these credentials may not do that; ask the bucket's owner",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a bucket is reached by. Secrets are left out of its text."""
+
+    region: str
+    endpoint: str | None
+    """None for Amazon's own."""
+    virtual_hosted: bool
+    """Whether the bucket stands in the host's name (True) or in the path."""
+    anonymous: bool
+    credentials: Any = field(repr=False)
+    """botocore's; None if anonymous."""
+
+    @property
+    def allow_http(self) -> bool:
+        """Plain HTTP stays on this machine, unless AWS_ALLOW_HTTP says otherwise."""
+        return _flag("AWS_ALLOW_HTTP") or (self.endpoint is not None and _is_loopback(self.endpoint))
+
+
+def open_bucket(url: str) -> S3Store:
+    """The client of the bucket that an `s3://bucket/prefix` URL names; keys are relative to the bucket.
+
+    Raises:
+        PermissionError: there are no credentials. ValueError: the endpoint is plain HTTP and not on this machine.
+    """
+    return _open(urlsplit(url).netloc, None, _environment())
+
+
+def open_prefix(url: str) -> S3Store:
+    """As `open_bucket`, with keys relative to the prefix."""
+    return _open(urlsplit(url).netloc, prefix(url), _environment())
+
+
+def prefix(url: str) -> str | None:
+    """The prefix in plain text; None if the URL names the whole bucket."""
+    return unquote(urlsplit(url).path).strip("/") or None
+
+
+def file_system() -> S3FileSystem:
+    """The same settings as Ray Train takes them. Credentials that expire are left to Arrow, which finds the same."""
+    found = settings(_environment())
+    endpoint = urlsplit(found.endpoint or "")
+    lasting = found.credentials is not None and not isinstance(found.credentials, RefreshableCredentials)
+    keys = _keys(found.credentials) if lasting else {}
+    return S3FileSystem(
+        access_key=keys.get("access_key_id"),
+        secret_key=keys.get("secret_access_key"),
+        session_token=keys.get("token"),
+        anonymous=found.anonymous,
+        region=found.region,
+        scheme=endpoint.scheme or "https",
+        endpoint_override=endpoint.netloc or None,
+        force_virtual_addressing=found.virtual_hosted and found.endpoint is not None,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        request_timeout=SILENCE_TIMEOUT_S,
+    )
+
+
+@lru_cache(maxsize=8)
+def settings(environment: tuple[tuple[str, str], ...]) -> Settings:
+    """What the environment, and the files it names, say."""
+    given = dict(environment)
+    try:
+        session = botocore.session.Session()
+        profile, whole = session.get_scoped_config(), session.full_config
+        endpoint = ConfiguredEndpointProvider(full_config=whole, scoped_config=profile, client_name="s3").provide()
+        anonymous = _flag("AWS_SKIP_SIGNATURE")
+        credentials = None if anonymous else session.get_credentials()
+        region = given.get("AWS_REGION") or session.get_config_variable("region") or "us-east-1"
+    except BotoCoreError as error:
+        raise PermissionError(f"AWS settings: {error}; correct AWS_PROFILE or ~/.aws") from None
+    if not anonymous and credentials is None:
+        remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        raise PermissionError(f"no AWS credentials found; {remedy}, or AWS_SKIP_SIGNATURE=true for a public bucket")
+    style = dict(profile.get("s3") or {}).get("addressing_style", "auto")
+    hosted = endpoint is None if style == "auto" else style == "virtual"
+    if "AWS_VIRTUAL_HOSTED_STYLE_REQUEST" in given:
+        hosted = _flag("AWS_VIRTUAL_HOSTED_STYLE_REQUEST")
+    found = Settings(
+        region=region, endpoint=endpoint, virtual_hosted=hosted, anonymous=anonymous, credentials=credentials
+    )
+    if endpoint is not None and endpoint.startswith("http:") and not found.allow_http:
+        raise ValueError(f"AWS_ENDPOINT_URL: {endpoint} sends data in the clear; use https, or set AWS_ALLOW_HTTP=true")
+    return found
+
+
+def explain(text: str) -> str:
+    """One line for a store's error text. The answer's body is left out: it repeats keys and signatures."""
+    code = (re.findall(r"<Code>(\w+)</Code>", text) or [None])[0]
+    if code in REFUSED:
+        return f"refused with {code}: {REFUSED[code]}"
+    if is_silence(text):
+        return f"no answer from {endpoint_name()}, asked several times; is it running, is the address right?"
+    status = (re.findall(r"status code: (\d{3}[\w ]*)", text) or [None])[0]
+    if code or status:
+        return f"{endpoint_name()} answered {' '.join(filter(None, [status, code]))}"
+    return text.splitlines()[0]
+
+
+def is_silence(text: str) -> bool:
+    """Whether a store's error says that no answer came, or only a part of one."""
+    return any(said in text for said in ("error sending request", "operation timed out", "error decoding response"))
+
+
+def is_missing_bucket(text: str) -> bool:
+    """Whether a store's error says that the bucket, not the object, is missing."""
+    return "NoSuchBucket" in text
+
+
+def endpoint_name() -> str:
+    """Where buckets are, for messages."""
+    return settings(_environment()).endpoint or "Amazon S3"
+
+
+@lru_cache(maxsize=64)
+def _open(bucket: str, below: str | None, environment: tuple[tuple[str, str], ...]) -> S3Store:
+    """Kept, because a client holds open connections and takes some milliseconds to make. Threads may share one; no
+    process inherits one, since Ray and our pools spawn theirs."""
+    found = settings(environment)
+    options: dict[str, Any] = {}
+    if found.endpoint is not None:
+        options["endpoint"] = _hosted(found.endpoint, bucket) if found.virtual_hosted else found.endpoint
+    if found.anonymous:
+        options["skip_signature"] = True
+    else:
+        options["credential_provider"] = _Credentials(found.credentials)
+    return S3Store(
+        bucket,
+        prefix=below,
+        region=found.region,
+        virtual_hosted_style_request=found.virtual_hosted,
+        client_options={
+            "allow_http": found.allow_http,
+            "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+            "read_timeout": timedelta(seconds=SILENCE_TIMEOUT_S),
+            "timeout": timedelta(seconds=REQUEST_TIMEOUT_S),
+        },
+        retry_config={
+            "max_retries": MAX_RETRIES,
+            "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_S),
+            "backoff": {
+                "init_backoff": timedelta(seconds=0.1),
+                "max_backoff": timedelta(seconds=4),
+                "base": 2,
+            },
+        },
+        **options,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    """Asks botocore, which renews what expires."""
+
+    source: Any = field(repr=False)
+
+    def __call__(self) -> Any:
+        return {**_keys(self.source), "expires_at": datetime.now(UTC) + timedelta(seconds=CREDENTIALS_LIVE_S)}
+
+
+def _keys(credentials: Any) -> dict[str, Any]:
+    frozen = credentials.get_frozen_credentials()
+    return {"access_key_id": frozen.access_key, "secret_access_key": frozen.secret_key, "token": frozen.token}
+
+
+def _environment() -> tuple[tuple[str, str], ...]:
+    """All that can change the settings."""
+    return tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_") or k == "HOME"))
+
+
+def _flag(name: str) -> bool:
+    return os.environ.get(name, "").lower() in TRUE
+
+
+def _hosted(endpoint: str, bucket: str) -> str:
+    parts = urlsplit(endpoint)
+    return parts._replace(netloc=f"{bucket}.{parts.netloc}").geturl()
+
+
+def _is_loopback(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,78 @@
+"""Putting a shard's objects where they belong, exactly once, whoever else tries at the same time.
+
+Letters: N rows, F numbers in a row.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gc_core import objects
+from gc_core.run_folder import RunFolder
+from gc_core.store.encoded import Form, decode, encode
+from gc_core.store.layout import Placed, object_name
+from gc_core.store.reader import Store
+
+TRIES = 3
+ROUNDING = 1 / 16
+"""Largest relative difference of a row between what two devices compute in 8-bit arithmetic."""
+CLOSE_SHARE = 0.9
+"""Of rows within it; rows of tiny numbers may differ by more, those of other weights nearly all do."""
+
+
+def place(store: Store, shard: int, name: str, array: NDArray[np.generic], threads: Executor) -> Placed:
+    """Create the object of one array; if there is a sound one of the same rows, keep that.
+
+    Raises:
+        UnavailableError: another attempt keeps replacing it.
+    """
+    folder, key = store.run.activations, object_name(name, shard)
+    content = encode(store.form(name), array, threads)
+    for _ in range(TRIES):
+        if (tag := objects.create(folder, key, content)) is not None:
+            return Placed(array=array, num_bytes=len(content), tag=tag)
+        try:
+            stored, tag = objects.read_tagged(folder, key)
+        except FileNotFoundError:
+            continue  # another attempt found it damaged
+        found = array if stored == content else _sound(store.form(name), stored, array, threads)
+        if found is not None:
+            return Placed(array=found, num_bytes=len(stored), tag=tag)
+        objects.delete(folder, key)
+    raise objects.UnavailableError(
+        f"{objects.join(folder, key)}: another attempt at shard {shard} keeps replacing it; run again later"
+    )
+
+
+def check_still_there(run: RunFolder, shard: int, placed: Mapping[str, Placed]) -> None:
+    """Just before the record: that nobody replaced the objects since they were placed.
+
+    Raises:
+        UnavailableError: somebody did.
+    """
+    for name, its in placed.items():
+        key = object_name(name, shard)
+        try:
+            same = objects.stat(run.activations, key) == (its.num_bytes, its.tag)
+        except FileNotFoundError:
+            same = False
+        if not same:
+            found = "was replaced before its shard was finished; another attempt is running"
+            raise objects.UnavailableError(f"{objects.join(run.activations, key)}: {found}")
+
+
+def _sound(form: Form, stored: bytes, like: NDArray[np.generic], threads: Executor) -> NDArray[np.generic] | None:
+    """What a stored object holds, if it is `like` but for rounding; None if it is damaged, or something else."""
+    try:
+        found = decode(form, stored, len(like), threads)
+    except ValueError:
+        return None
+    if not np.isfinite(found).all():
+        return None
+    if found.dtype.kind != "f":
+        return found if np.array_equal(found, like) else None
+    wide_NF, expected_NF = (values.reshape(len(values), -1).astype(np.float32) for values in (found, like))
+    close_N = np.linalg.norm(wide_NF - expected_NF, axis=1) <= ROUNDING * np.linalg.norm(expected_NF, axis=1)
+    return found if close_N.mean() >= CLOSE_SHARE else None

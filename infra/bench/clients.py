@@ -1,0 +1,77 @@
+"""obstore next to s3fs on the same bucket: rates and processor time of plain objects, as many at a time.
+
+    python -m infra.bench clients --url s3://bucket/prefix
+
+Why the project reads and writes by obstore. s3fs is needed for this comparison only.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import s3fs
+import tyro
+from rich.table import Table
+
+from gc_core import objects
+from jobs import console
+
+THREADS = 4
+OBJECT_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientsBench:
+    """Measure two clients of object storage."""
+
+    url: str
+    """An s3:// URL to write below; nothing is left there."""
+    num_objects: int = 8
+    """Of 32 MiB each."""
+    rounds: int = 3
+
+
+def main(args: list[str] | None = None) -> None:
+    """Command line of `python -m infra.bench clients`."""
+    options = tyro.cli(ClientsBench, prog="python -m infra.bench clients", args=args, description=__doc__)
+    with console.one_line_errors(remedy="Objects below clients-* may be left."):
+        url = objects.join(options.url, f"clients-{os.getpid()}")
+        rounds = [measure(url, options.num_objects) for _ in range(options.rounds)]
+        table = Table("client", "", "MB/s", "processor s/GB", title=f"plain objects on {url}")
+        for client, what in rounds[0]:
+            rate, cpu = (statistics.median(found[client, what][i] for found in rounds) for i in range(2))
+            table.add_row(client, what, f"{rate:.0f}", f"{cpu:.2f}")
+        console.console.print(table)
+
+
+def measure(url: str, count: int) -> dict[tuple[str, str], tuple[float, float]]:
+    """(MB/s, processor seconds a GB) by client and direction."""
+    content, names = np.random.default_rng(0).bytes(OBJECT_BYTES), [str(number) for number in range(count)]
+    other = s3fs.S3FileSystem(endpoint_url=os.environ.get("AWS_ENDPOINT_URL"))
+    below = objects.without_scheme(url)
+    ways: dict[tuple[str, str], Callable[[str], object]] = {
+        ("obstore", "write"): lambda name: objects.write(url, name, content),
+        ("s3fs", "write"): lambda name: other.pipe_file(f"{below}/s3fs-{name}", content),
+        ("obstore", "read"): lambda name: objects.read(url, name),
+        ("s3fs", "read"): lambda name: other.cat_file(f"{below}/s3fs-{name}"),
+    }
+    found: dict[tuple[str, str], tuple[float, float]] = {}
+    try:
+        for way, work in ways.items():
+            found[way] = _timed(work, names)
+    finally:
+        for name in objects.sizes(url):
+            objects.delete(url, name)
+    return found
+
+
+def _timed(work: Callable[[str], object], names: list[str]) -> tuple[float, float]:
+    start, cpu = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(work, names))
+    megabytes = len(names) * OBJECT_BYTES / 1e6
+    return megabytes / (time.perf_counter() - start), (time.process_time() - cpu) / megabytes * 1e3

@@ -1,0 +1,249 @@
+"""Speed of the activation store, next to a plain copy of the same activations by the same client.
+
+    python -m infra.bench store [--url s3://bucket/prefix] [--json FILE]
+
+MB are megabytes of activations as they are in memory, in every row. The plain copy writes them as one raw object a
+shard, and reads those back; the store compresses (to about 59% for these numbers), checksums, checks, commits. Both
+write from as many threads, and both begin to read with nothing in the file cache (local disks; writing ends when the
+disk has the bytes). Phases take turns for three rounds; rates and ratios are medians. In order is a pass from the
+first row to the last, shuffled are as many rows of a training worker's stream. The injected latency is a pause before
+every request; what bandwidth allows is then the plain copy's rate with the same pause and as many requests at a time.
+"""
+
+import contextlib
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from rich.table import Table
+
+from gc_core import groups, objects, store, stream
+from gc_core.run_folder import RunFolder
+from gc_core.store import ShardArrays
+from infra.bench.machine import device_name
+from jobs import console
+
+GROUP, CHANNELS, SHARD_ROWS = groups.dihedral(32), 480, 1024
+ROW_BYTES = GROUP.order * CHANNELS * 2
+WRITERS = 2
+"""Shards that a worker writes at a time, at most one of them ours; the plain copy gets as many."""
+BATCH, LANES, BUFFER_ROWS = 256, 8, 2048
+LEAST_SHARDS = 4
+"""Fewer rows would be dealt to lanes in parts of chunks, and chunks read more than once."""
+LATENCY_S = 0.03
+LEAST_WRITE, LEAST_STREAM, MOST_SHUFFLING, LEAST_LATENCY = 0.7, 0.8, 0.1, 0.8
+PHASES = {
+    "plain_write": "plain copy, write",
+    "store_write": "store, write",
+    "plain_read": "plain copy, read",
+    "stream_read": "store, read in order",
+    "shuffled_read": "store, read shuffled",
+    "latency_limit": "plain copy, read with 30 ms a request",
+    "latency_read": "store, read shuffled with 30 ms a request",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreBench:
+    """Measure the store."""
+
+    url: str | None = None
+    """Where to write: a path or s3:// URL, left as it was found; None for a temporary folder."""
+    megabytes: int = 500
+    """Activations to write and read in a phase."""
+    rounds: int = 3
+    json: Path | None = None
+    """Write the results here, as one flat object."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Command line of `python -m infra.bench store`."""
+    options = tyro.cli(StoreBench, prog="python -m infra.bench store", args=args, description=__doc__)
+    with console.one_line_errors(remedy="Objects below bench-* may be left."), tempfile.TemporaryDirectory() as folder:
+        url = objects.normalise(options.url or folder)
+        shards = max(LEAST_SHARDS, round(options.megabytes * 1e6 / ROW_BYTES / SHARD_ROWS))
+        rounds: list[dict[str, float]] = []
+        for number in range(options.rounds):
+            console.say(f"round {number + 1} of {options.rounds}, {shards} shards of {SHARD_ROWS} samples")
+            rounds.append(measure(objects.join(url, f"bench-{os.getpid()}-{number}"), shards))
+        if options.json is not None:
+            options.json.write_text(json.dumps(as_json(rounds, url), indent=1) + "\n")
+        show(rounds, url)
+
+
+def measure(url: str, num_shards: int) -> dict[str, float]:
+    """MB a second of every phase, once; nothing is left at the URL."""
+    acts_NGC = activations(SHARD_ROWS)
+    run, plain, num_rows = RunFolder.at(f"{url}/run"), f"{url}/plain", num_shards * SHARD_ROWS
+    order = stream.lane_order(np.arange(num_rows), num_lanes=LANES, buffer_rows=BUFFER_ROWS, seed=0)
+    megabytes = num_rows * ROW_BYTES / 1e6
+    phases: dict[str, Callable[[], float]] = {
+        "plain_write": lambda: megabytes / _seconds(lambda: _plain_write(plain, acts_NGC, num_shards)),
+        "store_write": lambda: megabytes / _seconds(lambda: _store_write(run, acts_NGC, num_shards)),
+        "plain_read": lambda: megabytes / _seconds(lambda: _plain_read(plain)),
+        "stream_read": lambda: megabytes / _seconds(lambda: _drain(stream.in_order(_opened(run), range(num_rows)))),
+        "shuffled_read": lambda: _shuffled_mb_per_s(run, order, num_rows),
+    }
+    phases["latency_limit"], phases["latency_read"] = phases["plain_read"], phases["shuffled_read"]
+    found: dict[str, float] = {}
+    try:
+        for name, phase in phases.items():
+            with _delayed(LATENCY_S) if name.startswith("latency") else contextlib.nullcontext():
+                found[name] = phase()
+            _to_disk(url)
+    finally:
+        for name in objects.sizes(url):
+            objects.delete(url, name)
+    return found
+
+
+def activations(num_rows: int) -> NDArray[np.float16]:
+    """(N, G, C) numbers of which half are zero, as after a ReLU: they compress no better than real ones."""
+    return np.maximum(np.random.default_rng(0).normal(size=(num_rows, GROUP.order, CHANNELS)), 0).astype(np.float16)
+
+
+def as_json(rounds: list[dict[str, float]], url: str) -> dict[str, Any]:
+    """One flat object, for machines."""
+    where = "local disk" if objects.is_local(url) else "s3"
+    return {"device": device_name("cpu"), "where": where} | {
+        f"{name}_mb_per_s": statistics.median(found[name] for found in rounds) for name in PHASES
+    }
+
+
+def show(rounds: list[dict[str, float]], url: str) -> None:
+    """The table and, line by line, what was to be reached and was."""
+    table = Table(title=f"activation store on {url}, {device_name('cpu')}")
+    for heading in ("", "MB/s", "of the plain copy"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, title in PHASES.items():
+        rate = statistics.median(found[name] for found in rounds)
+        table.add_row(title, f"{rate:.0f}", f"{_ratio(rounds, name, _plain(name)):.0%}")
+    console.console.print(table)
+    for line in verdicts(rounds):
+        console.console.print(line)
+
+
+def verdicts(rounds: list[dict[str, float]]) -> list[str]:
+    """What was to be reached, and whether it was."""
+    write, read = _ratio(rounds, "store_write", "plain_write"), _ratio(rounds, "stream_read", "plain_read")
+    cost = 1 - _ratio(rounds, "shuffled_read", "stream_read")
+    latency = _ratio(rounds, "latency_read", "latency_limit")
+    return [
+        _verdict(write >= LEAST_WRITE, f"writing at {write:.0%} of the plain copy, wanted {LEAST_WRITE:.0%}"),
+        _verdict(read >= LEAST_STREAM, f"reading at {read:.0%} of the plain copy, wanted {LEAST_STREAM:.0%}"),
+        _verdict(cost <= MOST_SHUFFLING, f"shuffling costs {cost:.0%}, wanted at most {MOST_SHUFFLING:.0%}"),
+        _verdict(
+            latency >= LEAST_LATENCY,
+            f"with {LATENCY_S * 1e3:.0f} ms a request at {latency:.0%} of what bandwidth allows,"
+            f" wanted {LEAST_LATENCY:.0%}",
+        ),
+    ]
+
+
+def _verdict(reached: bool, what: str) -> str:
+    return f"{'reached' if reached else 'MISSED '}  {what}"
+
+
+def _ratio(rounds: list[dict[str, float]], name: str, other: str) -> float:
+    return statistics.median(found[name] / found[other] for found in rounds)
+
+
+def _plain(name: str) -> str:
+    return {"store_write": "plain_write", "latency_read": "latency_limit"}.get(
+        name, "plain_read" if name.endswith("_read") else name
+    )
+
+
+def _plain_write(folder: str, acts_NGC: NDArray[np.float16], num_shards: int) -> None:
+    raw = acts_NGC.tobytes()
+    with ThreadPoolExecutor(WRITERS) as threads:
+        list(threads.map(lambda shard: objects.write(folder, str(shard), raw), range(num_shards)))
+    _to_disk(folder)
+
+
+def _store_write(run: RunFolder, acts_NGC: NDArray[np.float16], num_shards: int) -> None:
+    num_rows = num_shards * SHARD_ROWS
+    attrs = {"config": {}, "config_hash": "benchmark"}
+    store.create(run, num_rows=num_rows, shard_rows=SHARD_ROWS, channels=CHANNELS, group=GROUP, attrs=attrs)
+    arrays = ShardArrays(
+        activations=acts_NGC, image=np.arange(SHARD_ROWS), centre_yx=np.zeros((SHARD_ROWS, 2), np.int32)
+    )
+    with ThreadPoolExecutor(WRITERS) as threads:
+        list(threads.map(lambda shard: store.write_shard(run, shard, arrays, attempt="bench"), range(num_shards)))
+    store.finish(run)
+    _to_disk(run.url)
+
+
+def _plain_read(folder: str) -> None:
+    with ThreadPoolExecutor(stream.THREADS) as threads:
+        list(threads.map(lambda name: len(objects.read(folder, name)), objects.sizes(folder)))
+
+
+def _opened(run: RunFolder) -> store.Store:
+    return store.open_store(run)
+
+
+def _shuffled_mb_per_s(run: RunFolder, order: stream.LaneOrder, num_rows: int) -> float:
+    """Of a stream under way: what is read ahead when the clock starts is read ahead again when it stops."""
+    batches = stream.batches(
+        _opened(run),
+        order,
+        lanes=range(LANES),
+        rows_per_lane=BATCH // LANES,
+        first_step=0,
+        blocks=np.arange(GROUP.order),
+    )
+    with contextlib.closing(batches):
+        next(batches)
+        num_batches = max(1, num_rows // BATCH)
+        return num_batches * BATCH * ROW_BYTES / 1e6 / _seconds(lambda: _drain(islice(batches, num_batches)))
+
+
+def _drain(parts: Iterator[NDArray[np.float16]]) -> None:
+    for _ in parts:
+        pass
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _to_disk(url: str) -> None:
+    """On a local disk: wait until it has the bytes, and forget them from memory."""
+    if not objects.is_local(url):
+        return
+    for path in Path(objects.local_path(url)).rglob("*"):
+        if path.is_file():
+            file = os.open(path, os.O_RDONLY)
+            os.fsync(file)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)
+
+
+@contextlib.contextmanager
+def _delayed(seconds: float) -> Iterator[None]:
+    """A pause before every request of this process: each begins by asking for its client."""
+    undelayed = objects._object
+
+    def waited(location: str, name: str, *, create: bool = False) -> Any:
+        time.sleep(seconds)
+        return undelayed(location, name, create=create)
+
+    objects._object = waited
+    try:
+        yield
+    finally:
+        objects._object = undelayed

@@ -1,0 +1,179 @@
+"""Check a run's activations: every shard is there, whole and finite, and some rows are what their pictures give.
+
+python -m jobs.verify RUN             reads only; ends with code 1 where something is wrong
+python -m jobs.verify RUN --repair    computes again what is damaged or missing
+"""
+
+import sys
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import ray
+import tyro
+
+from gc_core import backbones, harvest, manifest, store
+from gc_core.backbones import Backbone
+from gc_core.config import HarvestConfig
+from gc_core.harvest.plan import ShardWork
+from gc_core.run_folder import RunFolder
+from gc_core.store import StoreError
+from jobs import cluster, console
+from jobs.harvest import compute_missing
+from jobs.options import Workers
+
+TOLD = 10
+"""Faults that are told in full."""
+IMAGES_A_SHARD = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyJob:
+    """Check a run's activations, and with --repair compute again what is damaged."""
+
+    run: tyro.conf.Positional[str]
+    """The run folder: a path or URL. Nothing is written there without --repair."""
+    repair: bool = False
+    """Compute again, from the pictures, what is damaged or missing."""
+    sample: int = 4
+    """Shards of which some rows are computed again and compared; 0 for none."""
+    workers: Workers = field(default_factory=Workers)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Command line of `python -m jobs.verify`."""
+    job = tyro.cli(VerifyJob, prog="python -m jobs.verify", args=args, description=__doc__)
+    with console.one_line_errors(remedy="Nothing was lost; run the same command again."), cluster.connect():
+        if not run_verify(job):
+            sys.exit(1)
+
+
+def run_verify(job: VerifyJob) -> bool:
+    """Check, tell, and repair if asked; whether the run is sound at the end."""
+    run = RunFolder.at(job.run)
+    opened = store.open_store(run, unfinished=True)
+    config = HarvestConfig.from_json(opened.attrs["config"])
+    faults = _shard_faults(run, range(opened.num_shards))
+    _tell(list(faults.values()))
+    if faults and job.repair:
+        _repair(run, config, job.workers, faults)
+        faults = _shard_faults(run, sorted(faults))
+        _tell(list(faults.values()))
+    sound = [shard for shard in range(opened.num_shards) if shard not in faults]
+    strange = _origin_faults(run, config, sound, job.sample)
+    _tell(strange)
+    if job.repair and not faults:
+        store.finish(run)
+    unfinished = None if faults else _unfinished(run)
+    _tell([unfinished] if unfinished else [])
+    wrong = bool(faults or strange or unfinished)
+    console.summary("wrong" if wrong else "sound", _rows(run, opened.num_shards, faults, strange, job.sample))
+    return not wrong
+
+
+def _rows(run: RunFolder, num_shards: int, faults: dict[int, str], strange: list[str], sample: int) -> list[Any]:
+    return [
+        ("run", run.url),
+        ("shards", f"{num_shards - len(faults):,} of {num_shards:,} whole, with the checksums of their records"),
+        (
+            "origin",
+            f"{len(strange)} differences in {min(sample, num_shards - len(faults))} shards computed in part again",
+        ),
+    ]
+
+
+def _shard_faults(run: RunFolder, shards: Any) -> dict[int, str]:
+    """What is wrong, by shard."""
+    faults: dict[int, str] = {}
+    with console.progress("verify", len(shards), "shards") as meter:
+        found = cluster.in_order(
+            lambda shard: _check_shard.remote(run, shard), shards, in_flight=2 * cluster.num_cpus()
+        )
+        for done, (shard, fault) in enumerate(zip(shards, found, strict=True), start=1):
+            if fault:
+                faults[shard] = fault
+            meter.set(done)
+    return faults
+
+
+def _origin_faults(run: RunFolder, config: HarvestConfig, sound: list[int], sample: int) -> list[str]:
+    chosen = sorted(np.random.default_rng(config.seed).permutation(sound)[:sample].tolist())
+    if not chosen:
+        return []
+    plan, table = _plan(run, config)
+    work = [harvest.shard_work(plan, table, shard) for shard in chosen]
+    with console.progress("origin", len(work), "shards") as meter:
+        found = cluster.in_order(
+            lambda item: _check_origin.remote(run, item, config), work, in_flight=cluster.num_cpus()
+        )
+        faults: list[str] = []
+        for done, fault in enumerate(found, start=1):
+            faults += [fault] if fault else []
+            meter.set(done)
+    return faults
+
+
+def _repair(run: RunFolder, config: HarvestConfig, workers: Workers, faults: dict[int, str]) -> None:
+    for shard in faults:
+        store.discard_commit(run, shard)
+    plan, table = _plan(run, config)
+    compute_missing(run, config, plan, table, workers)
+
+
+def _plan(run: RunFolder, config: HarvestConfig) -> tuple[Any, Any]:
+    """The harvest's own plan.
+
+    Raises:
+        StoreError: the manifest is not the one of this store.
+    """
+    try:
+        table = manifest.load_table(run.manifest)
+    except FileNotFoundError:
+        raise StoreError(f"{run.manifest}: not found; pictures cannot be found again without it") from None
+    plan, opened = harvest.plan_rows(config, table, _backbone(config)), store.open_store(run, unfinished=True)
+    if (plan.num_rows, plan.shard_rows) != (opened.num_rows, opened.shard_rows):
+        found = f"{plan.num_rows} samples planned from it, the store has {opened.num_rows}"
+        raise StoreError(f"{run.manifest}: is not of this store ({found}); restore both from one copy")
+    return plan, table
+
+
+def _unfinished(run: RunFolder) -> str | None:
+    try:
+        store.open_store(run)
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def _tell(faults: list[str]) -> None:
+    for fault in faults[:TOLD]:
+        console.say(fault)
+    if len(faults) > TOLD:
+        console.say(f"... and {len(faults) - TOLD} more")
+
+
+@lru_cache(maxsize=1)
+def _backbone(config: HarvestConfig) -> Backbone:
+    return backbones.load(config.backbone, layer=config.layer, weights=config.weights)
+
+
+@lru_cache(maxsize=1)
+def _computing(config: HarvestConfig) -> Backbone:
+    """Loaded once by each worker."""
+    return harvest.load_backbone(config, "cpu")
+
+
+@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
+def _check_shard(run: RunFolder, shard: int) -> str | None:
+    return harvest.fault_of_shard(run, shard)
+
+
+@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
+def _check_origin(run: RunFolder, work: ShardWork, config: HarvestConfig) -> str | None:
+    return harvest.fault_of_origin(run, work, config, _computing(config), num_images=IMAGES_A_SHARD)
+
+
+if __name__ == "__main__":
+    import_module("jobs.verify").main()  # workers find the caches of this module by its name, which is not __main__
