@@ -17,12 +17,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import ray
 
 from gc_core.objects import UnavailableError
-from jobs.console import say
+from jobs.console import say, terminated_like_interrupted
 
 RETRIED = [UnavailableError]
 """What a task may be tried again for: wrong keys, a missing bucket or a full disk end the job at once."""
 
 POLL_S = 0.5
+START_TRIES = 3
 
 
 @contextlib.contextmanager
@@ -36,18 +37,39 @@ def connect() -> Iterator[None]:
         ray.init(address=given, logging_level=logging.ERROR, log_to_driver=False)
     else:
         say("starting Ray on this machine ...")
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-        )
+        _start_here()
     _keep_token_private()
     try:
-        yield
+        with terminated_like_interrupted():  # Ray has put a handler of its own in place of the first
+            yield
     finally:
         ray.shutdown()
+
+
+def _start_here() -> None:
+    """Ray allows its own processes 30 seconds, which a machine busy with other work may exceed.
+
+    Raises:
+        OSError: it exceeds them every time.
+    """
+    for _ in range(START_TRIES):
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                _node_ip_address="127.0.0.1",
+            )
+        except Exception as error:  # Ray has no name for this one
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            say("Ray took too long to start; once more ...")
+        else:
+            return
+    found = f"did not start in {START_TRIES} tries of 30 seconds"
+    raise OSError(f"Ray: {found}; wait until the machine is less busy, or set RAY_ADDRESS to a cluster")
 
 
 def _keep_token_private() -> None:

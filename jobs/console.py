@@ -50,7 +50,7 @@ def progress(title: str, total: float, unit: str, *, done: float = 0) -> Iterato
 def one_line_errors(*, remedy: str) -> Iterator[None]:
     """End the program with one clear line for a user's error or an interruption, and with the traceback for our own."""
     try:
-        with _terminated_like_interrupted():
+        with terminated_like_interrupted():
             yield
     except KeyboardInterrupt:
         console.print(f"\n[yellow]Interrupted.[/] {remedy}")
@@ -95,21 +95,8 @@ def duration(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def tell_every(interval_s: float) -> Callable[[], bool]:
-    """A clock that answers True when the interval has passed since it last did."""
-    last = [float("-inf")]
-
-    def due() -> bool:
-        if time.monotonic() - last[0] < interval_s:
-            return False
-        last[0] = time.monotonic()
-        return True
-
-    return due
-
-
 @contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
+def terminated_like_interrupted() -> Iterator[None]:
     """SIGTERM, as `ray job stop` and container hosts send it, ends a job the way Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -123,6 +110,19 @@ def _terminated_like_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def tell_every(interval_s: float) -> Callable[[], bool]:
+    """A clock that answers True when the interval has passed since it last did."""
+    last = [float("-inf")]
+
+    def due() -> bool:
+        if time.monotonic() - last[0] < interval_s:
+            return False
+        last[0] = time.monotonic()
+        return True
+
+    return due
 
 
 class _Bar(Meter):

@@ -21,7 +21,7 @@ from jobs.harvest import run_harvest
 from jobs.options import Workers
 from jobs.pipeline import Pipeline, run_pipeline
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 ROOT = Path(__file__).parents[2]
 HARVEST = HarvestConfig(images="stimuli", max_stimuli=300, group="D4", shard_rows=128, dtype="float32")
