@@ -38,6 +38,8 @@ REFUSED = {
     "RequestTimeTooSkewed": "this machine's clock is wrong; set it",
     "AccessDenied": "these credentials may not do that; ask the bucket's owner",
 }
+UNEXPLAINED = ("400", "401", "403")
+"""What a refusal looks like where its reason is not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,10 @@ def explain(text: str) -> str:
     if is_silence(text):
         return f"no answer from {endpoint_name()}, asked several times; is it running, is the address right?"
     status = (re.findall(r"status code: (\d{3}[\w ]*)", text) or [None])[0]
+    if status and status.startswith(UNEXPLAINED) and not code:  # the answer to a HEAD request has no body
+        return (
+            f"refused with {status}: keys may be wrong or expired, the clock wrong, or access not granted; check them"
+        )
     if code or status:
         return f"{endpoint_name()} answered {' '.join(filter(None, [status, code]))}"
     return text.splitlines()[0]

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 ANSWERS = {
+    "expired": b"HTTP/1.1 400 Bad Request\r\n",
+    "skewed": b"HTTP/1.1 403 Forbidden\r\n",
     "500": b"HTTP/1.1 500 Internal Server Error\r\n",
     "503": b"HTTP/1.1 503 Slow Down\r\n",
 }
 BODY = b"<Error><Code>%s</Code><Message>injected</Message></Error>"
-CODES = {"500": b"InternalError", "503": b"SlowDown"}
+CODES = {"500": b"InternalError", "503": b"SlowDown", "expired": b"ExpiredToken", "skewed": b"RequestTimeTooSkewed"}
 FAULTS = ("500", "503", "reset before", "reset after", "timeout")
 """`reset after`: the server did what was asked, and the answer is lost."""
 
@@ -81,7 +83,7 @@ def _serve(
             if fault is not None:
                 proxy.faults.append(fault)
             if fault in ANSWERS:
-                body = BODY % CODES[fault]
+                body = b"" if line.startswith("HEAD") else BODY % CODES[fault]
                 client.sendall(ANSWERS[fault] + b"Content-Length: %d\r\n\r\n" % len(body) + body)
                 continue
             if fault == "timeout":

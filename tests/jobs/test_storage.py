@@ -142,10 +142,20 @@ def test_numbers_that_no_picture_gives_are_found(copy: RunFolder, capsys: pytest
     assert "stored activations differ by" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_terminated_job_ends_within_seconds_and_continues(tmp_path: Path, sent: signal.Signals) -> None:
-    """A driver with a Ray of its own, as Ctrl-C, `ray job stop` and container hosts end one."""
-    run, long = RunFolder.at(str(tmp_path / "run")), replace(HARVEST, max_stimuli=3000, group="D1", layer="conv1")
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> RunFolder:
+    """A harvest that takes long enough to be cut off."""
+    run = RunFolder.at(str(tmp_path_factory.mktemp("undisturbed")))
+    run_harvest(run, replace(HARVEST, max_stimuli=3000, group="D1", layer="conv1"), Workers())
+    return run
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_driver_that_is_stopped_or_killed_ends_within_seconds_and_continues(
+    undisturbed: RunFolder, tmp_path: Path, sent: signal.Signals
+) -> None:
+    """A driver with a Ray of its own, as Ctrl-C, `ray job stop`, container hosts and kill -9 end one."""
+    run = RunFolder.at(str(tmp_path / "run"))
     options = [*OPTIONS, "--max-stimuli", "3000", "--group", "D1", "--layer", "conv1"]
     command = [sys.executable, "-m", "jobs.harvest", "--out", str(tmp_path / "run"), *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as job:
@@ -153,16 +163,28 @@ def test_a_terminated_job_ends_within_seconds_and_continues(tmp_path: Path, sent
         workers = descendants(job.pid)
         os.kill(job.pid, sent)
         told, _ = job.communicate(timeout=SECONDS_TO_END)
-    assert job.returncode == 130, told
-    assert "Interrupted. The same command continues where it stopped." in told
-    assert "Traceback" not in told
+    if sent == signal.SIGKILL:
+        assert job.returncode == -signal.SIGKILL
+    else:
+        assert job.returncode == 130, told
+        assert "Interrupted. The same command continues where it stopped." in told
+        assert "Traceback" not in told
     await_end(workers)
     first = store.commits(run)
     assert 0 < len(first) < 24
-    run_harvest(run, long, Workers())
+    run_harvest(run, replace(HARVEST, max_stimuli=3000, group="D1", layer="conv1"), Workers())
     finished = store.commits(run)
-    assert len(finished) == 24
     assert {shard: finished[shard] for shard in first} == first
+    assert contents(run) == contents(undisturbed)
+
+
+def test_a_run_that_loses_a_whole_node_ends_with_the_undisturbed_bytes(undisturbed: RunFolder, tmp_path: Path) -> None:
+    """Three nodes, in a process of its own because a process joins one Ray only."""
+    command = [sys.executable, str(ROOT / "tests/jobs/lose_a_node.py"), str(tmp_path / "run")]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "a node was removed after 1 of 24 shards" in told.stdout
+    assert contents(RunFolder.at(str(tmp_path / "run"))) == contents(undisturbed)
 
 
 def await_first_commit(run: RunFolder, job: subprocess.Popen[str]) -> None:

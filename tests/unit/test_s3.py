@@ -89,6 +89,7 @@ def test_no_answer_is_one_line_within_seconds(keys: None, monkeypatch: pytest.Mo
             f"status code: 400 Bad Request: <Error><Code>ExpiredToken</Code><Token>{SECRET}</Token></Error>",
             "refused with ExpiredToken: the credentials have expired; renew them",
         ),
+        ("status code: 403 Forbidden: ", "refused with 403 Forbidden: keys may be wrong or expired"),
         ("status code: 503 Service Unavailable: <Error><Code>SlowDown</Code>", "503 Service Unavailable SlowDown"),
         (f"status code: 418 Teapot: {SECRET}", "answered 418 Teapot"),
     ],

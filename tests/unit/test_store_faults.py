@@ -123,6 +123,43 @@ def test_a_commit_whose_answer_is_lost_counts_once(
 
 
 @pytest.mark.s3
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        ("expired", "refused with (ExpiredToken: the credentials have expired; renew them|400 Bad Request: keys may)"),
+        (
+            "skewed",
+            "refused with (RequestTimeTooSkewed: this machine's clock is wrong; set it|403 Forbidden: keys may)",
+        ),
+    ],
+)
+def test_credentials_that_expire_on_the_way_end_a_shard_at_once_in_one_line_and_lose_nothing(
+    s3_url: str,
+    object_server: ObjectServer,
+    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: dict[str, bytes],
+    fault: str,
+    line: str,
+) -> None:
+    run = RunFolder.at(s3_url)
+    create(run)
+    write(run, 0)
+    lapsed: list[bool] = []
+    with faulty(object_server.endpoint, lambda _: fault if lapsed else None) as proxy, through(proxy, monkeypatch):
+        write(run, 1)
+        lapsed.append(True)
+        with pytest.raises(PermissionError, match=line) as told:
+            write(run, 2)
+        assert "\n" not in str(told.value)
+        assert len(proxy.faults) == 1, "no retry mends it"
+        lapsed.clear()
+        assert sorted(store.commits(run)) == [0, 1]
+        write(run, 2)
+        store.finish(run)
+        assert contents(run) == undisturbed
+
+
+@pytest.mark.s3
 def test_a_shard_takes_as_many_requests_as_a_dry_run_foretells(
     s3_url: str, object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
