@@ -2,8 +2,8 @@
 argument."""
 
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import ray
 from ray.cluster_utils import Cluster
@@ -24,10 +24,10 @@ def main() -> None:
     doomed, _ = cluster.add_node(**NODE), cluster.add_node(**NODE)
     ray.init(address=cluster.address, log_to_driver=False)
     try:
-        removing = threading.Thread(target=remove, args=(cluster, doomed, run))
-        removing.start()
-        run_harvest(run, CONFIG, Workers(num_workers=2))
-        removing.join()
+        with ThreadPoolExecutor(1) as beside:
+            removed = beside.submit(remove, cluster, doomed, run)
+            run_harvest(run, CONFIG, Workers(num_workers=2))
+            removed.result()
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -183,7 +184,7 @@ def test_a_run_that_loses_a_whole_node_ends_with_the_undisturbed_bytes(undisturb
     command = [sys.executable, str(ROOT / "tests/jobs/lose_a_node.py"), str(tmp_path / "run")]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert told.returncode == 0, told.stdout + told.stderr
-    assert "a node was removed after 1 of 24 shards" in told.stdout
+    assert re.search(r"a node was removed after \d of 24 shards", told.stdout), told.stdout + told.stderr
     assert contents(RunFolder.at(str(tmp_path / "run"))) == contents(undisturbed)
 
 
