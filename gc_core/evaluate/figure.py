@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,7 +28,8 @@ WORDS = {"topk": "top-k", "batchtopk": "batch top-k", "jumprelu": "JumpReLU", "l
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#444444")
 """Okabe and Ito's, which the colour-blind tell apart; without their yellow, which white paper swallows."""
 INK, FAINT = "#222222", "#6f6f6f"
-_BESIDE: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+LABEL_POINTS = 8
+_BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": LABEL_POINTS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +76,8 @@ def draw(points: Sequence[Point], *, title: str, form: str) -> bytes:
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     methods = sorted({point.method for point in points}, key=lambda method: (method.startswith("SAE"), method))
     colours = {method: COLOURS[i % len(COLOURS)] for i, method in enumerate(methods)}
-    _panel(left, "all blocks", [p for p in points if not p.autoencoder], lambda p: p.fvu, colours)
-    _panel(right, "the untransformed block", points, lambda p: p.fvu_identity, colours)
+    ends_left = _panel(left, "all blocks", [p for p in points if not p.autoencoder], lambda p: p.fvu, colours)
+    ends_right = _panel(right, "the untransformed block", points, lambda p: p.fvu_identity, colours)
     left.set_ylabel("fraction of variance unexplained", color=INK)
     _scale(left, points)
     handles = {line.get_label(): line for line in right.get_lines() if not str(line.get_label()).startswith("_")}
@@ -93,6 +94,8 @@ def draw(points: Sequence[Point], *, title: str, form: str) -> bytes:
     figure.suptitle(title, x=0.065, y=0.975, ha="left", fontsize=13, fontweight="bold", color=INK)
     figure.text(0.065, 0.025, CAPTION, fontsize=8.5, color=FAINT)
     figure.subplots_adjust(left=0.075, right=0.975, top=0.78, bottom=0.165, wspace=0.07)
+    _label(left, ends_left)
+    _label(right, ends_right)
     file = io.BytesIO()
     figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)
     return file.getvalue()
@@ -100,7 +103,8 @@ def draw(points: Sequence[Point], *, title: str, form: str) -> bytes:
 
 def _panel(
     axes: Axes, title: str, points: Sequence[Point], height: Callable[[Point], float], colours: dict[str, str]
-) -> None:
+) -> "list[_End]":
+    """Draw the lines; where each ends."""
     axes.set_title(title, fontsize=11, color=INK, loc="left")
     axes.set_xlabel("active features a sample (L0)", color=INK)
     axes.grid(color="#e9e9e9", linewidth=0.8)
@@ -108,6 +112,7 @@ def _panel(
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#bbbbbb")
     axes.tick_params(which="both", colors=INK, length=0)
+    ends: list[_End] = []
     for series in _series(points):
         look: dict[str, Any] = {"color": colours[series[0].method], "label": series[0].method}
         dashes = (0, (4, 2)) if series[0].autoencoder else "solid"
@@ -116,7 +121,30 @@ def _panel(
         axes.plot(x, y, linewidth=1.6, linestyle=dashes, marker="o", markerfacecolor=fill, markersize=5.5, **look)
         for place, point in enumerate(series):
             if place == len(series) - 1 or series[place + 1].dict_size != point.dict_size:
-                axes.annotate(f"{point.dict_size:,}", (x[place], y[place]), color=look["color"], **_BESIDE)
+                ends.append(_End(x[place], y[place], f"{point.dict_size:,}", look["color"]))
+    return ends
+
+
+class _End(NamedTuple):
+    """Where a line ends, and what is written there."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+def _label(axes: Axes, ends: Sequence[_End]) -> None:
+    """Write beside the ends, from low to high, each far enough above the one before to be read."""
+    points_per_pixel = 72 / axes.figure.dpi
+    at = {end: axes.transData.transform((end.x, end.y)) * points_per_pixel for end in ends}
+    written: list[tuple[float, float]] = []
+    for end in sorted(ends, key=lambda end: end.y):
+        x, y = at[end]
+        near = [above for beside, above in written if abs(beside - x) < 4 * LABEL_POINTS]
+        height = max([y, *(above + LABEL_POINTS + 1 for above in near if above > y - LABEL_POINTS - 1)])
+        written.append((x, height))
+        axes.annotate(end.text, (end.x, end.y), xytext=(7, height - y), color=end.colour, **_BESIDE)
 
 
 def _series(points: Sequence[Point]) -> list[list[Point]]:
