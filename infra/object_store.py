@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import botocore.session
-import tyro
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from jobs import console
+from jobs.options import cli
 
 START_S = 60
 STOP_S = 3
@@ -84,7 +84,7 @@ class ObjectServer:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.object_store`."""
-    job = tyro.cli(ServerJob, prog="python -m infra.object_store", args=args, description=__doc__)
+    job = cli(ServerJob, prog="python -m infra.object_store", args=args, description=__doc__)
     with contextlib.ExitStack() as stack:
         stack.enter_context(console.one_line_errors(remedy="The server has stopped."))
         folder = Path(job.folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="object-store-")))

@@ -22,6 +22,7 @@ from gc_core.families import Families, group_families
 from gc_core.run_folder import RunFolder
 from gc_core.store import Store, open_store
 from jobs import cluster, console
+from jobs.options import cli
 
 FEATURES_A_TASK = 128
 
@@ -40,7 +41,7 @@ class AnalyseJob:
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.analyse`."""
     with console.one_line_errors(remedy="Run the same command again."):
-        job = tyro.cli(AnalyseJob, prog="python -m jobs.analyse", args=args, description=__doc__)
+        job = cli(AnalyseJob, prog="python -m jobs.analyse", args=args, description=__doc__)
         with cluster.connect():
             run = RunFolder.at(job.run)
             name = job.name or only_crosscoder(run)

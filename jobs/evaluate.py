@@ -15,7 +15,6 @@ from typing import Any
 import ray
 import ray.exceptions
 import torch
-import tyro
 
 from gc_core import backbones, evaluate, objects
 from gc_core.backbones import Backbone
@@ -26,6 +25,7 @@ from gc_core.evaluate.figure import Point, draw, file_format
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
 from jobs import cluster, console
+from jobs.options import cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class EvaluateJob:
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.evaluate`."""
     with console.one_line_errors(remedy="Run the same command again."):
-        job = tyro.cli(EvaluateJob, prog="python -m jobs.evaluate", args=args, description=__doc__)
+        job = cli(EvaluateJob, prog="python -m jobs.evaluate", args=args, description=__doc__)
         with cluster.connect():
             found = run_evaluate(job)
         show(job, found)

@@ -7,14 +7,13 @@ python -m jobs.export --run RUN --name topk-4096 --format saelens --out FOLDER  
 from dataclasses import dataclass
 from typing import Literal
 
-import tyro
-
 from gc_core import export, objects
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.evaluate import read_evaluation
 from gc_core.run_folder import RunFolder, read_json
 from gc_core.store import open_store
 from jobs import console
+from jobs.options import cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ class ExportJob:
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.export`."""
     with console.one_line_errors(remedy="Run the same command again."):
-        job = tyro.cli(ExportJob, prog="python -m jobs.export", args=args, description=__doc__)
+        job = cli(ExportJob, prog="python -m jobs.export", args=args, description=__doc__)
         console.summary("exported", run_export(job))
 
 

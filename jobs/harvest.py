@@ -21,7 +21,7 @@ from gc_core.harvest.plan import ShardWork
 from gc_core.run_folder import RunFolder
 from gc_core.shards import ShardPlan
 from jobs import cluster, console, index
-from jobs.options import Workers
+from jobs.options import Workers, cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class HarvestJob:
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.harvest`."""
     with console.one_line_errors(remedy="The same command continues where it stopped."):
-        job = tyro.cli(HarvestJob, prog="python -m jobs.harvest", args=args, description=__doc__)
+        job = cli(HarvestJob, prog="python -m jobs.harvest", args=args, description=__doc__)
         with cluster.connect():
             run = RunFolder.at(job.out)
             if job.dry_run:

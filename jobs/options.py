@@ -1,6 +1,36 @@
-"""Command-line options that decide where and how fast a job runs, never what it computes."""
+"""Command lines, and the options that decide where and how fast a job runs, never what it computes."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import docstring_parser
+import tyro
+
+T = TypeVar("T")
+
+
+def cli(kind: type[T], *, prog: str, args: Sequence[str] | None, description: str | None) -> T:
+    """`tyro.cli`, where each field's docstring is one paragraph: tyro keeps the line breaks of indented docstrings."""
+    _join_lines(kind)
+    return tyro.cli(kind, prog=prog, args=args, description=description)
+
+
+def _join_lines(kind: type) -> None:
+    """Of the docstrings of a record's fields, and of the records inside it."""
+    told: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        if is_dataclass(each):
+            parsed = docstring_parser.parse_from_object(each)
+            told |= {one.arg_name: " ".join((one.description or "").split()) for one in parsed.params}
+    hints: dict[str, Any] = get_type_hints(kind)
+    for each in fields(kind):
+        if told.get(each.name):
+            each.metadata = MappingProxyType({**each.metadata, "help": told[each.name]})
+        for inner in (hints[each.name], *get_args(hints[each.name])):
+            if isinstance(inner, type) and is_dataclass(inner):
+                _join_lines(inner)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from gc_core.run_folder import RunFolder
 from jobs import cluster, console, lists
 from jobs.analyse import run_analyse, run_atlas
 from jobs.harvest import run_harvest
-from jobs.options import Workers
+from jobs.options import Workers, cli
 from jobs.train import run_train
 
 
@@ -43,7 +43,7 @@ def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.pipeline`."""
     with console.one_line_errors(remedy="The same command continues where it stopped."):
         lines = lists.expand(sys.argv[1:] if args is None else args, prefix="train.")
-        jobs = [tyro.cli(Pipeline, prog="python -m jobs.pipeline", args=line, description=__doc__) for line in lines]
+        jobs = [cli(Pipeline, prog="python -m jobs.pipeline", args=line, description=__doc__) for line in lines]
         with cluster.connect():
             run_pipeline(jobs[0], [job.train for job in jobs])
 

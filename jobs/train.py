@@ -32,7 +32,7 @@ from gc_core.checkpoint import save_checkpoint, write_metrics
 from gc_core.config import TrainConfig
 from gc_core.run_folder import RunFolder, read_json, write_json
 from jobs import cluster, console, lists
-from jobs.options import Workers
+from jobs.options import Workers, cli
 
 MAX_FAILURES = 3
 POLL_S = 0.5
@@ -55,7 +55,7 @@ def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.train`."""
     with console.one_line_errors(remedy="The same command continues from the last checkpoint."):
         lines = lists.expand(sys.argv[1:] if args is None else args)
-        jobs = [tyro.cli(TrainJob, prog="python -m jobs.train", args=line, description=__doc__) for line in lines]
+        jobs = [cli(TrainJob, prog="python -m jobs.train", args=line, description=__doc__) for line in lines]
         with cluster.connect():
             trained = run_train(RunFolder.at(jobs[0].run), jobs[0].name, [job.config for job in jobs], jobs[0].workers)
             for name, rows in trained.items():

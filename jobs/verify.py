@@ -22,7 +22,7 @@ from gc_core.run_folder import RunFolder
 from gc_core.store import StoreError
 from jobs import cluster, console
 from jobs.harvest import compute_missing
-from jobs.options import Workers
+from jobs.options import Workers, cli
 
 TOLD = 10
 """Faults that are told in full."""
@@ -44,7 +44,7 @@ class VerifyJob:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.verify`."""
-    job = tyro.cli(VerifyJob, prog="python -m jobs.verify", args=args, description=__doc__)
+    job = cli(VerifyJob, prog="python -m jobs.verify", args=args, description=__doc__)
     with console.one_line_errors(remedy="Nothing was lost; run the same command again."), cluster.connect():
         if not run_verify(job):
             sys.exit(1)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from rich.table import Table
 from torch import Tensor
 
@@ -30,6 +29,7 @@ from gc_core.images import decode
 from gc_core.transforms import Interpolation, Resampling
 from infra.bench import pictures
 from jobs import console
+from jobs.options import cli
 
 RESIZE_PX = 256
 KERNELS: tuple[Interpolation, ...] = ("bilinear", "bicubic")
@@ -53,7 +53,7 @@ class ArtefactReport:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench artefacts`."""
-    options = tyro.cli(ArtefactReport, prog="python -m infra.bench artefacts", args=args, description=__doc__)
+    options = cli(ArtefactReport, prog="python -m infra.bench artefacts", args=args, description=__doc__)
     with console.one_line_errors(remedy="Nothing was written."):
         found = {kernel: compare(options, kernel) for kernel in KERNELS}
         if options.json is not None:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import s3fs
-import tyro
 from rich.table import Table
 
 from gc_core import objects
 from jobs import console
+from jobs.options import cli
 
 THREADS = 4
 OBJECT_BYTES = 32 << 20
@@ -37,7 +37,7 @@ class ClientsBench:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench clients`."""
-    options = tyro.cli(ClientsBench, prog="python -m infra.bench clients", args=args, description=__doc__)
+    options = cli(ClientsBench, prog="python -m infra.bench clients", args=args, description=__doc__)
     with console.one_line_errors(remedy="Objects below clients-* may be left."):
         url = objects.join(options.url, f"clients-{os.getpid()}")
         rounds = [measure(url, options.num_objects) for _ in range(options.rounds)]

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 from rich.table import Table
 
 from infra.bench.machine import Rate
 from infra.bench.workload import MOST_SHARDS, SHARD_ROWS, Spec, Workload
 from jobs import console
+from jobs.options import cli
 
 ROUNDS = 3
 SLICES_A_ROUND = 10
@@ -77,7 +77,7 @@ class Result:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench harvest`."""
-    options = tyro.cli(HarvestBench, prog="python -m infra.bench harvest", args=args, description=__doc__)
+    options = cli(HarvestBench, prog="python -m infra.bench harvest", args=args, description=__doc__)
     with console.one_line_errors(remedy="Nothing was written."):
         result = measure(options)
         if options.json is not None:

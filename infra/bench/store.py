@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 from rich.table import Table
 
@@ -33,6 +32,7 @@ from gc_core.run_folder import RunFolder
 from gc_core.store import ShardArrays
 from infra.bench.machine import device_name
 from jobs import console
+from jobs.options import cli
 
 GROUP, CHANNELS, SHARD_ROWS = groups.dihedral(32), 480, 1024
 ROW_BYTES = GROUP.order * CHANNELS * 2
@@ -69,7 +69,7 @@ class StoreBench:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench store`."""
-    options = tyro.cli(StoreBench, prog="python -m infra.bench store", args=args, description=__doc__)
+    options = cli(StoreBench, prog="python -m infra.bench store", args=args, description=__doc__)
     with console.one_line_errors(remedy="Objects below bench-* may be left."), tempfile.TemporaryDirectory() as folder:
         url = objects.normalise(options.url or folder)
         shards = max(LEAST_SHARDS, round(options.megabytes * 1e6 / ROW_BYTES / SHARD_ROWS))

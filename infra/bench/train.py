@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 from rich.table import Table
 
 from infra.bench import machine
 from infra.bench.training import PATHS, Size, Visit, loss_disagreement, visit
 from jobs import console
+from jobs.options import cli
 
 SMALL = [Size(group="D8", channels=64, features=features) for features in (4096, 16384, 65536)]
 WIDE = Size(group="D32", channels=480, features=16384)
@@ -53,7 +53,7 @@ class TrainBench:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench train`."""
-    options = tyro.cli(TrainBench, prog="python -m infra.bench train", args=args, description=__doc__)
+    options = cli(TrainBench, prog="python -m infra.bench train", args=args, description=__doc__)
     with console.one_line_errors(remedy="Nothing was written."):
         device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
         disagreement = loss_disagreement()
