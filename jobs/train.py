@@ -30,6 +30,7 @@ from gc_core import objects
 from gc_core import train as training
 from gc_core.checkpoint import save_checkpoint, write_metrics
 from gc_core.config import TrainConfig
+from gc_core.crosscoder import GroupCrosscoder
 from gc_core.run_folder import RunFolder, read_json, write_json
 from jobs import cluster, console, lists
 from jobs.options import Workers
@@ -251,9 +252,10 @@ def _train(settings: dict[str, Any]) -> None:
     with resume.as_directory() if resume else contextlib.nullcontext() as folder:
         earlier = [Path(folder) / name for name in configs] if folder else None
         trainers = training.train(list(configs.values()), data, place, resume=earlier, report=report)
-    if place.rank == 0:
-        for name, trainer in zip(configs, trainers, strict=True):
-            _export(run.crosscoder(name), trainer)
+    for name, trainer in zip(configs, trainers, strict=True):
+        model = trainer.exported()  # the parts of all workers
+        if place.rank == 0 and model:
+            _export(run.crosscoder(name), trainer, model)
 
 
 def _report_checkpoint(trainers: dict[str, training.Trainer], place: training.Place) -> None:
@@ -268,10 +270,10 @@ def _report_checkpoint(trainers: dict[str, training.Trainer], place: training.Pl
         ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
 
 
-def _export(folder: str, trainer: training.Trainer) -> None:
+def _export(folder: str, trainer: training.Trainer, model: GroupCrosscoder) -> None:
     """The finished model in the run folder; `results` in config.json are written last and mean that all is there."""
     write_metrics(folder, trainer.metrics)
-    trainer.exported().save(folder)
+    model.save(folder)
     about = {"train": trainer.config.to_json(), "results": trainer.metrics[-1], "finished_unix_s": int(time.time())}
     write_json(folder, "config.json", {**read_json(folder, "config.json"), **about})
 
