@@ -163,8 +163,9 @@ def test_each_worker_keeps_its_features_and_their_state(
         state, whole = found["state"], alone[1][way]["state"]
         assert state["features"] == [own.start, own.stop]
         assert state["dict_size"] == whole["dict_size"] == 20
-        assert found["first"]["W_dec"].equal(alone[1][way]["first"]["W_dec"][own])
-        for name in ("W_enc", "b_enc"):
+        if way != "jumprelu":  # random directions are scaled by a matrix product, which rounds otherwise in parts
+            assert found["first"]["W_dec"].equal(alone[1][way]["first"]["W_dec"][own])
+        for name in ("W_dec", "W_enc", "b_enc"):
             torch.testing.assert_close(found["first"][name], alone[1][way]["first"][name][own], rtol=1e-5, atol=1e-6)
         if way != "bfloat16":
             assert state["samples_since_fired"].equal(whole["samples_since_fired"][own])
