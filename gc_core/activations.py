@@ -1,6 +1,8 @@
 """Which pre-activations become active features: one function for each activation, on numbers alone.
 
-Letters: B samples, F features, K active features.
+Where a dictionary is split over workers, F counts a worker's own features, and indices are into those.
+
+Letters: B samples, F features, K active features, N candidates of all shards, S shards.
 """
 
 from collections.abc import Callable
@@ -18,6 +20,37 @@ class Peers:
     count: int = 1
     gather: Callable[[Tensor], Tensor] = lambda values: values
     """Takes a worker's values (n,), gives all workers' together; n is the same on every worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """All workers that hold parts of one dictionary and see the same samples; made with no arguments, one worker alone.
+
+    Every shard calls `gather` and `total` in the same order, with tensors of the same shape.
+    """
+
+    count: int = 1
+    index: int = 0
+    """Which shard this worker is, in [0, count)."""
+    gather: Callable[[Tensor], Tensor] = lambda values: values[None]
+    """Takes a shard's values (...), gives all shards' in order, (S, ...), without gradient."""
+    total: Callable[[Tensor], Tensor] = lambda part: part
+    """The sum of all shards' parts. Its gradient passes to each part unchanged, for every shard computes the same loss
+    from the sum: adding up the shards' gradients would count that loss once for each of them."""
+
+    def features(self, dict_size: int) -> range:
+        """Which features of a dictionary this shard holds.
+
+        Raises:
+            ValueError: they cannot be shared out evenly.
+        """
+        if dict_size % self.count:
+            raise ValueError(f"dict_size: found {dict_size:,}, expected a multiple of the {self.count} dict_shards")
+        own = dict_size // self.count
+        return range(self.index * own, (self.index + 1) * own)
+
+
+ALONE = Shards()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +75,40 @@ class Choice:
     """() the smallest active score over all workers; infinite where none is active or nobody asked."""
 
 
-def choose_per_sample(score_BF: Tensor, k: int) -> Choice:
-    """The k largest positive scores of each sample (Gao et al. 2024, arXiv 2406.04093)."""
-    top = score_BF.topk(k, dim=1, sorted=False)
-    return Choice(top.indices, top.values > 0, score_BF.new_tensor(torch.inf))
+def choose_per_sample(score_BF: Tensor, k: int, shards: Shards = ALONE) -> Choice:
+    """The k largest positive scores of each sample (Gao et al. 2024, arXiv 2406.04093), over all shards."""
+    top = score_BF.topk(min(k, score_BF.shape[1]), dim=1, sorted=False)
+    choice = best_of_shards(top.values, top.indices, k, shards)
+    return Choice(choice.index_BK, choice.active_BK & (score_BF.gather(1, choice.index_BK) > 0), choice.smallest)
 
 
-def choose_per_batch(score_BF: Tensor, k: int, peers: Peers) -> Choice:
+def best_of_shards(score_BK: Tensor, index_BK: Tensor, k: int, shards: Shards) -> Choice:
+    """Those of a shard's candidates, its own best, that are among the k largest scores of all shards, whatever sign."""
+    nobody_asked = score_BK.new_tensor(torch.inf)
+    if shards.count == 1:
+        return Choice(index_BK, torch.ones_like(index_BK, dtype=torch.bool), nobody_asked)
+    everyone_BN = shards.gather(score_BK).movedim(0, 1).flatten(1)
+    winners_BK = everyone_BN.topk(k, dim=1, sorted=False).indices
+    won_BN = torch.zeros_like(everyone_BN, dtype=torch.bool).scatter(1, winners_BK, True)
+    active_BK = won_BN.unflatten(1, (shards.count, -1))[:, shards.index]
+    place_BK = gathered_left(active_BK)
+    return Choice(index_BK.gather(1, place_BK), active_BK.gather(1, place_BK), nobody_asked)
+
+
+def gathered_left(marked_BK: Tensor) -> Tensor:
+    """Columns, marked ones first and in their order, as many as the fullest row has marks; at least one."""
+    width = max(1, int(marked_BK.sum(1).max()))
+    return marked_BK.byte().argsort(dim=1, descending=True, stable=True)[:, :width]
+
+
+def choose_per_batch(score_BF: Tensor, k: int, peers: Peers, shards: Shards = ALONE) -> Choice:
     """The k * B largest positive scores of a batch of all workers (Bussmann et al. 2024, arXiv 2412.06410).
 
     One number decides for all of them: the k * B-th largest score, found among each worker's own largest.
     """
     own = score_BF.flatten()
     wanted = k * len(score_BF) * peers.count
-    largest = peers.gather(own.topk(min(wanted, own.numel()), sorted=False).values)
+    largest = peers.gather(shards.gather(own.topk(min(wanted, own.numel()), sorted=False).values).flatten())
     kept = largest.topk(min(wanted, largest.numel()), sorted=False).values
     smallest = torch.where(kept > 0, kept, torch.inf).min()
     active_BF = score_BF >= smallest  # nowhere, if nothing is positive

@@ -4,6 +4,9 @@
 
 With the one-element group this is a sparse autoencoder. Crosscoders: Lindsey et al. 2024; over a group: Gorton 2024.
 
+A worker may hold some of the features alone (`Shards`): its tensors then have F rows for its own, and what is summed or
+compared over features is summed or compared over all shards.
+
 Letters: B samples, G group elements, E elements that the encoder reads, C channels, F features, K active features.
 """
 
@@ -16,12 +19,23 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from gc_core import groups, objects
-from gc_core.activations import Choice, Peers, SparseCode, choose_per_batch, choose_per_sample
+from gc_core.activations import (
+    ALONE,
+    Choice,
+    Peers,
+    Shards,
+    SparseCode,
+    best_of_shards,
+    choose_per_batch,
+    choose_per_sample,
+)
 from gc_core.groups import Group
 from gc_core.run_folder import read_json, write_json
-from gc_core.sparse import choose, select_rows, sparse_decode, sparse_encode
+from gc_core.sparse import choose_with_scores, select_rows, sparse_decode, sparse_encode
 
 Activation = Literal["topk", "batchtopk", "jumprelu", "l1"]
+BY_FEATURE = frozenset({"W_enc", "b_enc", "W_dec", "log_threshold"})
+"""Parameters that have a row for each feature; all else is the same on every shard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +60,13 @@ class GroupCrosscoder(nn.Module):
     `batchtopk` has threshold (), the score (value times decoder norm) that it must reach outside training.
     """
 
-    def __init__(self, shape: CrosscoderShape) -> None:
+    def __init__(self, shape: CrosscoderShape, shards: Shards = ALONE) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.shards = shape, shards
+        self.features = shards.features(shape.dict_size)
+        """Numbers, in the whole dictionary, of the features that are here."""
         self.group: Group = groups.parse(shape.group)
-        num_features, channels = shape.dict_size, shape.channels
+        num_features, channels = len(self.features), shape.channels
         self.threshold: Tensor | None
         self.log_threshold: nn.Parameter | None
         self.W_enc = nn.Parameter(torch.zeros(num_features, len(shape.reads), channels))
@@ -102,10 +118,12 @@ class GroupCrosscoder(nn.Module):
             return torch.where(pre_BF > self.log_threshold.exp(), pre_BF, 0)
         if self.shape.activation == "l1":
             return pre_BF.relu()
+        score_BF = pre_BF.detach() * self.decoder_norm()
         if self.threshold is not None and not self.threshold.isnan():
-            return torch.where(pre_BF.detach() * self.decoder_norm() >= self.threshold, pre_BF, 0)
-        index_BK = choose_per_sample(pre_BF.detach() * self.decoder_norm(), self.shape.k).index_BK
-        return torch.zeros_like(pre_BF).scatter(1, index_BK, pre_BF.gather(1, index_BK).relu())
+            return torch.where(score_BF >= self.threshold, pre_BF, 0)
+        choice = choose_per_sample(score_BF, self.shape.k, self.shards)
+        kept_BK = torch.where(choice.active_BK, pre_BF.gather(1, choice.index_BK), 0)
+        return torch.zeros_like(pre_BF).scatter(1, choice.index_BK, kept_BK.relu())
 
     def decode(
         self,
@@ -117,11 +135,12 @@ class GroupCrosscoder(nn.Module):
     ) -> Tensor:
         """Reconstruction (B, G, C) of dense codes (B, F).
 
-        Of codes of some `features` alone, of some `blocks` (S,) alone, and added `onto_BGC` in place of the bias.
+        Of codes of some `features` alone, counted among those here, of some `blocks` (S,) alone, and added `onto_BGC`
+        in place of the bias.
         """
         weights = _some_blocks(self.W_dec[features], blocks)
         summed = self._product(z_BF, weights.flatten(1)).view(-1, *weights.shape[1:])
-        return summed + self._base(onto_BGC, blocks)
+        return self.shards.total(summed) + self._base(onto_BGC, blocks)
 
     def decode_sparse(
         self, code: SparseCode, *, blocks: Tensor | None = None, onto_BGC: Tensor | None = None
@@ -130,7 +149,7 @@ class GroupCrosscoder(nn.Module):
         by_row = self.gradients_by_row and blocks is None
         weights = _some_blocks(self.W_dec, blocks)
         summed = sparse_decode(code.value_BK, code.index_BK, weights, dense_grad=not by_row)
-        return summed + self._base(onto_BGC, blocks)
+        return self.shards.total(summed) + self._base(onto_BGC, blocks)
 
     def decoder_norm(self) -> Tensor:
         """Frobenius norm of each feature's decoder, (F,), without gradient."""
@@ -147,6 +166,7 @@ class GroupCrosscoder(nn.Module):
 
     def save(self, url: str) -> None:
         """Write `model.safetensors` and `config.json` into a folder (path or URL); the JSON's other entries stay."""
+        assert self.shards.count == 1, "a part of a dictionary is no crosscoder"
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         write_json(url, "config.json", {**_known(url), "crosscoder": asdict(self.shape)})
         objects.write(url, "model.safetensors", save(weights))
@@ -172,13 +192,13 @@ class GroupCrosscoder(nn.Module):
     def _choose(self, acts_BGC: Tensor, peers: Peers | None) -> Choice:
         norm_F = self.decoder_norm()
         if self.shape.activation == "topk" and self.product_dtype is None:
-            index_BK = choose(self._read(acts_BGC), self.W_enc, self.b_enc, norm_F, self.shape.k)
-            every_one = torch.ones_like(index_BK, dtype=torch.bool)  # what is not positive becomes zero
-            return Choice(index_BK, every_one, norm_F.new_tensor(torch.inf))
+            most = min(self.shape.k, len(self.features))
+            index_BK, score_BK = choose_with_scores(self._read(acts_BGC), self.W_enc, self.b_enc, norm_F, most)
+            return best_of_shards(score_BK, index_BK, self.shape.k, self.shards)  # what is not positive becomes zero
         score_BF = self.pre_activations(acts_BGC) * norm_F
         if self.shape.activation == "batchtopk":
-            return choose_per_batch(score_BF, self.shape.k, peers or Peers())
-        return choose_per_sample(score_BF, self.shape.k)
+            return choose_per_batch(score_BF, self.shape.k, peers or Peers(), self.shards)
+        return choose_per_sample(score_BF, self.shape.k, self.shards)
 
     def _rows(self, parameter: Tensor, features: Tensor) -> Tensor:
         return select_rows(parameter, features, dense_grad=not self.gradients_by_row)

@@ -1,8 +1,9 @@
 """A crosscoder's first weights, made from samples.
 
-Letters: B samples, G group elements, E elements that the encoder reads, C channels, F features.
+Letters: B samples, G group elements, E elements that the encoder reads, C channels, F features, N some of them.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -17,6 +18,10 @@ SAMPLES_TO_MATCH = 256
 NOISE = 0.05
 MEDIAN_STEPS = 100
 LEAST_THRESHOLD = 1e-3
+NORMALS_AT_ONCE = 2**24
+"""Random numbers drawn at a time."""
+LEAST_DRAW = 16
+"""PyTorch draws normal numbers in blocks of 16, so that pieces of multiples of that give what one draw gives."""
 
 
 @torch.no_grad()
@@ -33,11 +38,12 @@ def initialise(
     A random direction of the identity block says nothing about the other blocks, and a short training on few samples
     never finds them; a sample's deviation names all blocks at once. Thresholds of `jumprelu` start where k features a
     sample are active.
+
+    A part of a dictionary gets the rows that the whole would have, and no more of them is ever made.
     """
     bias_GC = _first_bias(acts_BGC, bias_init)
     deviation_BGC = acts_BGC - bias_GC
-    make = _along_samples if init == "data" else _random_directions
-    model.W_dec.copy_(make(deviation_BGC, model.shape.dict_size, generator))
+    _set_decoder(model, deviation_BGC, init, generator)
     model.b_dec.copy_(bias_GC)
     reads = list(model.shape.reads)
     read_FEC = model.W_dec[:, reads]
@@ -71,29 +77,57 @@ def _first_bias(acts_BGC: Tensor, bias_init: BiasInit) -> Tensor:
     return acts_BGC.mean(0)
 
 
-def _along_samples(deviation_BGC: Tensor, dict_size: int, generator: torch.Generator) -> Tensor:
-    """Unit vectors (F, G, C) along random samples.
+def _set_decoder(model: GroupCrosscoder, deviation_BGC: Tensor, init: Init, generator: torch.Generator) -> None:
+    num_samples, num_features = len(deviation_BGC), model.shape.dict_size
+    along_F = torch.randint(num_samples, (num_features,), generator=generator) if init == "data" else None
+    for rows, normal_NGC in _normals(model, generator):
+        if along_F is None:
+            made_NGC = _random_directions(deviation_BGC, normal_NGC)
+        else:
+            made_NGC = _along_samples(deviation_BGC[along_F[rows.start : rows.stop]], normal_NGC)
+        first = model.features.start
+        model.W_dec[rows.start - first : rows.stop - first] = made_NGC
+
+
+def _normals(model: GroupCrosscoder, generator: torch.Generator) -> Iterator[tuple[range, Tensor]]:
+    """Random numbers (N, G, C) for the features that are here, with their numbers in the whole dictionary.
+
+    The generator is left as drawing the whole dictionary's numbers at once leaves it.
+    """
+    num_features, shape = model.shape.dict_size, model.W_dec.shape[1:]
+    step = max(1, NORMALS_AT_ONCE // shape.numel() // LEAST_DRAW) * LEAST_DRAW
+    first = 0
+    while first < num_features:
+        last = min(first + step, num_features)
+        if (num_features - last) * shape.numel() < LEAST_DRAW:  # too few for a draw of their own
+            last = num_features
+        normal_NGC = torch.randn((last - first, *shape), generator=generator)
+        own = range(max(first, model.features.start), min(last, model.features.stop))
+        if own:
+            yield own, normal_NGC[own.start - first : own.stop - first]
+        first = last
+
+
+def _along_samples(chosen_NGC: Tensor, normal_NGC: Tensor) -> Tensor:
+    """Unit vectors (N, G, C) along the samples chosen.
 
     A little noise keeps rows distinct where F exceeds the samples; more would stay in the decoder for long, and make
     every feature look less like itself under the group.
     """
-    rows = torch.randint(len(deviation_BGC), (dict_size,), generator=generator)
-    chosen = deviation_BGC[rows]
-    noise = torch.randn(chosen.shape, generator=generator) * chosen.square().mean((1, 2), keepdim=True).sqrt() * NOISE
-    return _unit(chosen + noise.to(chosen))
+    noise_NGC = normal_NGC * chosen_NGC.square().mean((1, 2), keepdim=True).sqrt() * NOISE
+    return _unit(chosen_NGC + noise_NGC.to(chosen_NGC))
 
 
-def _random_directions(deviation_BGC: Tensor, dict_size: int, generator: torch.Generator) -> Tensor:
-    """Random directions (F, G, C), each as long as the samples reach along it (root mean square), so that codes begin
+def _random_directions(deviation_BGC: Tensor, normal_NGC: Tensor) -> Tensor:
+    """Random directions (N, G, C), each as long as the samples reach along it (root mean square), so that codes begin
     with size one."""
-    shape = (dict_size, *deviation_BGC.shape[1:])
-    direction_FGC = _unit(torch.randn(shape, generator=generator).to(deviation_BGC))
-    reach_F = (deviation_BGC.flatten(1) @ direction_FGC.flatten(1).T).square().mean(0).sqrt()
-    return direction_FGC * reach_F.clamp_min(1e-9)[:, None, None]
+    direction_NGC = _unit(normal_NGC.to(deviation_BGC))
+    reach_N = (deviation_BGC.flatten(1) @ direction_NGC.flatten(1).T).square().mean(0).sqrt()
+    return direction_NGC * reach_N.clamp_min(1e-9)[:, None, None]
 
 
-def _unit(rows_FGC: Tensor) -> Tensor:
-    return rows_FGC / rows_FGC.flatten(1).norm(dim=1).clamp_min(1e-9)[:, None, None]
+def _unit(rows_NGC: Tensor) -> Tensor:
+    return rows_NGC / rows_NGC.flatten(1).norm(dim=1).clamp_min(1e-9)[:, None, None]
 
 
 def _set_thresholds(model: GroupCrosscoder, acts_BGC: Tensor) -> None:
@@ -102,7 +136,9 @@ def _set_thresholds(model: GroupCrosscoder, acts_BGC: Tensor) -> None:
         return
     norm_F = model.decoder_norm().clamp_min(1e-9)
     score = (model.pre_activations(acts_BGC) * norm_F).flatten()
-    least = score.topk(min(model.shape.k * len(acts_BGC), score.numel())).values[-1]
+    wanted = model.shape.k * len(acts_BGC)
+    largest = model.shards.gather(score.topk(min(wanted, score.numel())).values).flatten()
+    least = largest.topk(min(wanted, len(largest))).values[-1]
     model.log_threshold.copy_((least / norm_F).clamp_min(LEAST_THRESHOLD).log())
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim.adam import adam
 
+from gc_core.activations import ALONE, Shards
 from gc_core.sparse.factors import RowGradient, blocks, drop_row_gradient, keep_row_gradient, row_gradient
 
 Missed = Literal["keep", "decay"]
@@ -129,20 +130,24 @@ class RowAdam(torch.optim.Optimizer):
         return state
 
 
-def clip_gradients(parameters: Iterable[Tensor], at: float) -> Tensor:
+def clip_gradients(
+    parameters: Iterable[Tensor], at: float, *, split: Iterable[Tensor] = (), shards: Shards = ALONE
+) -> Tensor:
     """Shorten all gradients together, rows included, to norm `at` where they are longer; the norm before, 0-dim.
 
-    Rows are summed up for it only where a bound from their factors does not settle the matter; else the bound is given.
-    A norm that is not finite changes nothing.
+    With `shards`, each holds other rows of the `split` ones of the parameters, and all rows count. Rows are summed up
+    for it only where a bound from their factors does not settle the matter; else the bound is given. A norm that is not
+    finite changes nothing.
     """
-    parameters = list(parameters)
+    parameters, apart = list(parameters), {id(parameter) for parameter in split}
     dense = [parameter.grad for parameter in parameters if parameter.grad is not None]
     by_row = [(parameter, rows) for parameter in parameters if (rows := row_gradient(parameter)) is not None]
-    of_dense = [get_total_norm(dense).double()] if dense else []
-    bound = _norm([*of_dense, *(rows.norm_bound() for _, rows in by_row)])
+    whole = _norms_of_dense(parameter for parameter in parameters if id(parameter) not in apart)
+    in_parts = _norms_of_dense(parameter for parameter in parameters if id(parameter) in apart)
+    bound = _norm(whole, [*in_parts, *(rows.norm_bound() for _, rows in by_row)], shards)
     if bound <= at or not bound.isfinite():
         return bound
-    norm = _norm([*of_dense, *(rows.norm() for _, rows in by_row)])
+    norm = _norm(whole, [*in_parts, *(rows.norm() for _, rows in by_row)], shards)
     if norm.isfinite() and norm > at:
         for grad in dense:
             grad.mul_(at / norm.to(grad.dtype))
@@ -151,8 +156,18 @@ def clip_gradients(parameters: Iterable[Tensor], at: float) -> Tensor:
     return norm
 
 
-def _norm(norms: list[Tensor]) -> Tensor:
-    return torch.stack(norms).norm() if norms else torch.zeros(())
+def _norms_of_dense(parameters: Iterable[Tensor]) -> list[Tensor]:
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return [get_total_norm(grads).double()] if grads else []
+
+
+def _norm(whole: list[Tensor], in_parts: list[Tensor], shards: Shards) -> Tensor:
+    """Of everything: what every shard has alike counts once, of the rest the shards' squares add up."""
+    if shards.count > 1:
+        own = torch.stack(in_parts).norm() if in_parts else torch.zeros((), dtype=torch.float64)
+        in_parts = [shards.total(own.square()).sqrt()]
+    norms = [norm.to(whole[0].device) for norm in in_parts] if whole else in_parts
+    return torch.stack([*whole, *norms]).norm() if whole or norms else torch.zeros(())
 
 
 def _move_all(

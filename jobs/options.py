@@ -1,7 +1,7 @@
 """Command lines, and the options that decide where and how fast a job runs, never what it computes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -44,14 +44,19 @@ class Workers:
     demand."""
     cpus_per_worker: float = 1
     """CPUs reserved for each worker."""
+    dict_shards: int | None = 1
+    """Training only: workers that split each dictionary among them (features and all that belongs to them), for
+    dictionaries that one worker cannot hold; divides num_workers. None for the number that the planner recommends."""
 
     def __post_init__(self) -> None:
         if self.num_workers is not None and self.num_workers < 1:
             raise ValueError(f"num_workers: found {self.num_workers}, expected at least 1")
+        if self.dict_shards is not None and self.dict_shards < 1:
+            raise ValueError(f"dict_shards: found {self.dict_shards}, expected at least 1, or None")
 
     def resolve(self, *, num_cpus: int, num_gpus: int) -> "Workers":
         """The same with every None decided for a cluster of this size."""
         gpus = (1.0 if num_gpus else 0.0) if self.gpus_per_worker is None else self.gpus_per_worker
         fitting = num_gpus // gpus if gpus else num_cpus // self.cpus_per_worker
         number = self.num_workers or max(1, int(fitting))
-        return Workers(num_workers=number, gpus_per_worker=gpus, cpus_per_worker=self.cpus_per_worker)
+        return replace(self, num_workers=number, gpus_per_worker=gpus)

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,8 +30,9 @@ from gc_core import objects, s3
 from gc_core import train as training
 from gc_core.checkpoint import save_checkpoint, write_metrics
 from gc_core.config import TrainConfig
+from gc_core.crosscoder import GroupCrosscoder
 from gc_core.run_folder import RunFolder, read_json, write_json
-from jobs import cluster, console, lists
+from jobs import cluster, console, lists, meshes
 from jobs.options import Workers, cli
 
 MAX_FAILURES = 3
@@ -75,7 +76,8 @@ def run_train(
     named = dict(zip(lists.names_of(resolved, data.store.group.name, name), resolved, strict=True))
     unfinished = [each for each, config in named.items() if _claim(run.crosscoder(each), config) is None]
     if unfinished:
-        _fit(run, {each: named[each] for each in unfinished}, _checkpoints_of(run, list(named)), _placement(workers))
+        placed = meshes.decide([named[each] for each in unfinished], data.channels, _placement(workers))
+        _fit(run, {each: named[each] for each in unfinished}, _checkpoints_of(run, list(named)), placed)
     return {each: _summary(run.crosscoder(each), config, data) for each, config in named.items()}
 
 
@@ -126,7 +128,7 @@ def _placement(workers: Workers) -> Workers:
     gpus = cluster.num_gpus()
     if gpus or workers.num_workers or workers.gpus_per_worker:
         return workers.resolve(num_cpus=cluster.num_cpus(), num_gpus=gpus)
-    return Workers(num_workers=1, gpus_per_worker=0, cpus_per_worker=cluster.num_cpus())
+    return replace(workers, num_workers=1, gpus_per_worker=0, cpus_per_worker=cluster.num_cpus())
 
 
 def _fit(run: RunFolder, configs: dict[str, TrainConfig], checkpoints: tuple[str, str], workers: Workers) -> None:
@@ -138,6 +140,7 @@ def _fit(run: RunFolder, configs: dict[str, TrainConfig], checkpoints: tuple[str
             "configs": {name: config.to_json() for name, config in configs.items()},
             "board": board,
             "threads": int(workers.cpus_per_worker),
+            "dict_shards": workers.dict_shards,
         },
         scaling_config=ScalingConfig(
             num_workers=workers.num_workers or 1,
@@ -239,7 +242,12 @@ def _train(settings: dict[str, Any]) -> None:
     configs = {name: TrainConfig.from_json(values) for name, values in settings["configs"].items()}
     if device.type == "cpu":
         torch.set_num_threads(settings["threads"])
-    place = training.Place(rank=context.get_world_rank(), num_workers=context.get_world_size(), device=str(device))
+    place = training.place_in_mesh(
+        rank=context.get_world_rank(),
+        num_workers=context.get_world_size(),
+        dict_shards=settings["dict_shards"],
+        device=str(device),
+    )
 
     def report(metrics: list[dict[str, float]], trainers: list[training.Trainer], *, keep: bool) -> None:
         if place.rank == 0:
@@ -252,9 +260,10 @@ def _train(settings: dict[str, Any]) -> None:
     with resume.as_directory() if resume else contextlib.nullcontext() as folder:
         earlier = [Path(folder) / name for name in configs] if folder else None
         trainers = training.train(list(configs.values()), data, place, resume=earlier, report=report)
-    if place.rank == 0:
-        for name, trainer in zip(configs, trainers, strict=True):
-            _export(run.crosscoder(name), trainer)
+    for name, trainer in zip(configs, trainers, strict=True):
+        model = trainer.exported()  # the parts of all workers
+        if place.rank == 0 and model:
+            _export(run.crosscoder(name), trainer, model)
 
 
 def _report_checkpoint(trainers: dict[str, training.Trainer], place: training.Place) -> None:
@@ -269,10 +278,10 @@ def _report_checkpoint(trainers: dict[str, training.Trainer], place: training.Pl
         ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
 
 
-def _export(folder: str, trainer: training.Trainer) -> None:
+def _export(folder: str, trainer: training.Trainer, model: GroupCrosscoder) -> None:
     """The finished model in the run folder; `results` in config.json are written last and mean that all is there."""
     write_metrics(folder, trainer.metrics)
-    trainer.exported().save(folder)
+    model.save(folder)
     about = {"train": trainer.config.to_json(), "results": trainer.metrics[-1], "finished_unix_s": int(time.time())}
     write_json(folder, "config.json", {**read_json(folder, "config.json"), **about})
 

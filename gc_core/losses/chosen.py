@@ -57,7 +57,7 @@ def _losses(
         sparsity=torch.zeros_like(found.error),
         auxiliary=auxiliary.detach(),
         squared_error_BG=found.squared_error_BG,
-        fired_F=torch.bincount(code.index_BK[code.value_BK > 0], minlength=model.shape.dict_size),
+        fired_F=torch.bincount(code.index_BK[code.value_BK > 0], minlength=len(model.features)),
         smallest_active=choice.smallest,
     )
 
@@ -70,12 +70,24 @@ def _auxiliary_error(
     Dense over the dead rows alone: up to `aux_k` of them take part in every sample, so a sparse sum would be slower.
     """
     index_D = dead_F.nonzero()[:, 0]
-    if not len(index_D) or not aux_k:
+    num_dead = int(model.shards.total(dead_F.sum())) if aux_k else 0
+    if not num_dead:
         return acts_BGC.new_zeros(())
     pre_BD = model.pre_activations(acts_BGC, index_D)
-    if len(index_D) > aux_k:
-        weakest_kept = pre_BD.detach().topk(aux_k, dim=1).values[:, -1:]
-        pre_BD = pre_BD * (pre_BD >= weakest_kept)
-    attempt = pre_BD @ model.decoder_rows(index_D, blocks).flatten(1)
+    if num_dead > aux_k:
+        pre_BD = pre_BD * (pre_BD >= _weakest_kept(pre_BD.detach(), aux_k, model))
+    attempt = model.shards.total(pre_BD @ model.decoder_rows(index_D, blocks).flatten(1))
     weight = acts_BGC.shape[1] / residual_BSC.shape[1]
     return weight * squared_norm_BG(attempt.view_as(residual_BSC) - residual_BSC).sum(1).mean()
+
+
+def _weakest_kept(pre_BD: Tensor, aux_k: int, model: GroupCrosscoder) -> Tensor:
+    """The aux_k-th largest number of each sample, (B, 1), over all shards; there are more than that."""
+    if model.shards.count == 1:
+        return pre_BD.topk(aux_k, dim=1).values[:, -1:]
+    most = min(aux_k, len(model.features))
+    own_BK = pre_BD.new_full((len(pre_BD), most), -torch.inf)  # as wide on every shard, however few are dead there
+    found = pre_BD.topk(min(most, pre_BD.shape[1]), dim=1).values
+    own_BK[:, : found.shape[1]] = found
+    everyone_BN = model.shards.gather(own_BK).movedim(0, 1).flatten(1)
+    return everyone_BN.topk(aux_k, dim=1).values[:, -1:]

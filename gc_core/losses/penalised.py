@@ -41,7 +41,7 @@ def l1_losses(
     """
     z_BF = model.encode(acts_BGC)
     penalty = coefficient * (z_BF @ penalty_norm(model.W_dec, norm_over)).mean()
-    return _losses(model, z_BF, acts_BGC, penalty, target)
+    return _losses(model, z_BF, acts_BGC, model.shards.total(penalty), target)
 
 
 def jumprelu_losses(
@@ -62,7 +62,7 @@ def jumprelu_losses(
     norm_F = penalty_norm(model.W_dec, norm_over)
     active = penalty.coefficient * torch.tanh(penalty.tanh_scale * z_BF * norm_F).sum(1).mean()
     below = penalty.pre_coefficient * ((threshold_F - pre_BF).relu() @ norm_F).mean()
-    return _losses(model, z_BF, acts_BGC, active + below, target)
+    return _losses(model, z_BF, acts_BGC, model.shards.total(active + below), target)
 
 
 def penalty_norm(W_dec_FGC: Tensor, norm_over: str) -> Tensor:

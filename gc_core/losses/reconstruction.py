@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gc_core.activations import SparseCode
+from gc_core.activations import SparseCode, gathered_left
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.metrics import squared_norm_BG
 
@@ -49,7 +49,7 @@ def judge(model: GroupCrosscoder, code: SparseCode | Tensor, acts_BGC: Tensor, t
     weight = acts_BGC.shape[1] / wanted_BSC.shape[1]
     recon_BSC, errors_BS, first = None, [], 0
     for size in target.prefixes or (model.shape.dict_size,):
-        recon_BSC = _add_features(model, code, slice(first, size), target.blocks, recon_BSC)
+        recon_BSC = _add_features(model, code, _here(model, first, size), target.blocks, recon_BSC)
         errors_BS.append(squared_norm_BG(recon_BSC - wanted_BSC))
         first = size
     assert recon_BSC is not None, "the last prefix is the whole dictionary"
@@ -60,20 +60,25 @@ def judge(model: GroupCrosscoder, code: SparseCode | Tensor, acts_BGC: Tensor, t
     )
 
 
+def _here(model: GroupCrosscoder, first: int, last: int) -> slice:
+    """Which of the features that are here have numbers from `first` up to `last` in the whole dictionary."""
+    own = model.features
+    return slice(*(min(max(number - own.start, 0), len(own)) for number in (first, last)))
+
+
 def _add_features(
     model: GroupCrosscoder, code: SparseCode | Tensor, features: slice, blocks: Tensor | None, onto: Tensor | None
 ) -> Tensor:
     if isinstance(code, Tensor):
         return model.decode(code[:, features], features=features, blocks=blocks, onto_BGC=onto)
-    whole = features == slice(0, model.shape.dict_size)
+    whole = features == slice(0, len(model.features))
     return model.decode_sparse(code if whole else _between(code, features), blocks=blocks, onto_BGC=onto)
 
 
 def _between(code: SparseCode, features: slice) -> SparseCode:
     """The code of some features alone, no wider than the sample needs that has most of them."""
     inside_BK = (code.index_BK >= features.start) & (code.index_BK < features.stop)
-    width = max(1, int(inside_BK.sum(1).max()))
-    place_BK = inside_BK.byte().argsort(dim=1, descending=True, stable=True)[:, :width]
+    place_BK = gathered_left(inside_BK)
     value_BK = torch.where(inside_BK, code.value_BK, 0)
     return SparseCode(value_BK.gather(1, place_BK), code.index_BK.gather(1, place_BK))
 

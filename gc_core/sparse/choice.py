@@ -35,9 +35,14 @@ def largest(score_BF: Tensor, k: int) -> Tensor:
     return candidates.gather(1, winners_BK)
 
 
-@torch.no_grad()
 def choose(read_BD: Tensor, W_FD: Tensor, b_F: Tensor, scale_F: Tensor, k: int) -> Tensor:
-    """Indices (B, k), int64, of the features for which scale * (W . read + b) is largest.
+    """Indices (B, k), int64, of the features for which scale * (W . read + b) is largest."""
+    return choose_with_scores(read_BD, W_FD, b_F, scale_F, k)[0]
+
+
+@torch.no_grad()
+def choose_with_scores(read_BD: Tensor, W_FD: Tensor, b_F: Tensor, scale_F: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The same indices, and what is largest there, both (B, k).
 
     Block by block of samples, in one buffer: the pre-activations of a batch, (B, F), never exist at once.
     """
@@ -45,8 +50,10 @@ def choose(read_BD: Tensor, W_FD: Tensor, b_F: Tensor, scale_F: Tensor, k: int) 
     block = max(1, NUMBERS_AT_ONCE.get(read_BD.device.type, 2**23) // len(W_FD))
     buffer = read_BD.new_empty(min(block, len(read_BD)), len(W_FD))
     index_BK = torch.empty(len(read_BD), k, dtype=torch.int64, device=read_BD.device)
+    score_BK = read_BD.new_empty(len(read_BD), k)
     for first in range(0, len(read_BD), block):
         read = read_BD[first : first + block]
         score = torch.addmm(b_F, read, W_FD.t(), out=buffer[: len(read)]).mul_(scale_F)
         index_BK[first : first + block] = largest(score, k)
-    return index_BK
+        score_BK[first : first + block] = score.gather(1, index_BK[first : first + block])
+    return index_BK, score_BK

@@ -2,8 +2,9 @@
 
 from gc_core.train.data import TrainingData, open_data
 from gc_core.train.loop import Report, train
+from gc_core.train.mesh import place_in_mesh
 from gc_core.train.recipe import resolve
 from gc_core.train.trainer import Trainer
 from gc_core.train.workers import Place
 
-__all__ = ["Place", "Report", "Trainer", "TrainingData", "open_data", "resolve", "train"]
+__all__ = ["Place", "Report", "Trainer", "TrainingData", "open_data", "place_in_mesh", "resolve", "train"]

@@ -22,7 +22,7 @@ from gc_core.losses import (
 )
 from gc_core.optim import RowAdam
 from gc_core.train.recipe import decided, drawn_blocks, learning_rate, penalty_coefficient, touches_active_rows
-from gc_core.train.workers import Place, peers_of
+from gc_core.train.workers import Place, peers_of, shards_of
 
 
 class Objective(nn.Module):
@@ -59,13 +59,13 @@ class Objective(nn.Module):
 
 
 def over_workers(objective: Objective) -> Objective | DistributedDataParallel:
-    """The objective, with gradients that are means over all workers."""
-    if objective.place.num_workers == 1:
+    """The objective, with gradients that are means over all replicas."""
+    if objective.place.num_replicas == 1:
         return objective
     by_row = [name for name, parameter in objective.named_parameters() if is_by_row(objective.model, parameter)]
     # Its hooks know ordinary gradients only; `average_over_workers` sees to the others.
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, by_row)
-    return DistributedDataParallel(objective, gradient_as_bucket_view=True)
+    return DistributedDataParallel(objective, process_group=objective.place.replica_group, gradient_as_bucket_view=True)
 
 
 def is_by_row(model: GroupCrosscoder, parameter: Tensor) -> bool:
@@ -83,8 +83,13 @@ def new_optimiser(model: GroupCrosscoder, config: TrainConfig) -> RowAdam:
     )
 
 
-def new_model(config: TrainConfig, acts_BGC: Tensor) -> GroupCrosscoder:
-    """A resolved config's first weights. Every worker makes the same ones, from the same samples and seed."""
+def new_model(config: TrainConfig, acts_BGC: Tensor, place: Place) -> GroupCrosscoder:
+    """A resolved config's first weights, of the features that are here. Every worker makes them from the same samples
+    and seed.
+
+    Raises:
+        ValueError: the features cannot be shared out to the shards.
+    """
     group = groups.parse(decided(config.group))
     shape = CrosscoderShape(
         group=group.name,
@@ -94,7 +99,7 @@ def new_model(config: TrainConfig, acts_BGC: Tensor) -> GroupCrosscoder:
         activation=config.activation,
         k=config.k,
     )
-    model = GroupCrosscoder(shape)
+    model = GroupCrosscoder(shape, shards_of(place))
     model.gradients_by_row = touches_active_rows(config, group.order)
     generator = torch.Generator().manual_seed(config.seed)
     initialise(model, acts_BGC, generator, init=config.init, bias_init=config.bias_init)

@@ -2,19 +2,32 @@
 
 Workers form a mesh of `replicas` x `shards`: the samples of a step are dealt over the replicas, the features of the
 dictionary over the shards. Replicas exchange gradients, shards exchange reconstructions. Integers in, integers out.
+Gradients that stay in factors (topk, batchtopk) are B G C numbers for replicas to exchange, whatever F is; then
+features are split for their memory, not for the traffic.
 
 Letters: B samples, G group elements, C channels, F features, K active features.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from gc_core import groups
+from gc_core.config import TrainConfig
+from gc_core.train.recipe import decided, touches_active_rows
 
 FLOAT32 = 4
 FLOAT16 = 2
 INDEX = 8
 WORK_COPIES_OF_SAMPLES = 4
 """float32 tensors of the size of a batch at the same time: activations, reconstruction, error, its gradient."""
-OVERHEAD_BYTES = 600_000_000
-"""Python, torch and its libraries in a process; measured at about 0.5 GB with torch 2.15 on a CPU."""
+COPIES_OF_DENSE_GRADIENT = 3
+"""From the products, from the penalty's norms, and a temporary of those."""
+OVERHEAD_BYTES = 850_000_000
+"""Python, torch, its libraries and what the allocator keeps, with torch 2.15 on a CPU.
+
+Measured so, with 32,768 features of 33 blocks of 64 channels and batches of 128: topk 1.73 GB at the peak where 1.71 GB
+are planned, l1 2.61 GB where 2.56 GB are. Not planned for is the auxiliary loss while most features are dead: it then
+takes up to three times the decoder's weights more (2.55 GB)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +48,8 @@ class Demand:
     """Active features a sample; None where every feature may be (dense codes)."""
     state_bytes: int = FLOAT32
     """Of one number of the optimiser's state."""
-    lazy: bool = False
-    """Whether gradients are of the rows touched alone."""
+    by_row: bool = False
+    """Whether gradients of the dictionary stay in factors (`gc_core.sparse`)."""
     averaged: bool = False
     """Whether an average of the weights is kept too."""
     buffer_rows: int = 0
@@ -45,7 +58,12 @@ class Demand:
     @property
     def row_values(self) -> int:
         """Weights of one feature: decoder, encoder, bias."""
-        return (self.num_elements + self.num_reads) * self.channels + 1
+        return self.factor_values + 1
+
+    @property
+    def factor_values(self) -> int:
+        """Numbers that one sample adds to a gradient in factors: errors of its blocks, and what the encoder read."""
+        return (self.num_elements + self.num_reads) * self.channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,29 +113,57 @@ class Plan:
 def plan(demand: Demand, mesh: Mesh) -> Plan:
     """What each worker of this mesh needs.
 
-    A ring all-reduce of n bytes among w workers sends 2 (w - 1) / w n bytes from each.
+    A ring all-reduce of n bytes among w workers sends 2 (w - 1) / w n bytes from each, a ring that gathers n bytes of
+    each sends (w - 1) n.
     """
     samples = -(-demand.batch // mesh.replicas)
     features = [-(-size // mesh.shards) for size in demand.dict_sizes]
     weights = FLOAT32 * sum(own * demand.row_values for own in features)
-    touched = [own if demand.k is None else min(own, samples * demand.k) for own in features]
-    rows = touched if demand.lazy else features
-    gradient = FLOAT32 * max(own * demand.row_values for own in rows)  # one dictionary after another
+    dense = FLOAT32 * max(own * demand.row_values for own in features)  # one dictionary after another
+    factors = FLOAT32 * samples * demand.factor_values
     values = samples * demand.num_elements * demand.channels
     codes = FLOAT32 * samples * max(features) * (2 if demand.k is None else 1)
     buffers = FLOAT16 * demand.buffer_rows * demand.num_elements * demand.channels // mesh.replicas
-    replicated = FLOAT32 * sum(own * demand.row_values for own in (touched if demand.lazy else features))
+    sent = factors * len(features) * (mesh.replicas - 1) if demand.by_row else _reduced(weights, mesh.replicas)
     candidates = 0 if demand.k is None else (FLOAT32 + INDEX) * samples * demand.k * len(features)
     return Plan(
         mesh=mesh,
         weights_bytes=weights * (2 if demand.averaged else 1),
-        gradient_bytes=gradient,
+        gradient_bytes=factors * mesh.replicas if demand.by_row else COPIES_OF_DENSE_GRADIENT * dense,
         optimiser_bytes=2 * weights // FLOAT32 * demand.state_bytes,
         samples_bytes=FLOAT32 * values * WORK_COPIES_OF_SAMPLES + codes + 2 * buffers,
-        gradients_sent_bytes=_reduced(replicated, mesh.replicas),
+        gradients_sent_bytes=sent,
         reconstructions_sent_bytes=_reduced(FLOAT32 * values * len(features), mesh.shards)
         + candidates * (mesh.shards - 1),
     )
+
+
+def demand_of(configs: Sequence[TrainConfig], *, channels: int) -> Demand:
+    """What resolved configs that train on one stream need together; where they differ, the hungriest one counts."""
+    order = groups.parse(decided(configs[0].group)).order
+    dense = any(config.activation in ("l1", "jumprelu") for config in configs)
+    return Demand(
+        dict_sizes=tuple(decided(config.dict_size) for config in configs),
+        num_elements=order,
+        channels=channels,
+        num_reads=max(len(config.elements_read(order)) for config in configs),
+        batch=configs[0].batch // min(config.accumulate for config in configs),
+        k=None if dense else max(config.k for config in configs),
+        state_bytes=max(FLOAT16 if config.optimiser_state == "bfloat16" else FLOAT32 for config in configs),
+        by_row=all(touches_active_rows(config, order) for config in configs),
+        averaged=any(config.average_decay > 0 for config in configs),
+        buffer_rows=configs[0].buffer_rows,
+    )
+
+
+def obstacle(configs: Sequence[TrainConfig], mesh: Mesh) -> str | None:
+    """Why resolved configs cannot train on a mesh, however much memory it has; None if they can."""
+    if (lanes := configs[0].lanes) % mesh.replicas:
+        return f"lanes: found {lanes}, expected a multiple of {mesh.replicas} replicas"
+    for size in (decided(config.dict_size) for config in configs):
+        if size % mesh.shards:
+            return f"dict_size: found {size:,}, expected a multiple of {mesh.shards} dict_shards"
+    return None
 
 
 def plans(demand: Demand, num_workers: int) -> list[Plan]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gc_core.losses import Losses
 from gc_core.metrics import VarianceSums
-from gc_core.train.workers import Place, sum_over_workers
+from gc_core.train.workers import Place, shards_of, sum_over_replicas
 
 TERMS = ("total", "reconstruction", "sparsity", "auxiliary")
 
@@ -24,7 +24,7 @@ class Progress:
         self._num_steps = 0
 
     def add(self, acts_BGC: Tensor, losses: Losses, fired_F: Tensor) -> None:
-        """Count one step: this worker's samples and losses, and every worker's `fired_F` together."""
+        """Count one step: this worker's samples and losses, and every replica's `fired_F` together."""
         self._variance.add_errors(acts_BGC, losses.squared_error_BG)
         self._losses += torch.stack([getattr(losses, term).detach() for term in TERMS])
         self._fired += fired_F.sum()
@@ -36,8 +36,9 @@ class Progress:
         Call it once, on every worker: it sums over workers in place.
         """
         for tensor in [*self._variance.tensors(), self._losses]:
-            sum_over_workers(tensor, self._place)
-        means = (self._losses / (self._num_steps * self._place.num_workers)).tolist()
+            sum_over_replicas(tensor, self._place)
+        fired = shards_of(self._place).total(self._fired)
+        means = (self._losses / (self._num_steps * self._place.num_replicas)).tolist()
         total, reconstruction, sparsity, auxiliary = means
         return {
             "loss": total,
@@ -45,5 +46,5 @@ class Progress:
             "sparsity": sparsity,
             "auxiliary": auxiliary,
             "fvu": self._variance.fraction_unexplained(),
-            "l0": float(self._fired / self._variance.count),
+            "l0": float(fired / self._variance.count),
         }

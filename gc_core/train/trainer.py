@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gc_core.checkpoint import load_checkpoint
 from gc_core.config import TrainConfig
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import BY_FEATURE, GroupCrosscoder
 from gc_core.losses import Losses, combined
 from gc_core.metrics import VarianceSums
 from gc_core.optim import clip_gradients
@@ -25,11 +25,13 @@ from gc_core.sparse import average_over_workers
 from gc_core.stream import batches, lane_order
 from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import evaluate
+from gc_core.train.mesh import assembled
 from gc_core.train.objective import Objective, is_by_row, new_model, new_optimiser, over_workers
+from gc_core.train.parts import rows_of_state
 from gc_core.train.progress import Progress
 from gc_core.train.recipe import decided, learning_rate
 from gc_core.train.whereabouts import describe, rows_of_step
-from gc_core.train.workers import Place, sum_over_workers
+from gc_core.train.workers import Place, sum_over_replicas
 
 THRESHOLD_RATE = 0.01
 """Of the running mean of smallest active scores: over the last hundred steps, or all of fewer."""
@@ -43,8 +45,9 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, data: TrainingData, place: Place, first_acts_NGC: Tensor | None = None
     ) -> None:
-        if config.lanes % place.num_workers:
-            raise ValueError(f"lanes: found {config.lanes}, expected a multiple of the {place.num_workers} workers")
+        if config.lanes % place.num_replicas:
+            workers = f"the {place.num_workers} workers" if place.dict_shards == 1 else f"{place.num_replicas} replicas"
+            raise ValueError(f"lanes: found {config.lanes}, expected a multiple of {workers}")
         self.config, self.data, self.place = config, data, place
         self.step, self.num_steps = 0, decided(config.steps)
         self.metrics: list[dict[str, Any]] = []
@@ -52,12 +55,12 @@ class Trainer:
             data.train_rows, num_lanes=config.lanes, buffer_rows=config.buffer_rows, seed=config.seed
         )
         first_acts_NGC = data.first_samples() if first_acts_NGC is None else first_acts_NGC
-        self.model = new_model(config, first_acts_NGC).to(place.device)
+        self.model = new_model(config, first_acts_NGC, place).to(place.device)
         self.model.product_dtype = torch.bfloat16 if config.dtype == "bfloat16" else None
         self.average = self._copy_of_weights() if config.average_decay else None
         self._losses = over_workers(Objective(self.model, config, place))
         self._optimiser = new_optimiser(self.model, config)
-        self.samples_since_fired_F = torch.zeros(decided(config.dict_size), dtype=torch.int64, device=place.device)
+        self.samples_since_fired_F = torch.zeros(len(self.model.features), dtype=torch.int64, device=place.device)
         self._progress = self._no_progress()
 
     @property
@@ -69,7 +72,7 @@ class Trainer:
 
     @property
     def dead_F(self) -> Tensor:
-        """(F,) features that have not fired for `dead_after_samples`, over all workers."""
+        """(F,) which features, of those here, have not fired for `dead_after_samples`, over all replicas."""
         return self.samples_since_fired_F >= decided(self.config.dead_after_samples)
 
     @property
@@ -78,7 +81,7 @@ class Trainer:
         return self.step % self.config.checkpoint_every == 0 or self.step == self.num_steps
 
     def stream(self) -> Generator[Tensor, None, None]:
-        """This worker's part of every batch from the current step on, (B / workers, G, C) scaled float32."""
+        """This worker's part of every batch from the current step on, (B / replicas, G, C) scaled float32."""
         raw = batches(
             self.data.store,
             self._order,
@@ -104,7 +107,7 @@ class Trainer:
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self._follow(losses)
-        fired_F = sum_over_workers(losses.fired_F, self.place)
+        fired_F = sum_over_replicas(losses.fired_F, self.place)
         self.samples_since_fired_F = torch.where(fired_F > 0, 0, self.samples_since_fired_F + self.config.batch)
         self._progress.add(acts_BGC, losses, fired_F)
         self.step += 1
@@ -116,7 +119,7 @@ class Trainer:
             FloatingPointError: the reconstructions are far worse than none.
         """
         row = {"step": self.step, "samples": self.step * self.config.batch, **self._progress.read()}
-        row |= {"dead_share": float(self.dead_F.float().mean())}
+        row |= {"dead_share": float(self.model.shards.total(self.dead_F.sum()) / decided(self.config.dict_size))}
         row |= {"learning_rate": self._optimiser.param_groups[0]["lr"]}
         if held_out_fvu is not None:
             row |= {"held_out_fvu": held_out_fvu}
@@ -133,9 +136,15 @@ class Trainer:
         return evaluate([self.result], self.data, self.place, batch=self.config.batch)[0]
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to continue, for `save_checkpoint`; live tensors, to be written before the next step."""
+        """Everything needed to continue, for `save_checkpoint`; live tensors, to be written before the next step.
+
+        Of what has a row for each feature (`gc_core.train.parts`) it holds this worker's rows, `features`.
+        """
+        own = self.model.features
         return {
             "step": self.step,
+            "features": [own.start, own.stop],
+            "dict_size": self.model.shape.dict_size,
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average else {},
             "optimiser": self._optimiser.state_dict(),
@@ -143,8 +152,9 @@ class Trainer:
         }
 
     def restore(self, folder: Path) -> None:
-        """Continue from a checkpoint folder of the same config, on any number of workers."""
-        state, self.metrics = load_checkpoint(folder)
+        """Continue from a checkpoint folder of the same config, on any mesh of workers."""
+        whole, self.metrics = load_checkpoint(folder)
+        state = rows_of_state(whole, self.model.features, [name for name, _ in self.model.named_parameters()])
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         if self.average:
@@ -153,10 +163,15 @@ class Trainer:
         self.samples_since_fired_F = state["samples_since_fired"].to(self.place.device)
         self._progress = self._no_progress()
 
-    def exported(self) -> GroupCrosscoder:
-        """A copy on the CPU that takes raw activations: the store's scale folded into its weights."""
-        model = deepcopy(self.result).cpu()
-        model.fold_scale(self.data.scale)
+    def exported(self) -> GroupCrosscoder | None:
+        """A copy on the CPU that takes raw activations: the store's scale folded into its weights.
+
+        Where features are split, every worker must call it, and rank 0 alone gets the crosscoder.
+        """
+        split = self.place.dict_shards > 1
+        model = assembled(self.result, keep=self.place.rank == 0) if split else deepcopy(self.result).cpu()
+        if model:
+            model.fold_scale(self.data.scale)
         return model
 
     def _backward(self, acts_BGC: Tensor) -> Losses:
@@ -167,8 +182,9 @@ class Trainer:
                 losses: Losses = self._losses(part_BGC, self.dead_F, self.step)
                 (losses.total / len(parts)).backward()
             found.append(losses)
-        if self.place.num_workers > 1:
-            average_over_workers(p for p in self.model.parameters() if is_by_row(self.model, p))
+        if self.place.num_replicas > 1:
+            by_row = [p for p in self.model.parameters() if is_by_row(self.model, p)]
+            average_over_workers(by_row, self.place.replica_group)
         return combined(found)
 
     def _parts(self, acts_BGC: Tensor) -> list[Tensor]:
@@ -187,7 +203,9 @@ class Trainer:
     def _check_and_clip_gradient(self, losses: Losses, acts_BGC: Tensor) -> None:
         # Gradients are the same on every worker here, so that all stop together where one of them met a bad value.
         at = self.config.clip_norm * math.sqrt(acts_BGC[0].numel()) or math.inf
-        if not torch.isfinite(clip_gradients(self.model.parameters(), at)):
+        split = [parameter for name, parameter in self.model.named_parameters() if name in BY_FEATURE]
+        shards = self.model.shards
+        if not torch.isfinite(clip_gradients(self.model.parameters(), at, split=split, shards=shards)):
             found = f"step {self.step}: the loss is {losses.total.item():.3g} and its gradient not finite"
             raise FloatingPointError(f"{found} ({self._whereabouts(acts_BGC)}); {self._advice}")
 
@@ -209,13 +227,13 @@ class Trainer:
 
     def _copy_of_weights(self) -> GroupCrosscoder:
         """Float32 products, no gradients."""
-        model = GroupCrosscoder(self.model.shape).to(self.place.device)
+        model = GroupCrosscoder(self.model.shape, self.model.shards).to(self.place.device)
         model.load_state_dict(self.model.state_dict())
         return model.requires_grad_(False)
 
     @property
     def _lanes(self) -> range:
-        return range(self.place.rank, self.config.lanes, self.place.num_workers)
+        return range(self.place.replica, self.config.lanes, self.place.num_replicas)
 
     @property
     def _rows_per_lane(self) -> int:

@@ -1,40 +1,99 @@
-"""One worker's place among all, and sums over them."""
+"""One worker's place among all, and sums over them.
+
+Workers form a mesh of replicas x shards (`gc_core.train.planner`): the samples of a step are dealt over the replicas,
+the features of each dictionary over the shards of a replica, which all see the same samples.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gc_core.activations import Peers
+from gc_core.activations import Peers, Shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Which worker this is; with more than one, torch.distributed is initialised."""
+    """Which worker this is; with more than one, torch.distributed is initialised. `gc_core.train.mesh` makes one for
+    workers that split dictionaries."""
 
     rank: int = 0
-    """In [0, num_workers)."""
+    """In [0, num_workers); the shards of a replica are neighbours."""
     num_workers: int = 1
     device: str = "cpu"
     """`cpu`, `cuda:0` ..."""
+    dict_shards: int = 1
+    """Workers that hold a dictionary together; divides num_workers."""
+    replica_group: dist.ProcessGroup | None = None
+    """The workers that hold the same features and see other samples; None for all."""
+    shard_group: dist.ProcessGroup | None = None
+    """The workers that hold other features and see the same samples; None where features are not split."""
+
+    @property
+    def num_replicas(self) -> int:
+        """Workers, or groups of them, that see different samples."""
+        return self.num_workers // self.dict_shards
+
+    @property
+    def replica(self) -> int:
+        """Which of them, in [0, num_replicas)."""
+        return self.rank // self.dict_shards
+
+    @property
+    def shard(self) -> int:
+        """Which part of every dictionary is here, in [0, dict_shards)."""
+        return self.rank % self.dict_shards
 
 
-def sum_over_workers(tensor: Tensor, place: Place) -> Tensor:
-    """The tensor itself, after each element was replaced by its sum over all workers. Every worker must call it."""
-    if place.num_workers > 1:
-        dist.all_reduce(tensor)
+def sum_over_replicas(tensor: Tensor, place: Place) -> Tensor:
+    """The tensor itself, after each element was replaced by its sum over all replicas. Every worker must call it."""
+    if place.num_replicas > 1:
+        dist.all_reduce(tensor, group=place.replica_group)
     return tensor
 
 
 def peers_of(place: Place) -> Peers:
-    """The workers as `batchtopk` sees them. Every worker must gather together."""
-    if place.num_workers == 1:
+    """The replicas as `batchtopk` sees them. Every worker must gather together."""
+    if place.num_replicas == 1:
         return Peers()
+    return Peers(place.num_replicas, lambda values: torch.cat(_gathered(values, place.replica_group)))
+
+
+def shards_of(place: Place) -> Shards:
+    """The workers that hold this replica's dictionaries together.
+
+    Tensors travel from the worker's device, wherever they are: its process group may know no other.
+    """
+    if place.dict_shards == 1:
+        return Shards()
 
     def gather(values: Tensor) -> Tensor:
-        found = [torch.empty_like(values) for _ in range(place.num_workers)]
-        dist.all_gather(found, values.contiguous())
-        return torch.cat(found)
+        found = _gathered(values.detach().to(place.device), place.shard_group)
+        return torch.stack(found).to(values.device)
 
-    return Peers(place.num_workers, gather)
+    def total(part: Tensor) -> Tensor:
+        return _StraightTotal.apply(part, place)
+
+    return Shards(place.dict_shards, place.shard, gather, total)
+
+
+class _StraightTotal(torch.autograd.Function):
+    """A sum over shards whose gradient passes unchanged, as from DTensor's Partial to Replicate."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, place: Place) -> Tensor:
+        summed = part.detach().to(place.device, copy=True).contiguous()
+        dist.all_reduce(summed, group=place.shard_group)
+        return summed.to(part.device)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+def _gathered(values: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:
+    found = [torch.empty_like(values) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(found, values.contiguous(), group=group)
+    return found

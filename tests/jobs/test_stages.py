@@ -124,11 +124,13 @@ def test_the_plain_autoencoder_trains_on_the_untransformed_block_of_the_same_sto
         only_crosscoder(finished)
 
 
-def test_two_training_workers_reach_what_one_reaches(finished: RunFolder) -> None:
-    run_train(finished, "two-workers", [TRAIN], Workers(num_workers=2, cpus_per_worker=1, gpus_per_worker=0))
+@pytest.mark.parametrize("dict_shards", [1, 2])
+def test_two_training_workers_reach_what_one_reaches(finished: RunFolder, dict_shards: int) -> None:
+    workers = Workers(num_workers=2, cpus_per_worker=1, gpus_per_worker=0, dict_shards=dict_shards)
+    run_train(finished, f"two-workers-{dict_shards}", [TRAIN], workers)
     one, two = (
         json.loads((path_of(finished.crosscoder(n)) / "config.json").read_text())["results"]
-        for n in ("topk-64", "two-workers")
+        for n in ("topk-64", f"two-workers-{dict_shards}")
     )
     for name in ("fvu", "held_out_fvu", "l0"):
         assert two[name] == pytest.approx(one[name], rel=1e-3)

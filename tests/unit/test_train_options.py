@@ -51,7 +51,7 @@ def test_cheaper_or_nested_steps_still_find_the_planted_features(planted: Any, o
 def test_clipping_can_be_turned_off(planted: Any) -> None:
     steps = {}
     for clip_norm in (0.0, 1e-9):
-        trainer = new_trainer(planted.run, clip_norm=clip_norm)
+        trainer = new_trainer(planted.run, clip_norm=clip_norm, activation="l1")
         acts_BGC = next(trainer.stream())
         trainer._backward(acts_BGC)
         trainer._check_and_clip_gradient(trainer._losses(acts_BGC, trainer.dead_F, 0), acts_BGC)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gc_core.train.planner import Demand, Mesh, plan, plans, recommend, refuse_too_large
+from gc_core.config import TrainConfig
+from gc_core.train.planner import Demand, Mesh, demand_of, obstacle, plan, plans, recommend, refuse_too_large
 
 PAPER = Demand(dict_sizes=(65_536,), num_elements=64, channels=480, num_reads=1, batch=512, k=32)
 SMALL = Demand(dict_sizes=(256,), num_elements=8, channels=64, num_reads=1, batch=4096, k=16)
@@ -16,7 +17,8 @@ def test_the_weights_of_the_largest_dictionary_are_what_they_are() -> None:
     """2 billion decoder weights, as the design says, in float32; Adam keeps two numbers for each."""
     found = plan(PAPER, Mesh(replicas=1, shards=1))
     weights = 65_536 * (64 * 480 + 480 + 1) * 4
-    assert found.weights_bytes == found.gradient_bytes == weights > 8e9
+    assert found.weights_bytes == weights > 8e9
+    assert found.gradient_bytes == 3 * weights
     assert found.optimiser_bytes == 2 * weights
     assert plan(dataclasses.replace(PAPER, state_bytes=2), found.mesh).optimiser_bytes == weights
 
@@ -30,7 +32,7 @@ def test_shards_send_reconstructions_and_replicas_send_gradients() -> None:
     values = 512 * 64 * 480 * 4
     assert shards.gradients_sent_bytes == replicas.reconstructions_sent_bytes == 0
     assert shards.reconstructions_sent_bytes == 2 * 3 * values // 4 + 3 * 512 * 32 * 12
-    assert replicas.gradients_sent_bytes == 2 * 3 * replicas.gradient_bytes // 4
+    assert replicas.gradients_sent_bytes == 2 * 3 * replicas.weights_bytes // 4
     assert shards.weights_bytes * 4 == replicas.weights_bytes
 
 
@@ -55,10 +57,33 @@ def test_what_cannot_fit_is_refused_with_the_numbers() -> None:
     refuse_too_large(plan(SMALL, Mesh(replicas=2, shards=1)), 4 * 10**9)
 
 
-def test_lazy_gradients_are_of_the_rows_touched() -> None:
-    dense, lazy = (plan(dataclasses.replace(PAPER, lazy=lazy), Mesh(replicas=2, shards=1)) for lazy in (False, True))
-    assert lazy.gradient_bytes == 256 * 32 * PAPER.row_values * 4
-    assert lazy.sent_bytes < dense.sent_bytes / 7
+def test_gradients_in_factors_cost_what_the_samples_do() -> None:
+    """256 samples of each of two replicas: 64 blocks' errors, and the one that was read, sent once, kept twice."""
+    dense, by_row = (plan(dataclasses.replace(PAPER, by_row=way), Mesh(replicas=2, shards=1)) for way in (False, True))
+    own = 256 * 65 * 480 * 4
+    assert (by_row.gradients_sent_bytes, by_row.gradient_bytes) == (own, 2 * own)
+    assert by_row.sent_bytes < dense.sent_bytes / 7
+    larger = dataclasses.replace(PAPER, by_row=True, dict_sizes=(2**20,))
+    assert plan(larger, dense.mesh).sent_bytes == by_row.sent_bytes
+
+
+def test_what_a_training_needs_follows_from_its_config() -> None:
+    config = TrainConfig(dict_size=1024, group="D_32", k=24, encoder_reads="0,8", lanes=4, batch=512, accumulate=2)
+    config = dataclasses.replace(config, blocks_per_step=64)
+    found = demand_of([config], channels=480)
+    assert (found.num_elements, found.num_reads, found.batch, found.k, found.by_row) == (64, 2, 256, 24, True)
+    dense = dataclasses.replace(config, activation="l1", dict_size=2048, optimiser_state="bfloat16")
+    assert demand_of([dense], channels=480).state_bytes == 2
+    both = demand_of([config, dense], channels=480)
+    assert (both.dict_sizes, both.k, both.by_row, both.state_bytes) == ((1024, 2048), None, False, 4)
+
+
+def test_a_mesh_that_does_not_divide_lanes_or_features_is_named() -> None:
+    config = TrainConfig(dict_size=30, k=2, lanes=4)
+    assert obstacle([config], Mesh(replicas=4, shards=2)) is None
+    assert obstacle([config], Mesh(replicas=3, shards=1)) == "lanes: found 4, expected a multiple of 3 replicas"
+    found = obstacle([config, dataclasses.replace(config, dict_size=32)], Mesh(replicas=1, shards=3))
+    assert found == "dict_size: found 32, expected a multiple of 3 dict_shards"
 
 
 def test_several_dictionaries_hold_all_weights_and_one_gradient() -> None:

@@ -1,0 +1,114 @@
+"""The mesh that a training runs on: every choice with its memory and traffic, shown before any worker starts."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import ray
+import torch
+
+from gc_core.config import TrainConfig
+from gc_core.train.planner import Mesh, Plan, demand_of, obstacle, plan, plans, recommend, refuse_too_large
+from jobs import cluster, console
+from jobs.options import Workers
+
+
+def decide(configs: Sequence[TrainConfig], channels: int, workers: Workers) -> Workers:
+    """The workers with their `dict_shards` decided, after all meshes were shown.
+
+    Raises:
+        ValueError: the mesh asked for, or every one, does not fit into memory or does not divide lanes and features.
+    """
+    demand, number = demand_of(configs, channels=channels), workers.num_workers or 1
+    memory_bytes = memory_of_worker(workers)
+    every = plans(demand, number)
+    possible = [one for one in every if obstacle(configs, one.mesh) is None]
+    chosen = _asked_for(configs, workers) if workers.dict_shards else None
+    if chosen is None and not possible:
+        raise ValueError(obstacle(configs, every[0].mesh))
+    fitting = [one for one in possible if memory_bytes is None or one.memory_bytes <= memory_bytes]
+    best = recommend(fitting, memory_bytes or max(one.memory_bytes for one in fitting)) if fitting else None
+    taken = plan(demand, chosen) if chosen else best
+    show(every, best, taken, memory_bytes, {one.mesh: obstacle(configs, one.mesh) for one in every})
+    if taken is None:  # raises, with the numbers
+        taken = recommend(possible, memory_bytes or 0)
+    if memory_bytes is not None:
+        refuse_too_large(taken, memory_bytes)
+    return replace(workers, dict_shards=taken.mesh.shards)
+
+
+def show(
+    every: Sequence[Plan],
+    best: Plan | None,
+    taken: Plan | None,
+    memory_bytes: int | None,
+    obstacles: dict[Mesh, str | None],
+) -> None:
+    """A table of meshes, replicas x shards."""
+    rows = [
+        [
+            str(one.mesh),
+            *map(_gb, (one.weights_bytes, one.optimiser_bytes, one.memory_bytes, one.sent_bytes)),
+            _remark(one, best, taken, memory_bytes, obstacles[one.mesh]),
+        ]
+        for one in every
+    ]
+    found = "memory unknown until nodes start" if memory_bytes is None else f"{_gb(memory_bytes)} found for each worker"
+    columns = ["replicas x shards", "weights", "optimiser", "memory a worker", "sent a step", "remark"]
+    console.table(f"meshes of {every[0].mesh.num_workers} worker(s), {found}", columns, rows)
+
+
+def memory_of_worker(workers: Workers) -> int | None:
+    """Bytes that one worker may use: of its GPU, or its share of the smallest node; None where no node is there yet."""
+    if gpus := workers.gpus_per_worker:
+        if cluster.num_gpus() < gpus:
+            return None
+        return int(ray.get(_gpu_bytes.options(num_gpus=gpus).remote()) * min(1.0, gpus))
+    return memory_share(
+        [node["Resources"] for node in ray.nodes() if node["Alive"]], workers.num_workers or 1, workers.cpus_per_worker
+    )
+
+
+def memory_share(nodes: Sequence[dict[str, float]], num_workers: int, cpus_per_worker: float) -> int | None:
+    """Least bytes that a node has for each of the workers that it may get; None where no node takes any.
+
+    What Ray sets aside for its object store counts too: training keeps nothing there.
+    """
+    shares = [
+        (node.get("memory", 0) + node.get("object_store_memory", 0)) / min(num_workers, fitting)
+        for node in nodes
+        if (fitting := int(node.get("CPU", 0) // cpus_per_worker))
+    ]
+    return int(min(shares)) if shares else None
+
+
+@ray.remote(num_cpus=0, max_retries=3)
+def _gpu_bytes() -> int:
+    return torch.cuda.get_device_properties(0).total_memory
+
+
+def _asked_for(configs: Sequence[TrainConfig], workers: Workers) -> Mesh:
+    number, shards = workers.num_workers or 1, workers.dict_shards or 1
+    if number % shards:
+        raise ValueError(
+            f"dict_shards: found {shards}, expected a divisor of the {number} worker(s); "
+            "choose another --workers.num-workers or --workers.dict-shards"
+        )
+    mesh = Mesh(replicas=number // shards, shards=shards)
+    if reason := obstacle(configs, mesh):
+        raise ValueError(f"{reason}; choose another --workers.dict-shards, or None for the recommended one")
+    return mesh
+
+
+def _remark(
+    one: Plan, best: Plan | None, taken: Plan | None, memory_bytes: int | None, obstacle_found: str | None
+) -> str:
+    if obstacle_found:
+        return obstacle_found
+    marks = ["recommended"] if one == best else []
+    marks += ["chosen"] if one == taken else []
+    marks += ["too large"] if memory_bytes is not None and one.memory_bytes > memory_bytes else []
+    return ", ".join(marks)
+
+
+def _gb(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2f} GB"

@@ -1,0 +1,80 @@
+"""The mesh is decided, and refused, before anything starts; no Ray is needed for that."""
+
+from dataclasses import replace
+
+import pytest
+
+from gc_core.config import TrainConfig
+from jobs import console, meshes
+from jobs.meshes import decide, memory_share
+from jobs.options import Workers
+
+CONFIG = TrainConfig(dict_size=65_536, group="D_32", k=32, batch=512, buffer_rows=1, blocks_per_step=64, steps=1)
+CHANNELS = 480
+FOUR = Workers(num_workers=4, gpus_per_worker=1)
+
+
+def decided(
+    monkeypatch: pytest.MonkeyPatch, memory_bytes: int | None, workers: Workers, config: TrainConfig = CONFIG
+) -> tuple[int | None, str]:
+    """The shards chosen, and what was shown."""
+    monkeypatch.setattr(meshes, "memory_of_worker", lambda workers: memory_bytes)
+    with console.console.capture() as shown:
+        found = decide([config], CHANNELS, workers)
+    return found.dict_shards, shown.get()
+
+
+def line_of(mesh: str, shown: str) -> str:
+    return next(line for line in shown.splitlines() if line.startswith(mesh))
+
+
+def test_every_mesh_is_shown_with_the_chosen_and_the_recommended_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    shards, shown = decided(monkeypatch, 20 * 10**9, replace(FOUR, dict_shards=2))
+    assert shards == 2
+    assert "20.00 GB found for each worker" in shown
+    assert "too large" in line_of("4 x 1", shown)
+    assert "chosen" in line_of("2 x 2", shown)
+    assert "GB" in line_of("1 x 4", shown)
+    assert sum("recommended" in line for line in shown.splitlines()) == 1
+
+
+def test_none_takes_what_is_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
+    recommended = replace(FOUR, dict_shards=None)
+    assert decided(monkeypatch, 80 * 10**9, recommended)[0] == 1
+    shards, shown = decided(monkeypatch, 8 * 10**9 + 4 * 10**8, recommended)
+    assert shards == 4
+    assert "recommended, chosen" in line_of("1 x 4", shown)
+    assert decided(monkeypatch, None, recommended)[0] == 1
+
+
+def test_a_mesh_that_does_not_divide_the_lanes_is_not_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
+    shards, shown = decided(monkeypatch, None, replace(FOUR, dict_shards=None), replace(CONFIG, lanes=2))
+    assert shards == 2
+    assert "lanes: found 2, expected a multiple of 4 replicas" in line_of("4 x 1", shown)
+
+
+@pytest.mark.parametrize(
+    ("workers", "config", "memory_gb", "message"),
+    [
+        (FOUR, CONFIG, 20, r"^memory: mesh 4 x 1 needs .* a worker .*found 20\.00 GB; .*more workers$"),
+        (replace(FOUR, dict_shards=None), CONFIG, 1, r"^memory: mesh 1 x 4 needs .*found 1\.00 GB"),
+        (replace(FOUR, dict_shards=3), CONFIG, 80, r"^dict_shards: found 3, expected a divisor of the 4 worker"),
+        (replace(FOUR, dict_shards=4), replace(CONFIG, dict_size=130), 80, "^dict_size: found 130, .*4 dict_shards;"),
+        (FOUR, replace(CONFIG, lanes=2), 80, "^lanes: found 2, expected a multiple of 4 replicas;"),
+        (replace(FOUR, num_workers=3, dict_shards=None), CONFIG, 80, "^lanes: found 8, expected a multiple of 3"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, workers: Workers, config: TrainConfig, memory_gb: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        decided(monkeypatch, memory_gb * 10**9, workers, config)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_worker_has_its_share_of_the_smallest_node() -> None:
+    small, large = {"CPU": 2, "memory": 6e9, "object_store_memory": 2e9}, {"CPU": 16, "memory": 64e9}
+    assert memory_share([small, large], num_workers=4, cpus_per_worker=1) == 4e9
+    assert memory_share([small, large], num_workers=1, cpus_per_worker=1) == 8e9
+    assert memory_share([small, large], num_workers=8, cpus_per_worker=4) == 16e9, "the small one takes no worker"
+    assert memory_share([{"CPU": 0, "memory": 8e9}], num_workers=1, cpus_per_worker=1) is None

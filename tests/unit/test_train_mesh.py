@@ -1,0 +1,204 @@
+"""Four workers that split dictionaries and samples train as one does: losses, scores, exported weights, and states.
+
+Letters: F features, G group elements, C channels.
+"""
+
+import os
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+
+from gc_core.checkpoint import save_checkpoint
+from gc_core.config import TrainConfig
+from gc_core.run_folder import RunFolder
+from gc_core.train import Place, Trainer, open_data, place_in_mesh, resolve, train
+from gc_core.train.workers import shards_of
+
+pytestmark = pytest.mark.slow  # four processes that import torch
+
+NUM_WORKERS = 4
+SHARDS = {"2 x 2": 2, "1 x 4": 4, "4 x 1": 1}
+"""By mesh, replicas x shards; without shards, `test_train_workers` tries more."""
+CUT = 15
+TOPK = TrainConfig(
+    dict_size=20, k=2, batch=64, lanes=4, steps=30, buffer_rows=512, learning_rate=1e-3,
+    checkpoint_every=CUT, dead_after_samples=128,
+)  # fmt: skip
+CONFIGS = {
+    "topk": TOPK,
+    "batchtopk": replace(TOPK, activation="batchtopk", k=1),
+    "l1": replace(TOPK, activation="l1", l1_warmup_share=0.0, norm_over="blocks"),
+    "jumprelu": replace(TOPK, activation="jumprelu", init="transpose"),
+    "nested": replace(TOPK, matryoshka="7,13", clip_norm=0.05, optimiser="lazy", aux_k=1, encoder_reads="all"),
+    "every option": replace(
+        TOPK, activation="batchtopk", matryoshka="7,13", accumulate=2, blocks_per_step=3, average_decay=0.9,
+        clip_norm=0.05,
+    ),
+    "bfloat16": replace(TOPK, dtype="bfloat16"),
+}  # fmt: skip
+WAYS = [*CONFIGS, "resumed"]
+COARSE = {"bfloat16": 3e-3}
+"""Relative difference allowed where products are rounded to 8 bits; 1e-5 for all others."""
+
+
+def tried(mesh: str, way: str) -> bool:
+    """Whether this way of training is tried on this mesh."""
+    return SHARDS[mesh] > 1 or way in ("topk", "resumed")
+
+
+def outcome(
+    run: RunFolder, config: TrainConfig, place: Place, resume: Path | None = None, folder: Path | None = None
+) -> dict[str, Any]:
+    """Metrics, weights and states of a whole training; checkpoints go below `folder`."""
+    first: dict[str, Any] = {}
+
+    def report(metrics: list[dict[str, float]], trainers: list[Trainer], *, keep: bool) -> None:
+        if keep and folder is not None:
+            save_checkpoint(folder / str(trainers[0].step), trainers[0].state(), trainers[0].metrics)
+
+    data = open_data(run, config)
+    config = resolve(config, data)
+    first = {name: tensor.clone() for name, tensor in Trainer(config, data, place).model.state_dict().items()}
+    (trainer,) = train([config], data, place, resume=[resume] if resume else None, report=report)
+    exported = trainer.exported()
+    return {
+        "first": first,
+        "metrics": trainer.metrics,
+        "state": trainer.state(),
+        "weights": exported.state_dict() if exported else None,
+    }
+
+
+def gradient_through_a_total(place: Place) -> torch.Tensor:
+    """Of 3 times the sum of all shards' parts, by this shard's."""
+    part = torch.ones(2, requires_grad=True)
+    (3 * shards_of(place).total(part)).sum().backward()
+    assert part.grad is not None
+    return part.grad
+
+
+def stops_with_a_bad_value_on_the_last_rank(run: RunFolder, place: Place) -> bool:
+    data = open_data(run, TOPK)
+    trainer = Trainer(resolve(TOPK, data), data, place)
+    acts_BGC = next(trainer.stream())
+    if place.rank == place.num_workers - 1:
+        trainer.model.W_enc.data[:] = torch.inf
+    try:
+        trainer.advance(acts_BGC)
+    except FloatingPointError:
+        return True
+    return False
+
+
+def work(rank: int, run: RunFolder, folder: Path) -> None:
+    """What each worker process does on every mesh; its findings go to a file."""
+    warnings.simplefilter("error")  # a new process does not know pytest's rule
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    meeting = (folder / "meeting").as_uri()
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=NUM_WORKERS)
+    found: dict[Any, Any] = {}
+    for mesh, dict_shards in SHARDS.items():
+        place = place_in_mesh(rank=rank, num_workers=NUM_WORKERS, dict_shards=dict_shards)
+        found[mesh] = {way: outcome(run, config, place) for way, config in CONFIGS.items() if tried(mesh, way)}
+        found[mesh]["resumed"] = outcome(run, TOPK, place, resume=folder / "alone" / str(CUT))
+        found[mesh]["gradient"] = gradient_through_a_total(place)
+        found[mesh]["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, place)
+    torch.save(found, folder / f"rank {rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def alone(planted: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """What one worker finds in each way, and the folder where its checkpoints of the first lie."""
+    folder = tmp_path_factory.mktemp("mesh")
+    kept = {"topk": folder / "alone"}
+    found = {way: outcome(planted.run, config, Place(), folder=kept.get(way)) for way, config in CONFIGS.items()}
+    return folder, {**found, "resumed": found["topk"]}
+
+
+@pytest.fixture(scope="module")
+def together(planted: Any, alone: Any) -> list[dict[str, Any]]:
+    """What each of four workers finds on each mesh."""
+    torch.multiprocessing.spawn(work, args=(planted.run, alone[0]), nprocs=NUM_WORKERS)
+    return [torch.load(alone[0] / f"rank {rank}.pt") for rank in range(NUM_WORKERS)]
+
+
+every_mesh = pytest.mark.parametrize("mesh", SHARDS)
+every_way = pytest.mark.parametrize(
+    ("mesh", "way"), [(mesh, way) for mesh in SHARDS for way in WAYS if tried(mesh, way)]
+)
+
+
+@every_way
+def test_a_mesh_finds_what_one_worker_finds(alone: Any, together: list[dict[str, Any]], mesh: str, way: str) -> None:
+    expected, close = alone[1][way], COARSE.get(way, 1e-5)
+    for found in (rank[mesh][way] for rank in together):
+        for row, other in zip(found["metrics"], expected["metrics"], strict=True):
+            assert row == pytest.approx(other, rel=close, abs=1e-6)
+    weights = together[0][mesh][way]["weights"]
+    torch.testing.assert_close(weights, expected["weights"], rtol=10 * close, atol=10 * close)
+
+
+def test_dead_features_and_thresholds_take_part(alone: Any) -> None:
+    for way in ("topk", "batchtopk", "nested", "every option"):
+        assert any(row["auxiliary"] > 0 for row in alone[1][way]["metrics"])
+    assert alone[1]["batchtopk"]["weights"]["threshold"] > 0
+
+
+@every_way
+def test_each_worker_keeps_its_features_and_their_state(
+    alone: Any, together: list[dict[str, Any]], mesh: str, way: str
+) -> None:
+    """20 features: W_dec is the same number whatever the mesh, and parts put together have the whole's counters."""
+    shards = SHARDS[mesh]
+    for rank, found in enumerate(worker[mesh][way] for worker in together):
+        own = slice(rank % shards * 20 // shards, (rank % shards + 1) * 20 // shards)
+        state, whole = found["state"], alone[1][way]["state"]
+        assert state["features"] == [own.start, own.stop]
+        assert state["dict_size"] == whole["dict_size"] == 20
+        if way != "jumprelu":  # random directions are scaled by a matrix product, which rounds otherwise in parts
+            assert found["first"]["W_dec"].equal(alone[1][way]["first"]["W_dec"][own])
+        for name in ("W_dec", "W_enc", "b_enc"):
+            torch.testing.assert_close(found["first"][name], alone[1][way]["first"][name][own], rtol=1e-5, atol=1e-6)
+        if way != "bfloat16":
+            assert state["samples_since_fired"].equal(whole["samples_since_fired"][own])
+        assert state["model"]["W_enc"].shape[0] == len(state["optimiser"]["state"][0]["exp_avg"]) == 20 // shards
+
+
+@every_mesh
+def test_workers_agree_bit_for_bit_on_what_they_share(together: list[dict[str, Any]], mesh: str) -> None:
+    for way in (way for way in WAYS if tried(mesh, way)):
+        states = [rank[mesh][way]["state"]["model"] for rank in together]
+        for rank, state in enumerate(states):
+            assert state["b_dec"].equal(states[0]["b_dec"])
+            assert state["W_dec"].equal(states[rank % SHARDS[mesh]]["W_dec"])
+
+
+@every_mesh
+def test_only_rank_0_gets_the_crosscoder_that_parts_make(together: list[dict[str, Any]], mesh: str) -> None:
+    has = [rank[mesh]["topk"]["weights"] is not None for rank in together]
+    assert has == [rank == 0 or SHARDS[mesh] == 1 for rank in range(NUM_WORKERS)]
+
+
+@every_mesh
+def test_the_gradient_passes_a_total_unchanged(together: list[dict[str, Any]], mesh: str) -> None:
+    assert [rank[mesh]["gradient"].tolist() for rank in together] == [[3, 3]] * NUM_WORKERS
+
+
+@every_mesh
+def test_a_bad_value_on_one_worker_stops_all(together: list[dict[str, Any]], mesh: str) -> None:
+    assert [rank[mesh]["stopped"] for rank in together] == [True] * NUM_WORKERS
+
+
+def test_features_that_cannot_be_shared_out_are_refused() -> None:
+    with pytest.raises(ValueError, match="dict_size: found 1,000, expected a multiple of the 3 dict_shards"):
+        shards_of(Place(num_workers=3, dict_shards=3)).features(1000)
+    with pytest.raises(ValueError, match="dict_shards: found 3, expected a divisor of the 4 workers"):
+        place_in_mesh(rank=0, num_workers=4, dict_shards=3)
