@@ -49,8 +49,8 @@ def work(run: str, folder: str, tell: Connection) -> None:
 def killed_after(steps: int, run: RunFolder, folder: Path) -> list[int]:
     """Steps that a process told of before SIGKILL met it, some time after its first `steps`; all of them, if it came
     to its end before."""
-    server = multiprocessing.get_context("forkserver")  # imports torch once for all
-    server.set_forkserver_preload(["gc_core.train", "pytest"])
+    server = multiprocessing.get_context("forkserver")  # imports what takes long once for all
+    server.set_forkserver_preload(["gc_core.train", "torch._dynamo", "pytest"])  # as the first optimiser step would
     hear, tell = server.Pipe(duplex=False)
     process = server.Process(target=work, args=(run.url, str(folder), tell))
     process.start()
