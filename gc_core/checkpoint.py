@@ -1,37 +1,141 @@
-"""Training state in a folder: tensors by torch (read back without pickle), metrics as Parquet."""
+"""Training states in a folder, local or on object storage: whole, or not there.
+
+    FOLDER/step-00000200-1f3a9c0e/part-0-of-2.pt
+
+is what the first of two writing workers holds after 200 steps; the number behind the step is the attempt's, so that
+parts of an attempt that died never mix with those of the next. Every part appears whole, and a checkpoint counts as
+soon as all its parts are there: no worker waits for another, and nobody gathers the whole. Parts are written by torch
+and read back without pickle's code.
+
+Letters: F features.
+"""
 
 import io
-from collections.abc import Mapping
-from pathlib import Path
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
 from gc_core import objects
 
-STATE = "state.pt"
 METRICS = "metrics.parquet"
+REPLICATED = ("b_dec", "threshold")
+"""Tensors of a crosscoder that every shard holds whole; the others' first axis is features."""
 
 
-def save_checkpoint(folder: Path, state: Mapping[str, Any], metrics: list[dict[str, Any]]) -> None:
-    """Write tensors, numbers, and lists and dicts of them, and the metrics so far."""
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(state), folder / STATE)
-    pq.write_table(metrics_table(metrics), folder / METRICS)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """Which checkpoints stay."""
+
+    last: int = 2
+    """The newest; at least 1."""
+    best: int = 1
+    """Those with the lowest held-out FVU."""
+
+    def __post_init__(self) -> None:
+        if self.last < 1 or self.best < 0:
+            raise ValueError(f"keep: found last={self.last}, best={self.best}; expected at least last=1 and best=0")
 
 
-def load_checkpoint(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What `save_checkpoint` wrote, on the CPU. Nothing in the files is executed.
+@dataclass(frozen=True, slots=True, order=True)
+class Checkpoint:
+    """One that is there with all its parts; the order is that of the steps."""
+
+    step: int
+    attempt: str
+    num_parts: int
+    url: str
+
+
+def name_of(step: int, attempt: str) -> str:
+    """The folder of a checkpoint."""
+    return f"step-{step:08}-{attempt}"
+
+
+def num_parts(state: Mapping[str, Any]) -> int:
+    """How many workers' states make the whole: those of one that holds `features` [first, last) of `dict_size`."""
+    first, last = state.get("features", (0, 1))
+    return state.get("dict_size", 1) // (last - first)
+
+
+def host_copy(state: Any) -> Any:
+    """The same in memory of its own, tensors on the CPU; for a state that is written while training goes on."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: host_copy(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(host_copy(value) for value in state)
+    return state
+
+
+def save_part(url: str, state: Mapping[str, Any]) -> None:
+    """Write one worker's state into a checkpoint's folder: tensors, numbers, text, and lists and dicts of them."""
+    count = num_parts(state)
+    part = state["features"][0] * count // state["dict_size"] if count > 1 else 0
+    with objects.stream_to(url, _part_name(part, count)) as stream:
+        torch.save(dict(state), stream)
+
+
+def checkpoints(folder: str) -> list[Checkpoint]:
+    """Those that are there with all their parts, oldest first."""
+    found: dict[tuple[str, str, str], set[int]] = {}
+    for name in objects.sizes(folder):
+        if match := re.fullmatch(r"step-(\d+)-([0-9a-f]+)/part-(\d+)-of-(\d+)\.pt", name):
+            step, attempt, part, num_parts = match.groups()
+            found.setdefault((step, attempt, num_parts), set()).add(int(part))
+    return sorted(
+        Checkpoint(int(step), attempt, int(number), objects.join(folder, name_of(int(step), attempt)))
+        for (step, attempt, number), parts in found.items()
+        if len(parts) == int(number)
+    )
+
+
+def load(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The whole state, on the CPU, put together from its parts. Nothing in the files is executed.
 
     Raises:
-        FileNotFoundError: the folder holds no checkpoint.
-        pickle.UnpicklingError: the file holds more than tensors and plain values.
+        FileNotFoundError: a part is gone.
+        ValueError: a part is damaged, holds more than tensors and plain values, or the parts do not fit together.
     """
-    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    rows = pq.read_table(folder / METRICS).to_pylist()
-    return state, [{name: value for name, value in row.items() if value is not None} for row in rows]
+    parts = [_load_part(checkpoint, part) for part in range(checkpoint.num_parts)]
+    try:
+        return assembled(parts)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{checkpoint.url}: {error}; delete this folder to continue from an earlier one") from error
+
+
+def assembled(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One state from those of workers that each hold some features: `features` [first, last) of `dict_size`.
+
+    A state without `features` is whole.
+    """
+    if len(parts) == 1 and "features" not in parts[0]:
+        return dict(parts[0])
+    parts = sorted(parts, key=lambda part: part["features"][0])
+    bounds = [0, *(part["features"][1] for part in parts)]
+    if [part["features"][0] for part in parts] != bounds[:-1] or bounds[-1] != parts[0]["dict_size"]:
+        ranges = ", ".join(f"{first} to {last}" for first, last in (part["features"] for part in parts))
+        raise ValueError(f"found features {ranges}, expected each of {parts[0]['dict_size']} once")
+    whole = _joined(parts, "", list(parts[0]["model"]))
+    return whole | {"features": [0, bounds[-1]]}
+
+
+def delete_older(folder: str, *, keep: Sequence[Checkpoint]) -> None:
+    """Delete what is older than the newest of `keep`, half-written ones included, but those to keep."""
+    kept = {name_of(checkpoint.step, checkpoint.attempt) for checkpoint in keep}
+    newest = max((checkpoint.step for checkpoint in keep), default=0)
+    for name in objects.folders(folder):
+        match = re.fullmatch(r"step-(\d+)-[0-9a-f]+", name)
+        if match and int(match[1]) < newest and name not in kept:
+            objects.delete_folder(objects.join(folder, name))
 
 
 def metrics_table(metrics: list[dict[str, Any]]) -> pa.Table:
@@ -45,3 +149,39 @@ def write_metrics(url: str, metrics: list[dict[str, Any]]) -> None:
     buffer = io.BytesIO()
     pq.write_table(metrics_table(metrics), buffer)
     objects.write(url, METRICS, buffer.getvalue())
+
+
+def _load_part(checkpoint: Checkpoint, part: int) -> dict[str, Any]:
+    name = _part_name(part, checkpoint.num_parts)
+    with objects.as_file(checkpoint.url, name) as path, path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                if record := archive.testzip():
+                    raise zipfile.BadZipFile(f"the checksum of {record} is wrong")
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, zipfile.BadZipFile) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"{objects.join(checkpoint.url, name)}: not readable ({reason}); "
+                f"delete {checkpoint.url} to continue from an earlier checkpoint"
+            ) from error
+
+
+def _part_name(part: int, count: int) -> str:
+    return f"part-{part}-of-{count}.pt"
+
+
+def _joined(parts: Sequence[Any], name: str, parameters: list[str]) -> Any:
+    """Parts of the same shape of nested dicts as one; tensors of features are joined, all else is the first part's."""
+    first = parts[0]
+    if isinstance(first, Mapping):
+        # An optimiser numbers the parameters in the order of the model's state, where they precede the buffers.
+        named = {key: parameters[key] if isinstance(key, int) else key for key in first}
+        return {
+            key: _joined([part[key] for part in parts], name if name in parameters else named[key], parameters)
+            for key in first
+        }
+    if isinstance(first, Tensor) and first.dim() and name not in REPLICATED:
+        return torch.cat(list(parts))
+    return first

@@ -4,11 +4,14 @@ A location is a path or a URL; a name is an object's key below it, plain text wi
 percent-encoded.
 """
 
+import io
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
@@ -25,6 +28,13 @@ PAUSES_S = (0.1, 0.5, 2, 4)
 
 class UnavailableError(OSError):
     """A store did not answer, or was overtaken: another try may succeed. What no try mends is another OSError."""
+
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+STREAM_BYTES = 32 << 20
+"""Of an object that is written or read piece by piece. Object stores take 10,000 pieces: 320 GB."""
 
 
 def normalise(location: str) -> str:
@@ -195,6 +205,52 @@ def size(location: str, name: str) -> int:
     return stat(location, name)[0]
 
 
+@contextmanager
+def stream_to(location: str, name: str) -> Iterator[BinaryIO]:
+    """Replace an object by what is written in the block; readers see the old bytes or the new, never a part.
+
+    An error in the block leaves the old object. Memory: a few pieces of STREAM_BYTES.
+    """
+    with one_line_errors(location, name):
+        writer = obstore.open_writer(open_folder(location, create=True), name, buffer_size=STREAM_BYTES)
+        stream = io.BufferedWriter(_Pieces(writer), STREAM_BYTES)
+        yield stream
+        stream.flush()
+        writer.close()  # and not after an error: closing completes the object
+
+
+@contextmanager
+def as_file(location: str, name: str) -> Iterator[Path]:
+    """The object as a file on this machine, for as long as the block lasts; FileNotFoundError if there is none."""
+    with one_line_errors(location, name):
+        if is_local(location):
+            yield Path(local_path(location)) / name
+            return
+        with tempfile.NamedTemporaryFile() as copy:
+            for piece in obstore.get(open_folder(location), name).stream(STREAM_BYTES):
+                copy.write(piece)
+            copy.flush()
+            yield Path(copy.name)
+
+
+def folders(location: str) -> list[str]:
+    """Names of the folders directly below the location, empty and half-written ones included."""
+    with one_line_errors(location):
+        try:
+            return sorted(obstore.list_with_delimiter(open_folder(location))["common_prefixes"])
+        except FileNotFoundError:
+            return []
+
+
+def delete_folder(location: str) -> None:
+    """Remove everything below the location, if there is anything."""
+    with one_line_errors(location):
+        if is_local(location):
+            shutil.rmtree(local_path(location), ignore_errors=not Path(local_path(location)).exists())
+        else:
+            obstore.delete(open_folder(location), list(sizes(location)))
+
+
 def _object(location: str, name: str, *, create: bool = False) -> tuple[ObjectStore, str]:
     """The client to ask, and the object's key there. A bucket has one client, however many folders are read in it."""
     url = normalise(location)
@@ -230,3 +286,16 @@ def _in_one_line(error: Exception, url: str) -> OSError:
     if refused or what.startswith("refused"):
         return PermissionError(f"{url}: {what}")
     return UnavailableError(f"{url}: {said.splitlines()[0] if is_local(url) else what}")
+
+
+class _Pieces(io.RawIOBase):
+    """Bytes are copied before they are sent: the giver may use their memory again at once."""
+
+    def __init__(self, writer: "obstore.WritableFile") -> None:
+        self._writer = writer
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: "Buffer", /) -> int:
+        return self._writer.write(bytes(memoryview(content)[:STREAM_BYTES]))

@@ -4,18 +4,16 @@
     python -m jobs.train --run RUN --group trivial              the plain autoencoder (SAE) to compare with
     python -m jobs.train --run RUN --dict-size 1024,4096        two sizes side by side, from one pass over the data
 
-Continues from the last checkpoint where an earlier, interrupted run of the same command stopped.
+Continues from the last checkpoint where an earlier, interrupted run of the same command stopped, on as many workers as
+it is given now.
 """
 
 import contextlib
-import hashlib
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import ray
@@ -23,15 +21,17 @@ import ray.train
 import ray.train.torch
 import torch
 import tyro
-from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from gc_core import objects, s3
 from gc_core import train as training
-from gc_core.checkpoint import save_checkpoint, write_metrics
+from gc_core.checkpoint import Keep, write_metrics
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.run_folder import RunFolder, read_json, write_json
+from gc_core.train.loggers import LoggerName, check_installed, following, usual
+from gc_core.train.recovery import newest
 from jobs import cluster, console, lists, meshes
 from jobs.options import Workers, cli
 
@@ -50,6 +50,10 @@ class TrainJob:
     With several crosscoders, what differs is added."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     workers: Workers = field(default_factory=Workers)
+    keep: Keep = field(default_factory=Keep)
+    """Which checkpoints stay; one is written every `checkpoint_every` steps."""
+    loggers: tuple[LoggerName, ...] = field(default_factory=usual)
+    """Where metrics go besides metrics.parquet; TensorBoard, where tensorboardX is installed."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -58,26 +62,37 @@ def main(args: list[str] | None = None) -> None:
         lines = lists.expand(sys.argv[1:] if args is None else args)
         jobs = [cli(TrainJob, prog="python -m jobs.train", args=line, description=__doc__) for line in lines]
         with cluster.connect():
-            trained = run_train(RunFolder.at(jobs[0].run), jobs[0].name, [job.config for job in jobs], jobs[0].workers)
+            first, configs = jobs[0], [job.config for job in jobs]
+            run = RunFolder.at(first.run)
+            trained = run_train(run, first.name, configs, first.workers, keep=first.keep, loggers=first.loggers)
             for name, rows in trained.items():
                 console.summary(f"trained {name}", rows)
 
 
 def run_train(
-    run: RunFolder, name: str | None, configs: Sequence[TrainConfig], workers: Workers
+    run: RunFolder,
+    name: str | None,
+    configs: Sequence[TrainConfig],
+    workers: Workers,
+    *,
+    keep: Keep | None = None,
+    loggers: Sequence[LoggerName] | None = None,
 ) -> dict[str, list[tuple[str, str]]]:
     """Train what was not trained before, side by side; rows of the summary by each crosscoder's name.
 
     Raises:
-        ValueError: an option does not fit the store, a name is taken, or training diverged.
+        ValueError: an option does not fit the store, a name is taken, a logger is not installed, or training diverged.
     """
+    loggers = usual() if loggers is None else loggers
+    check_installed(loggers)
     data = training.open_data(run, configs[0])
     resolved = [training.resolve(config, data) for config in configs]
     named = dict(zip(lists.names_of(resolved, data.store.group.name, name), resolved, strict=True))
     unfinished = [each for each, config in named.items() if _claim(run.crosscoder(each), config) is None]
     if unfinished:
         placed = meshes.decide([named[each] for each in unfinished], data.channels, _placement(workers))
-        _fit(run, {each: named[each] for each in unfinished}, _checkpoints_of(run, list(named)), placed)
+        watched = {"keep": keep or Keep(), "loggers": tuple(loggers)}
+        _fit(run, {each: named[each] for each in unfinished}, placed, watched)
     return {each: _summary(run.crosscoder(each), config, data) for each, config in named.items()}
 
 
@@ -111,17 +126,6 @@ def _claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
     return known.get("results")
 
 
-def _checkpoints_of(run: RunFolder, names: Sequence[str]) -> tuple[str, str]:
-    """Storage location and name of the Ray Train run that keeps the checkpoints of these crosscoders together.
-
-    It lies in the first one's folder. Ray would hand a run the checkpoints of another of the same name, so that the
-    name of several says which they are.
-    """
-    if len(names) == 1:
-        return run.crosscoder(names[0]), "checkpoints"
-    return run.crosscoder(names[0]), "checkpoints-" + hashlib.sha256("/".join(names).encode()).hexdigest()[:8]
-
-
 def _placement(workers: Workers) -> Workers:
     """One worker on all CPUs where there is no GPU: threads share a batch better than processes that exchange
     gradients."""
@@ -131,8 +135,9 @@ def _placement(workers: Workers) -> Workers:
     return replace(workers, num_workers=1, gpus_per_worker=0, cpus_per_worker=cluster.num_cpus())
 
 
-def _fit(run: RunFolder, configs: dict[str, TrainConfig], checkpoints: tuple[str, str], workers: Workers) -> None:
+def _fit(run: RunFolder, configs: dict[str, TrainConfig], workers: Workers, watched: Mapping[str, Any]) -> None:
     board: Any = _Board.remote()
+    folders = [run.crosscoder(name) for name in configs]
     trainer = TorchTrainer(
         _train_loop,
         train_loop_config={
@@ -141,6 +146,7 @@ def _fit(run: RunFolder, configs: dict[str, TrainConfig], checkpoints: tuple[str
             "board": board,
             "threads": int(workers.cpus_per_worker),
             "dict_shards": workers.dict_shards,
+            **watched,
         },
         scaling_config=ScalingConfig(
             num_workers=workers.num_workers or 1,
@@ -151,24 +157,24 @@ def _fit(run: RunFolder, configs: dict[str, TrainConfig], checkpoints: tuple[str
             },
         ),
         run_config=RunConfig(
-            name=checkpoints[1],
-            storage_path=objects.without_scheme(checkpoints[0]),
+            name="ray",  # Ray's own records; checkpoints are `gc_core.train`'s
+            storage_path=objects.without_scheme(folders[0]),
             storage_filesystem=None if objects.is_local(run.url) else s3.file_system(),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    with _shown(board, next(iter(configs.values())).steps or 0):
+    done = max((checkpoint.step for checkpoint in newest(folders)), default=0)
+    with _shown(board, next(iter(configs.values())).steps or 0, done):
         trainer.fit()
     if error := ray.get(board.user_error.remote()):
         raise ValueError(error)
 
 
 @contextlib.contextmanager
-def _shown(board: Any, num_steps: int) -> Iterator[None]:
+def _shown(board: Any, num_steps: int, done: int) -> Iterator[None]:
     """Progress from the workers' board, until the block ends."""
     stop = threading.Event()
-    with console.progress("train", num_steps, "steps") as meter:
+    with console.progress("train", num_steps, "steps", done=done) as meter:
 
         def follow() -> None:
             while not stop.wait(POLL_S):
@@ -237,7 +243,7 @@ def _train_loop(settings: dict[str, Any]) -> None:
 
 
 def _train(settings: dict[str, Any]) -> None:
-    """`gc_core.train.train`, with Ray Train keeping the checkpoints."""
+    """`gc_core.train.train`, with its metrics shown on the first worker."""
     run, context, device = RunFolder(settings["run"]), ray.train.get_context(), ray.train.torch.get_device()
     configs = {name: TrainConfig.from_json(values) for name, values in settings["configs"].items()}
     if device.type == "cpu":
@@ -248,34 +254,27 @@ def _train(settings: dict[str, Any]) -> None:
         dict_shards=settings["dict_shards"],
         device=str(device),
     )
-
-    def report(metrics: list[dict[str, float]], trainers: list[training.Trainer], *, keep: bool) -> None:
-        if place.rank == 0:
-            settings["board"].write.remote(dict(zip(configs, metrics, strict=True)))
-        if keep:
-            _report_checkpoint(dict(zip(configs, trainers, strict=True)), place)
-
+    folders = {name: run.crosscoder(name) for name in configs}
     data = training.open_data(run, next(iter(configs.values())))
-    resume = ray.train.get_checkpoint()
-    with resume.as_directory() if resume else contextlib.nullcontext() as folder:
-        earlier = [Path(folder) / name for name in configs] if folder else None
-        trainers = training.train(list(configs.values()), data, place, resume=earlier, report=report)
+    with following(settings["loggers"] if place.rank == 0 else (), folders, configs) as log:
+
+        def report(metrics: list[dict[str, float]]) -> None:
+            if place.rank == 0:
+                settings["board"].write.remote(dict(zip(configs, metrics, strict=True)))
+            log(metrics)
+
+        trainers = training.train(
+            list(configs.values()),
+            data,
+            place,
+            report=report,
+            folders=list(folders.values()),
+            keep=settings["keep"],
+        )
     for name, trainer in zip(configs, trainers, strict=True):
         model = trainer.exported()  # the parts of all workers
         if place.rank == 0 and model:
             _export(run.crosscoder(name), trainer, model)
-
-
-def _report_checkpoint(trainers: dict[str, training.Trainer], place: training.Place) -> None:
-    """Rank 0 writes the states, each in a folder of its crosscoder's name; all ranks wait for one another."""
-    metrics = {f"{name}/{key}": value for name, t in trainers.items() for key, value in t.metrics[-1].items()}
-    if place.rank:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        for name, trainer in trainers.items():
-            save_checkpoint(Path(folder) / name, trainer.state(), trainer.metrics)
-        ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
 
 
 def _export(folder: str, trainer: training.Trainer, model: GroupCrosscoder) -> None:

@@ -6,13 +6,14 @@ import logging
 import queue
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from gc_core import objects
+from gc_core.config import TrainConfig
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 
@@ -49,17 +50,44 @@ def usual() -> tuple[LoggerName, ...]:
     return ("tensorboard",) if importlib.util.find_spec("tensorboardX") else ()
 
 
+def check_installed(names: Iterable[LoggerName]) -> None:
+    """Raise ValueError for a logger whose package is not installed."""
+    for name in names:
+        package = {"tensorboard": "tensorboardX"}.get(name, name)
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(
+                f"loggers: {name} needs the package {package}, which is not installed; install it, or leave {name} out"
+            )
+
+
+@contextmanager
+def following(
+    names: Sequence[LoggerName], folders: Mapping[str, str], configs: Mapping[str, TrainConfig]
+) -> Iterator[Callable[[Sequence[Mapping[str, float]]], None]]:
+    """Loggers for each crosscoder by name, until the block ends: takes the newest row of metrics of each, in order."""
+    with ExitStack() as stack:
+        opened = [
+            [stack.enter_context(closing(open_logger(logger, subject))) for logger in names]
+            for subject in (
+                Subject(folder=folders[name], name=name, config=config.to_json()) for name, config in configs.items()
+            )
+        ]
+
+        def log(rows: Sequence[Mapping[str, float]]) -> None:
+            for loggers, row in zip(opened, rows, strict=True):
+                for logger in loggers:
+                    logger.log(int(row["step"]), {name: value for name, value in row.items() if name != "step"})
+
+        yield log
+
+
 def open_logger(name: LoggerName, subject: Subject) -> "Guarded":
     """A logger that works in a thread of its own, and whose failures are one warning.
 
     Raises:
         ValueError: its package is not installed.
     """
-    package = {"tensorboard": "tensorboardX"}.get(name, name)
-    if importlib.util.find_spec(package) is None:
-        raise ValueError(
-            f"loggers: {name} needs the package {package}, which is not installed; install it, or leave {name} out"
-        )
+    check_installed([name])
     make: dict[LoggerName, Callable[[Subject], Logger]] = {
         "tensorboard": TensorBoard,
         "wandb": WeightsAndBiases,

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
+from gc_core.checkpoint import Keep
 from gc_core.config import TrainConfig
 from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import evaluate
+from gc_core.train.recovery import Recovery
 from gc_core.train.trainer import Trainer
 from gc_core.train.workers import Place
 
@@ -17,9 +18,9 @@ LOG_EVERY = 10
 
 
 class Report(Protocol):
-    """Hears of progress, on every worker: each crosscoder's metrics, and `keep` where their states should be kept."""
+    """Hears of progress, on every worker: each crosscoder's newest metrics."""
 
-    def __call__(self, metrics: list[dict[str, float]], trainers: list[Trainer], *, keep: bool) -> None: ...
+    def __call__(self, metrics: list[dict[str, float]]) -> None: ...
 
 
 def train(
@@ -27,26 +28,36 @@ def train(
     data: TrainingData,
     place: Place,
     *,
-    resume: Sequence[Path] | None,
     report: Report,
+    folders: Sequence[str] | None = None,
+    keep: Keep | None = None,
 ) -> list[Trainer]:
-    """Run resolved configs to their end, from checkpoint folders of the same step if they are given.
+    """Run resolved configs to their end, from the newest checkpoints in the crosscoders' folders (paths or URLs).
 
     Every batch is read, decoded and scaled once, and each crosscoder comes out as if it were trained alone. A run that
-    was cut off and resumed, on any number of workers, sees the samples that it would have seen undisturbed.
+    was cut off and resumed, on any number of workers, sees the samples that it would have seen undisturbed. Without
+    folders nothing is kept.
 
     Raises:
-        ValueError: the configs differ in what decides their batches, the lanes cannot be shared out to the workers, or
-            there are fewer samples than lanes.
+        ValueError: the configs differ in what decides their batches, the lanes cannot be shared out to the workers,
+            there are fewer samples than lanes, or a checkpoint is damaged.
         FloatingPointError: training diverged.
+        OSError: checkpoints cannot be read or written.
     """
     _check_one_stream(configs)
     first_acts_NGC = data.first_samples()
     trainers = [Trainer(config, data, place, first_acts_NGC) for config in configs]
-    for trainer, folder in zip(trainers, resume or [], strict=resume is not None):
-        trainer.restore(folder)
-    if len({trainer.step for trainer in trainers}) > 1:
-        raise ValueError(f"train: found checkpoints of steps {[t.step for t in trainers]}, expected one step")
+    if folders is None:
+        _advance(trainers, report, None)
+        return trainers
+    with Recovery(folders, place, keep or Keep()) as recovery:
+        recovery.resume(trainers)
+        _advance(trainers, report, recovery)
+    return trainers
+
+
+def _advance(trainers: list[Trainer], report: Report, recovery: Recovery | None) -> None:
+    """Steps, metrics and checkpoints to the end."""
     lead = trainers[0]
     with closing(lead.stream()) as stream:
         while lead.step < lead.num_steps:
@@ -54,8 +65,11 @@ def train(
             for trainer in trainers:
                 trainer.advance(acts_BGC)
             if lead.at_checkpoint or lead.step % LOG_EVERY == 0:
-                report(_log(trainers), trainers, keep=lead.at_checkpoint)
-    return trainers
+                report(_log(trainers))
+            if recovery and lead.at_checkpoint:
+                recovery.save(trainers)
+            if recovery:
+                recovery.check()
 
 
 def _log(trainers: list[Trainer]) -> list[dict[str, float]]:

@@ -8,14 +8,12 @@ import math
 from collections.abc import Generator
 from contextlib import AbstractContextManager, closing
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from gc_core.checkpoint import load_checkpoint
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import BY_FEATURE, GroupCrosscoder
 from gc_core.losses import Losses, combined
@@ -136,9 +134,10 @@ class Trainer:
         return evaluate([self.result], self.data, self.place, batch=self.config.batch)[0]
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to continue, for `save_checkpoint`; live tensors, to be written before the next step.
+        """What this worker holds of everything needed to continue (`gc_core.checkpoint`); live tensors.
 
-        Of what has a row for each feature (`gc_core.train.parts`) it holds this worker's rows, `features`.
+        Of what has a row for each feature (`gc_core.train.parts`) it holds this worker's rows, `features`. Random
+        choices follow from the seed and the step, and so does the place in the data.
         """
         own = self.model.features
         return {
@@ -149,13 +148,13 @@ class Trainer:
             "average": self.average.state_dict() if self.average else {},
             "optimiser": self._optimiser.state_dict(),
             "samples_since_fired": self.samples_since_fired_F,
+            "metrics": self.metrics,
         }
 
-    def restore(self, folder: Path) -> None:
-        """Continue from a checkpoint folder of the same config, on any mesh of workers."""
-        whole, self.metrics = load_checkpoint(folder)
+    def restore(self, whole: dict[str, Any]) -> None:
+        """Continue from a whole state of the same config, on any mesh of workers."""
         state = rows_of_state(whole, self.model.features, [name for name, _ in self.model.named_parameters()])
-        self.step = state["step"]
+        self.step, self.metrics = state["step"], list(state["metrics"])
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.load_state_dict(state["average"])

@@ -1,7 +1,12 @@
 """The jobs on a real local Ray: a small run from drawn stimuli to the atlas, its continuation, and what is refused."""
 
+import contextlib
 import io
 import json
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gc_core import store
+from gc_core import checkpoint, store
+from gc_core import train as training
 from gc_core.config import HarvestConfig, TrainConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.run_folder import RunFolder
@@ -186,3 +192,43 @@ def test_a_wrong_option_ends_with_one_clear_line(
     assert end.value.code != 0
     assert message in captured.replace("\n", " ")
     assert "Traceback" not in captured
+
+
+def test_a_killed_worker_is_started_again_where_it_left_off(finished: RunFolder) -> None:
+    """kill -9 once there is a checkpoint; the end is that of the same training in this process, undisturbed."""
+    config = replace(TRAIN, steps=400, checkpoint_every=20, seed=7)
+    folder, killed = finished.crosscoder("killed"), []
+
+    def kill() -> None:
+        while not killed and not checkpoint.checkpoints(f"{folder}/checkpoints"):
+            time.sleep(0.05)
+        for pid in training_workers():
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    run_train(finished, "killed", [config], Workers(num_workers=1, gpus_per_worker=0))
+    killer.join(60)
+    assert len(killed) == 1
+    rows = pq.read_table(path_of(folder) / "metrics.parquet").to_pylist()
+    assert [row["step"] for row in rows] == list(range(10, 401, 10))
+    opened = training.open_data(finished, config)
+    (trainer,) = training.train(
+        [training.resolve(config, opened)], opened, training.Place(), report=lambda metrics: None
+    )
+    for row, expected in zip(rows, trainer.metrics, strict=True):
+        assert {name: value for name, value in row.items() if value is not None} == pytest.approx(expected, rel=1e-4)
+    assert [each.step for each in checkpoint.checkpoints(f"{folder}/checkpoints")][-2:] == [380, 400]
+    assert list((path_of(folder) / "tensorboard").glob("events.*"))
+
+
+def training_workers() -> list[int]:
+    """Process numbers of the training workers of this session's Ray, known by the home folder that is ours alone."""
+    home, found = f"HOME={os.environ['HOME']}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            named = (process / "cmdline").read_bytes().startswith(b"ray::RayTrainWorker")
+            if named and home in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found

@@ -1,46 +1,180 @@
-"""A checkpoint gives back what was put in, and nothing in it is executed."""
+"""A checkpoint gives back what was put in, counts only when it is whole, and nothing in it is executed.
 
+Letters: F features.
+"""
+
+import contextlib
 import io
-import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from gc_core import objects
-from gc_core.checkpoint import load_checkpoint, metrics_table, save_checkpoint, write_metrics
+from gc_core.checkpoint import (
+    Keep,
+    assembled,
+    checkpoints,
+    delete_older,
+    host_copy,
+    load,
+    metrics_table,
+    name_of,
+    save_part,
+    write_metrics,
+)
 
 METRICS = [{"step": 10, "loss": 2.5}, {"step": 20, "loss": 1.25, "held_out_fvu": 0.5}]
 
 
-def test_state_and_metrics_come_back_as_they_were(tmp_path: Path) -> None:
+def saved(folder: Path, state: dict[str, Any], *, step: int = 20, attempt: str = "0a") -> None:
+    save_part(objects.join(str(folder), name_of(step, attempt)), state)
+
+
+def shard(first: int, last: int, dict_size: int, state: dict[str, Any]) -> dict[str, Any]:
+    """What a worker holds of a state whose tensors all have features first, but b_dec and step counts."""
+
+    def mine(value: Any, name: str) -> Any:
+        if isinstance(value, dict):
+            # The fourth parameter is b_dec.
+            return {key: mine(each, name if isinstance(key, str) and name == "b_dec" else {3: "b_dec"}.get(key, key))
+                    for key, each in value.items()}  # fmt: skip
+        whole = not isinstance(value, torch.Tensor) or not value.dim() or name == "b_dec"
+        return value if whole else value[first:last]
+
+    return {**{name: mine(value, name) for name, value in state.items()}, "features": [first, last],
+            "dict_size": dict_size}  # fmt: skip
+
+
+def split_state() -> dict[str, Any]:
+    """Four features, four blocks: b_dec has as many rows as a shard of a dictionary of 8 in 2 would have."""
+    torch.manual_seed(0)
+    shapes = {"W_enc": (8, 1, 3), "b_enc": (8,), "W_dec": (8, 4, 3), "b_dec": (4, 3)}
+    moments = {
+        number: {"step": torch.tensor(3.0), "exp_avg": torch.randn(shape), "exp_avg_sq": torch.rand(shape)}
+        for number, shape in enumerate(shapes.values())
+    }
+    moments[0]["row_step"] = torch.arange(8)
+    model = {**{name: torch.randn(shape) for name, shape in shapes.items()}, "threshold": torch.tensor(0.5)}
+    return {
+        "step": 20,
+        "model": model,
+        "average": {name: tensor + 1 for name, tensor in model.items()},
+        "optimiser": {"state": moments, "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999), "params": [0, 1, 2, 3]}]},
+        "samples_since_fired": torch.arange(8),
+        "metrics": METRICS,
+    }
+
+
+def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     state = {
         "step": 20,
-        "model": {"W": torch.randn(2, 3)},
-        "optimiser": {"groups": [{"lr": 1e-3, "betas": (0.9, 0.9)}]},
+        "model": {"W": torch.randn(2, 3), "half": torch.randn(7).bfloat16()},
+        "optimiser": {"groups": [{"lr": 1e-3, "betas": (0.9, 0.9)}], "state": {0: {"step": torch.tensor(3.0)}}},
+        "metrics": METRICS,
     }
-    save_checkpoint(tmp_path / "new" / "folder", state, METRICS)
-    found, metrics = load_checkpoint(tmp_path / "new" / "folder")
-    torch.testing.assert_close(found.pop("model")["W"], state.pop("model")["W"], rtol=0, atol=0)
-    assert found == state
-    assert metrics == METRICS
+    saved(tmp_path / "new" / "folder", state)
+    (found,) = checkpoints(str(tmp_path / "new" / "folder"))
+    assert (found.step, found.num_parts) == (20, 1)
+    back = load(found)
+    assert back.pop("metrics") == state.pop("metrics")
+    torch.testing.assert_close(back, state, rtol=0, atol=0)
 
 
-def test_a_checkpoint_before_the_first_metrics_comes_back(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, {"step": 0}, [])
-    assert load_checkpoint(tmp_path) == ({"step": 0}, [])
+@pytest.mark.parametrize("num_parts", [1, 2, 4])
+def test_parts_of_the_features_make_the_whole(tmp_path: Path, num_parts: int) -> None:
+    state, size = split_state(), 8 // num_parts
+    parts = [shard(first, first + size, 8, state) for first in range(0, 8, size)]
+    assert parts[0]["model"]["b_dec"].shape == (4, 3)
+    for part in parts:
+        assert checkpoints(str(tmp_path)) == [], "not before all parts are there"
+        saved(tmp_path, part)
+    (found,) = checkpoints(str(tmp_path))
+    whole = load(found)
+    assert whole.pop("features") == [0, 8]
+    assert whole.pop("dict_size") == 8
+    assert whole.pop("metrics") == state.pop("metrics")
+    torch.testing.assert_close(whole, state, rtol=0, atol=0)
+
+
+def test_parts_that_do_not_make_a_whole_are_refused() -> None:
+    first, second = (shard(at, at + 4, 8, split_state()) for at in (0, 4))
+    assert assembled([second, first])["step"] == 20
+    with pytest.raises(ValueError, match="found features 0 to 4, 0 to 4, expected each of 8 once"):
+        assembled([first, first])
+    with pytest.raises(ValueError, match="found features 4 to 8, expected each of 8 once"):
+        assembled([second])
+
+
+def test_parts_of_different_attempts_never_mix(tmp_path: Path) -> None:
+    first, second = (shard(at, at + 4, 8, split_state()) for at in (0, 4))
+    saved(tmp_path, first, attempt="0a")
+    saved(tmp_path, second, attempt="0b")
+    assert checkpoints(str(tmp_path)) == []
+    saved(tmp_path, first, attempt="0b")
+    assert [found.attempt for found in checkpoints(str(tmp_path))] == ["0b"]
+
+
+def test_a_host_copy_stays_as_it_is_when_the_state_goes_on() -> None:
+    state = {"W": torch.zeros(3), "rows": [1], "pair": (torch.zeros(()), 2)}
+    copy = host_copy(state)
+    state["W"] += 1
+    state["rows"].append(2)
+    state["pair"][0].add_(1)
+    torch.testing.assert_close(copy, {"W": torch.zeros(3), "rows": [1], "pair": (torch.zeros(()), 2)})
+
+
+def test_a_part_whose_writing_was_cut_off_does_not_count(tmp_path: Path) -> None:
+    url = objects.join(str(tmp_path), name_of(20, "0a"))
+    with contextlib.suppress(RuntimeError), objects.stream_to(url, "part-0-of-1.pt") as stream:
+        stream.write(b"x" * (3 * objects.STREAM_BYTES))
+        raise RuntimeError
+    assert checkpoints(str(tmp_path)) == []
+    assert objects.folders(str(tmp_path)) == [name_of(20, "0a")]
+    saved(tmp_path, {"step": 30}, step=30)
+    delete_older(str(tmp_path), keep=checkpoints(str(tmp_path)))
+    assert objects.folders(str(tmp_path)) == [name_of(30, "0a")], "its remains go with the next one"
+
+
+def test_only_older_ones_are_deleted(tmp_path: Path) -> None:
+    for step, attempt in ((10, "0a"), (20, "0a"), (20, "0b"), (30, "0a"), (40, "0a")):
+        saved(tmp_path, {"step": step}, step=step, attempt=attempt)
+    saved(tmp_path, shard(0, 4, 8, split_state()), step=50)
+    found = {(each.step, each.attempt): each for each in checkpoints(str(tmp_path))}
+    delete_older(str(tmp_path), keep=[found[20, "0b"], found[40, "0a"]])
+    assert [(each.step, each.attempt) for each in checkpoints(str(tmp_path))] == [(20, "0b"), (40, "0a")]
+    assert name_of(50, "0a") in objects.folders(str(tmp_path)), "under way"
 
 
 def test_code_in_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, {"step": 0, "code": Path("/anything")}, [])
-    with pytest.raises(pickle.UnpicklingError):
-        load_checkpoint(tmp_path)
+    saved(tmp_path, {"step": 0, "code": Path("/anything")})
+    with pytest.raises(ValueError, match=r"part-0-of-1\.pt: not readable .*delete .* to continue from an earlier"):
+        load(*checkpoints(str(tmp_path)))
 
 
-def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
-        load_checkpoint(tmp_path)
+@pytest.mark.parametrize(
+    "damage", [lambda old: old[:-700], lambda old: old[:2000] + b"!" + old[2001:], lambda old: b""]
+)
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    saved(tmp_path, {"W": torch.randn(1000)})
+    (path,) = tmp_path.glob("*/part-0-of-1.pt")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"part-0-of-1\.pt: not readable .*delete"):
+        load(*checkpoints(str(tmp_path)))
+
+
+def test_a_folder_without_checkpoints_has_none(tmp_path: Path) -> None:
+    assert checkpoints(str(tmp_path / "nothing")) == []
+    delete_older(str(tmp_path / "nothing"), keep=[])
+
+
+@pytest.mark.parametrize(("last", "best"), [(0, 1), (1, -1)])
+def test_the_newest_is_always_kept(last: int, best: int) -> None:
+    with pytest.raises(ValueError, match=f"keep: found last={last}, best={best}"):
+        Keep(last=last, best=best)
 
 
 def test_metrics_are_a_table_with_nulls_where_a_record_lacks_a_column(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Objects under paths and URLs: what is written is read, under any name; races have one winner; errors are one line."""
 
+import contextlib
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -162,3 +164,43 @@ def test_names_that_are_no_folder_names_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["topk-1024", "a", "A_b.c-0"])
 def test_names_that_are_folder_names_are_kept(name: str) -> None:
     assert checked_name(name) == name
+
+
+@pytest.fixture(params=["local", "object storage"])
+def location(request: pytest.FixtureRequest, tmp_path: Path, bucket: Path) -> str:
+    return "s3://bucket/run" if request.param == "object storage" else str(tmp_path / "run")
+
+
+def test_a_stream_becomes_an_object_that_reads_back_as_a_file(location: str) -> None:
+    content = random.Random(0).randbytes(objects.STREAM_BYTES + 1000)
+    with objects.stream_to(location, "a/b.bin") as stream:
+        for part in (content[:10], memoryview(content)[10:], b""):
+            stream.write(part)
+        assert objects.sizes(location) == {}, "not before it is whole"
+    assert objects.sizes(location) == {"a/b.bin": len(content)}
+    with objects.as_file(location, "a/b.bin") as path:
+        assert path.read_bytes() == content
+
+
+def test_what_breaks_off_leaves_the_old_object(location: str) -> None:
+    objects.write(location, "x", b"old")
+    with contextlib.suppress(KeyError), objects.stream_to(location, "x") as stream:
+        stream.write(b"new")
+        raise KeyError
+    assert objects.read(location, "x") == b"old"
+
+
+def test_folders_are_listed_and_deleted_with_all_below(location: str) -> None:
+    assert objects.folders(location) == []
+    for name in ("one/a", "one/deep/b", "two/a", "file"):
+        objects.write(location, name, b"")
+    assert objects.folders(location) == ["one", "two"]
+    objects.delete_folder(objects.join(location, "one"))
+    objects.delete_folder(objects.join(location, "never there"))
+    assert set(objects.sizes(location)) == {"two/a", "file"}
+
+
+def test_a_missing_object_is_no_file(location: str) -> None:
+    objects.write(location, "other", b"")
+    with pytest.raises(FileNotFoundError, match=r"run/x: not found"), objects.as_file(location, "x") as path:
+        path.read_bytes()

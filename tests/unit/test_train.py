@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from trainers import SMALL, new_trainer, num_recovered, opened, same_weights, trained
+from trainers import SMALL, cut_at, new_trainer, num_recovered, opened, same_weights, trained
 
 from gc_core import groups
+from gc_core.checkpoint import checkpoints
 from gc_core.config import TrainConfig
 from gc_core.run_folder import RunFolder
 from gc_core.train import Place, Trainer, open_data, resolve
@@ -53,11 +54,11 @@ def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(
         more = {"optimiser_state": "bfloat16"}
     # The cut lies in an epoch's middle, and between two logs.
     options = {"checkpoint_every": 15, "dead_after_samples": 128, "activation": activation, **more}
-    whole = trained(planted.run, keep=tmp_path, **options)
-    assert sorted(int(folder.name) for folder in tmp_path.iterdir()) == [15, 30, 40]
+    whole = trained(planted.run, keep=tmp_path / "whole", **options)
+    assert [each.step for each in checkpoints(str(tmp_path / "whole/0/checkpoints"))] == [15, 30, 40]
     if activation == "topk":
         assert any(row["auxiliary"] > 0 for row in whole.metrics), "some features are dead when the run is cut"
-    resumed = trained(planted.run, resume=tmp_path / "15", **options)
+    resumed = trained(planted.run, keep=cut_at(15, tmp_path / "whole", tmp_path / "cut"), **options)
     assert same_weights(whole, resumed)
     assert whole.metrics == resumed.metrics
     assert whole.samples_since_fired_F.equal(resumed.samples_since_fired_F)
@@ -88,7 +89,7 @@ def test_lazy_training_finds_the_planted_features_too(planted: Any) -> None:
 
 def test_resuming_a_finished_run_changes_nothing(planted: Any, tmp_path: Path) -> None:
     whole = trained(planted.run, keep=tmp_path)
-    resumed = trained(planted.run, resume=tmp_path / "40")
+    resumed = trained(planted.run, keep=tmp_path)
     assert same_weights(whole, resumed)
     assert whole.metrics == resumed.metrics
 

@@ -12,6 +12,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
+from gc_core.config import TrainConfig
 from gc_core.train import loggers
 from gc_core.train.loggers import Guarded, Subject, open_logger
 
@@ -135,3 +136,30 @@ def test_a_logger_that_is_not_installed_is_one_clear_line(monkeypatch: pytest.Mo
 
 def test_tensorboard_is_on_where_it_is_installed() -> None:
     assert loggers.usual() == ("tensorboard",)
+
+
+def test_each_crosscoder_is_followed_by_its_own_loggers(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: dict[tuple[str, str], Kept] = {}
+
+    def open_kept(logger: loggers.LoggerName, about: Subject) -> Kept:
+        assert about.config["k"] == 4
+        assert about.folder == f"/run/{about.name}"
+        return opened.setdefault((logger, about.name), Kept())
+
+    monkeypatch.setattr(loggers, "open_logger", open_kept)
+    names = ("small", "large")
+    configs = dict.fromkeys(names, TrainConfig(k=4))
+    with loggers.following(["wandb", "mlflow"], {name: f"/run/{name}" for name in names}, configs) as log:
+        log([{"step": 10, "fvu": 0.5}, {"step": 10, "fvu": 0.25}])
+        assert not any(kept.closed for kept in opened.values())
+    assert {key: kept.rows for key, kept in opened.items()} == {
+        (logger, name): [(10, {"fvu": fvu})]
+        for logger in ("wandb", "mlflow")
+        for name, fvu in (("small", 0.5), ("large", 0.25))
+    }
+    assert all(kept.closed for kept in opened.values())
+
+
+def test_no_loggers_are_followed_in_silence() -> None:
+    with loggers.following([], {"one": "/run/one"}, {"one": TrainConfig()}) as log:
+        log([{"step": 10, "fvu": 0.5}])

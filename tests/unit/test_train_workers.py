@@ -13,8 +13,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
+from trainers import cut_at
 
-from gc_core.checkpoint import save_checkpoint
+from gc_core.checkpoint import Keep, checkpoints
 from gc_core.config import TrainConfig
 from gc_core.run_folder import RunFolder
 from gc_core.train import Place, Trainer, open_data, resolve, train
@@ -35,17 +36,11 @@ CONFIGS = [
 WAYS = [*range(len(CONFIGS)), "resumed"]
 
 
-def outcome(
-    run: RunFolder, config: TrainConfig, place: Place, resume: Path | None = None, folder: Path | None = None
-) -> dict[str, Any]:
-    """Metrics and counters of a whole training; checkpoints go below `folder`."""
-
-    def report(metrics: list[dict[str, float]], trainers: list[Trainer], *, keep: bool) -> None:
-        if keep and folder is not None:
-            save_checkpoint(folder / str(trainers[0].step), trainers[0].state(), trainers[0].metrics)
-
-    data, resumed = open_data(run, config), [resume] if resume else None
-    (trainer,) = train([resolve(config, data)], data, place, resume=resumed, report=report)
+def outcome(run: RunFolder, config: TrainConfig, place: Place, folder: Path | None = None) -> dict[str, Any]:
+    """Metrics and counters of a whole training, from the newest checkpoint in `folder`, if there is one."""
+    data, folders = open_data(run, config), [str(folder / "0")] if folder else None
+    resolved = [resolve(config, data)]
+    (trainer,) = train(resolved, data, place, report=lambda metrics: None, folders=folders, keep=Keep(last=100))
     return {
         "metrics": trainer.metrics,
         "since_fired": trainer.samples_since_fired_F,
@@ -75,8 +70,9 @@ def work(rank: int, run: RunFolder, folder: Path, num_workers: int) -> None:
     meeting = (folder / f"meeting of {num_workers}").as_uri()
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=num_workers)
     place = Place(rank=rank, num_workers=num_workers)
-    found: dict[Any, Any] = {number: outcome(run, config, place) for number, config in enumerate(CONFIGS)}
-    found["resumed"] = outcome(run, TOPK, place, resume=folder / "alone" / "10")
+    places = [folder / f"of {num_workers}", *[None] * len(CONFIGS)]
+    found: dict[Any, Any] = {way: outcome(run, config, place, places[way]) for way, config in enumerate(CONFIGS)}
+    found["resumed"] = outcome(run, TOPK, place, folder / f"cut for {num_workers}")
     found["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, place)
     torch.save(found, folder / f"rank {rank} of {num_workers}.pt")
     dist.destroy_process_group()
@@ -94,6 +90,7 @@ def alone(planted: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 def together(request: Any, planted: Any, alone: Any) -> list[dict[Any, Any]]:
     """What each of several workers finds; once they resume from the lonely one's checkpoint."""
     count, folder = request.param, alone[0]
+    cut_at(10, folder / "alone", folder / f"cut for {count}")
     torch.multiprocessing.spawn(work, args=(planted.run, folder, count), nprocs=count)
     return [torch.load(folder / f"rank {rank} of {count}.pt") for rank in range(count)]
 
@@ -107,6 +104,14 @@ def test_workers_find_what_one_finds(alone: Any, together: list[dict[Any, Any]],
         assert found["since_fired"].equal(expected["since_fired"])
         assert found["dead"].equal(expected["dead"])
         torch.testing.assert_close(found["weights"], expected["weights"], rtol=1e-4, atol=1e-5)
+
+
+def test_one_worker_goes_on_where_several_left_off(planted: Any, alone: Any, together: Any) -> None:
+    count, (folder, found) = len(together), alone
+    cut = cut_at(10, folder / f"of {count}", folder / f"cut of {count}")
+    assert [each.step for each in checkpoints(str(cut / "0/checkpoints"))] == [10]
+    for row, other in zip(outcome(planted.run, TOPK, Place(), cut)["metrics"], found[0]["metrics"], strict=True):
+        assert row == pytest.approx(other, rel=1e-5, abs=1e-7)
 
 
 def test_dead_features_and_thresholds_take_part(alone: Any) -> None:

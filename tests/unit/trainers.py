@@ -1,5 +1,6 @@
 """Small trainings on the planted features, for the tests of training."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gc_core.checkpoint import save_checkpoint
+from gc_core.checkpoint import Keep
 from gc_core.config import TrainConfig
 from gc_core.run_folder import RunFolder
 from gc_core.train import Place, Trainer, TrainingData, open_data, resolve, train
@@ -15,6 +16,8 @@ from gc_core.train import Place, Trainer, TrainingData, open_data, resolve, trai
 SMALL = TrainConfig(
     dict_size=20, k=2, batch=64, lanes=4, steps=40, buffer_rows=512, learning_rate=1e-2, encoder_reads="all"
 )
+
+EVERY = Keep(last=100)
 
 
 def opened(run: RunFolder, **changes: Any) -> tuple[TrainConfig, TrainingData]:
@@ -27,27 +30,26 @@ def new_trainer(run: RunFolder, **changes: Any) -> Trainer:
     return Trainer(*opened(run, **changes), Place())
 
 
-def trained(run: RunFolder, *, resume: Path | None = None, keep: Path | None = None, **changes: Any) -> Trainer:
-    """Train to the end; checkpoints go below `keep`, in folders named by their step."""
+def trained(run: RunFolder, *, keep: Path | None = None, **changes: Any) -> Trainer:
+    """Train to the end, from the newest checkpoint below `keep`, if there is one; all checkpoints stay there."""
+    return trained_together(run, [changes], keep=keep)[0]
 
-    return trained_together(run, [changes], resume=resume, keep=keep)[0]
 
-
-def trained_together(
-    run: RunFolder, changes: list[dict[str, Any]], *, resume: Path | None = None, keep: Path | None = None
-) -> list[Trainer]:
-    """Train several side by side; with more than one, their checkpoints lie in numbered folders."""
-    folder = keep
-    places = [Path() if len(changes) == 1 else Path(str(number)) for number in range(len(changes))]
-
-    def report(metrics: list[dict[str, float]], trainers: list[Trainer], *, keep: bool) -> None:
-        for trainer, place in zip(trainers, places, strict=True):
-            if keep and folder is not None:
-                save_checkpoint(folder / str(trainer.step) / place, trainer.state(), trainer.metrics)
-
+def trained_together(run: RunFolder, changes: list[dict[str, Any]], *, keep: Path | None = None) -> list[Trainer]:
+    """Train several side by side; their folders are numbered."""
     both = [opened(run, **each) for each in changes]
-    folders = [resume / place for place in places] if resume else None
-    return train([config for config, _ in both], both[0][1], Place(), resume=folders, report=report)
+    folders = [str(keep / str(number)) for number in range(len(changes))] if keep else None
+    return train(
+        [config for config, _ in both], both[0][1], Place(), report=lambda metrics: None, folders=folders, keep=EVERY
+    )
+
+
+def cut_at(step: int, whole: Path, cut: Path) -> Path:
+    """What a run that kept its checkpoints in `whole` would have left there, killed some time after the step."""
+    for found in whole.glob("*/checkpoints/*"):
+        if int(found.name.split("-")[1]) <= step:
+            shutil.copytree(found, cut / found.relative_to(whole))
+    return cut
 
 
 def same_weights(left: Trainer, right: Trainer) -> bool:

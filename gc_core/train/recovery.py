@@ -1,0 +1,129 @@
+"""Checkpoints of a training under way: written beside the next steps, thinned out, found again by the next attempt."""
+
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self
+
+import torch
+import torch.distributed as dist
+
+from gc_core import objects
+from gc_core.checkpoint import (
+    Checkpoint,
+    Keep,
+    checkpoints,
+    delete_older,
+    host_copy,
+    load,
+    name_of,
+    num_parts,
+    save_part,
+    write_metrics,
+)
+from gc_core.train.trainer import Trainer
+from gc_core.train.workers import Place
+
+CHECKPOINTS = "checkpoints"
+"""Folder in a crosscoder's own."""
+
+
+def newest(folders: Sequence[str]) -> list[Checkpoint]:
+    """The newest checkpoint of each crosscoder, all of one step; empty if there is no step that all have."""
+    found = _by_step(folders)
+    return [of_step[max(found[0])] for of_step in found] if found[0] else []
+
+
+class Recovery:
+    """Where crosscoders of one stream keep their checkpoints, and their metrics so far. Every worker has one.
+
+    Each worker writes what it alone holds, in a thread of its own; at most one set of checkpoints is on its way. What
+    goes wrong there is raised by the next call. As a context it waits at the end until everything is written.
+    """
+
+    def __init__(self, folders: Sequence[str], place: Place, keep: Keep) -> None:
+        self._folders, self._place, self._keep = list(folders), place, keep
+        self._attempt = f"{_of_first_worker(secrets.randbits(31), place):08x}"
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._under_way: Future[None] | None = None
+        self._metrics: list[list[dict[str, Any]]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown()
+        if error is None and self._metrics:
+            self._wait()
+            _of_first_worker(0, self._place)  # every worker comes here when all its parts are written
+            self._delete_others()
+
+    def resume(self, trainers: Sequence[Trainer]) -> None:
+        """Put the trainers where the newest checkpoints left off, if there are any.
+
+        Raises:
+            ValueError: a checkpoint is damaged.
+            OSError: a checkpoint cannot be read, or the workers see different ones.
+        """
+        found = newest(self._folders)
+        step = found[0].step if found else 0
+        if (first := _of_first_worker(step, self._place)) != step:
+            raise OSError(f"{self._folders[0]}: a checkpoint of step {step} found, the first worker's is of {first}")
+        for trainer, checkpoint in zip(trainers, found, strict=bool(found)):
+            trainer.restore(load(checkpoint))
+
+    def save(self, trainers: Sequence[Trainer]) -> None:
+        """Copy the states to memory of their own and have them written, once those before are."""
+        self._wait()
+        states = [host_copy(trainer.state()) if _writes(trainer, self._place) else None for trainer in trainers]
+        self._metrics = [list(trainer.metrics) for trainer in trainers]
+        self._under_way = self._thread.submit(self._write, trainers[0].step, states)
+
+    def check(self) -> None:
+        """Raise what went wrong in writing so far; never waits."""
+        if self._under_way and self._under_way.done():
+            self._wait()
+
+    def _wait(self) -> None:
+        under_way, self._under_way = self._under_way, None
+        if under_way:
+            under_way.result()
+
+    def _write(self, step: int, states: list[dict[str, Any] | None]) -> None:
+        for folder, state in zip(self._folders, states, strict=True):
+            if state is not None:
+                save_part(objects.join(folder, CHECKPOINTS, name_of(step, self._attempt)), state)
+        if self._place.rank == 0:
+            for folder, metrics in zip(self._folders, self._metrics, strict=True):
+                write_metrics(folder, metrics)
+            self._delete_others()
+
+    def _delete_others(self) -> None:
+        """Leave the newest checkpoints and the best, of those steps that all crosscoders have."""
+        found = _by_step(self._folders) if self._place.rank == 0 else []
+        for folder, of_step, metrics in zip(self._folders, found, self._metrics, strict=bool(found)):
+            held_out = {row["step"]: row["held_out_fvu"] for row in metrics if "held_out_fvu" in row}
+            best = sorted(of_step.keys() & held_out.keys(), key=lambda step: held_out[step])[: self._keep.best]
+            last = sorted(of_step)[-self._keep.last :]
+            delete_older(objects.join(folder, CHECKPOINTS), keep=[of_step[step] for step in {*best, *last}])
+
+
+def _by_step(folders: Sequence[str]) -> list[dict[int, Checkpoint]]:
+    """Each crosscoder's checkpoints, of the steps that all have."""
+    found = [{each.step: each for each in checkpoints(objects.join(folder, CHECKPOINTS))} for folder in folders]
+    common = set.intersection(*(set(of_step) for of_step in found))
+    return [{step: of_step[step] for step in common} for of_step in found]
+
+
+def _writes(trainer: Trainer, place: Place) -> bool:
+    """Whether this worker's part is no copy of another's: with the features split, the first replica's workers."""
+    return place.rank < num_parts(trainer.state())
+
+
+def _of_first_worker(number: int, place: Place) -> int:
+    """The first worker's number, on all; every worker must call it."""
+    if place.num_workers == 1:
+        return number
+    agreed = torch.tensor([number], device=place.device)
+    dist.broadcast(agreed, src=0)
+    return int(agreed)
