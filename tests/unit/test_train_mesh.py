@@ -4,6 +4,7 @@ Letters: F features, G group elements, C channels.
 """
 
 import os
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-from gc_core.checkpoint import save_checkpoint
+from gc_core.checkpoint import Keep
 from gc_core.config import TrainConfig
 from gc_core.run_folder import RunFolder
 from gc_core.train import Place, Trainer, open_data, place_in_mesh, resolve, train
@@ -52,20 +53,12 @@ def tried(mesh: str, way: str) -> bool:
     return SHARDS[mesh] > 1 or way in ("topk", "resumed")
 
 
-def outcome(
-    run: RunFolder, config: TrainConfig, place: Place, resume: Path | None = None, folder: Path | None = None
-) -> dict[str, Any]:
-    """Metrics, weights and states of a whole training; checkpoints go below `folder`."""
-    first: dict[str, Any] = {}
-
-    def report(metrics: list[dict[str, float]], trainers: list[Trainer], *, keep: bool) -> None:
-        if keep and folder is not None:
-            save_checkpoint(folder / str(trainers[0].step), trainers[0].state(), trainers[0].metrics)
-
-    data = open_data(run, config)
+def outcome(run: RunFolder, config: TrainConfig, place: Place, folder: Path | None = None) -> dict[str, Any]:
+    """Metrics, weights and states of a whole training, from the newest checkpoint in `folder`, if there is one."""
+    data, folders = open_data(run, config), [str(folder)] if folder else None
     config = resolve(config, data)
     first = {name: tensor.clone() for name, tensor in Trainer(config, data, place).model.state_dict().items()}
-    (trainer,) = train([config], data, place, resume=[resume] if resume else None, report=report)
+    (trainer,) = train([config], data, place, report=lambda metrics: None, folders=folders, keep=Keep(last=100))
     exported = trainer.exported()
     return {
         "first": first,
@@ -107,7 +100,7 @@ def work(rank: int, run: RunFolder, folder: Path) -> None:
     for mesh, dict_shards in SHARDS.items():
         place = place_in_mesh(rank=rank, num_workers=NUM_WORKERS, dict_shards=dict_shards)
         found[mesh] = {way: outcome(run, config, place) for way, config in CONFIGS.items() if tried(mesh, way)}
-        found[mesh]["resumed"] = outcome(run, TOPK, place, resume=folder / "alone" / str(CUT))
+        found[mesh]["resumed"] = outcome(run, TOPK, place, folder / f"cut for {mesh}")
         found[mesh]["gradient"] = gradient_through_a_total(place)
         found[mesh]["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, place)
     torch.save(found, folder / f"rank {rank}.pt")
@@ -120,6 +113,10 @@ def alone(planted: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     folder = tmp_path_factory.mktemp("mesh")
     kept = {"topk": folder / "alone"}
     found = {way: outcome(planted.run, config, Place(), folder=kept.get(way)) for way, config in CONFIGS.items()}
+    for mesh in SHARDS:
+        shutil.copytree(folder / "alone", folder / f"cut for {mesh}")
+        (last,) = (folder / f"cut for {mesh}" / "checkpoints").glob(f"step-{TOPK.steps:08}-*")
+        shutil.rmtree(last)
     return folder, {**found, "resumed": found["topk"]}
 
 
