@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import docstring_parser
 import tyro
+
+from gc_core.store import DiskCache
 
 T = TypeVar("T")
 
@@ -60,3 +63,21 @@ class Workers:
         fitting = num_gpus // gpus if gpus else num_cpus // self.cpus_per_worker
         number = self.num_workers or max(1, int(fitting))
         return replace(self, num_workers=number, gpus_per_worker=gpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """A copy of what is read from a remote store, on a fast disk of each worker's machine."""
+
+    folder: str | None = None
+    """Where it lies, such as /nvme/cache; None for none. Later epochs and other trainings on the same store use it."""
+    gb: float = 100
+    """How large it may grow, in 10^9 bytes a machine; what was unused for longest goes first."""
+
+    def __post_init__(self) -> None:
+        if not self.gb > 0:
+            raise ValueError(f"cache.gb: found {self.gb}, expected more than 0")
+
+    def open(self) -> DiskCache | None:
+        """The cache; every process that calls this shares it with the others of its machine."""
+        return None if self.folder is None else DiskCache(Path(self.folder).expanduser(), round(self.gb * 1e9))

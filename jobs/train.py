@@ -33,7 +33,7 @@ from gc_core.run_folder import RunFolder, read_json, write_json
 from gc_core.train.loggers import LoggerName, check_installed, following, usual
 from gc_core.train.recovery import newest
 from jobs import cluster, console, lists, meshes
-from jobs.options import Workers, cli
+from jobs.options import Cache, Workers, cli
 
 MAX_FAILURES = 3
 POLL_S = 0.5
@@ -54,6 +54,7 @@ class TrainJob:
     """Which checkpoints stay; one is written every `checkpoint_every` steps."""
     loggers: tuple[LoggerName, ...] = field(default_factory=usual)
     """Where metrics go besides metrics.parquet; TensorBoard, where tensorboardX is installed."""
+    cache: Cache = field(default_factory=Cache)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -64,7 +65,9 @@ def main(args: list[str] | None = None) -> None:
         with cluster.connect():
             first, configs = jobs[0], [job.config for job in jobs]
             run = RunFolder.at(first.run)
-            trained = run_train(run, first.name, configs, first.workers, keep=first.keep, loggers=first.loggers)
+            trained = run_train(
+                run, first.name, configs, first.workers, keep=first.keep, loggers=first.loggers, cache=first.cache
+            )
             for name, rows in trained.items():
                 console.summary(f"trained {name}", rows)
 
@@ -77,6 +80,7 @@ def run_train(
     *,
     keep: Keep | None = None,
     loggers: Sequence[LoggerName] | None = None,
+    cache: Cache | None = None,
 ) -> dict[str, list[tuple[str, str]]]:
     """Train what was not trained before, side by side; rows of the summary by each crosscoder's name.
 
@@ -91,7 +95,7 @@ def run_train(
     unfinished = [each for each, config in named.items() if _claim(run.crosscoder(each), config) is None]
     if unfinished:
         placed = meshes.decide([named[each] for each in unfinished], data.channels, _placement(workers))
-        watched = {"keep": keep or Keep(), "loggers": tuple(loggers)}
+        watched = {"keep": keep or Keep(), "loggers": tuple(loggers), "cache": cache or Cache()}
         _fit(run, {each: named[each] for each in unfinished}, placed, watched)
     return {each: _summary(run.crosscoder(each), config, data) for each, config in named.items()}
 
@@ -255,7 +259,7 @@ def _train(settings: dict[str, Any]) -> None:
         device=str(device),
     )
     folders = {name: run.crosscoder(name) for name in configs}
-    data = training.open_data(run, next(iter(configs.values())))
+    data = training.open_data(run, next(iter(configs.values())), cache=settings["cache"].open())
     with following(settings["loggers"] if place.rank == 0 else (), folders, configs) as log:
 
         def report(metrics: list[dict[str, float]]) -> None:

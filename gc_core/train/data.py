@@ -14,7 +14,7 @@ from torch import Tensor
 from gc_core import groups, manifest
 from gc_core.config import TrainConfig
 from gc_core.run_folder import RunFolder
-from gc_core.store import Store, open_store
+from gc_core.store import DiskCache, Store, open_store
 from gc_core.stream import read_rows
 
 INITIAL_ROWS = 1024
@@ -58,14 +58,16 @@ class TrainingData:
         return torch.from_numpy(stored_NGC).to(device).float().mul_(self.scale)
 
 
-def open_data(run: RunFolder, config: TrainConfig) -> TrainingData:
+def open_data(run: RunFolder, config: TrainConfig, *, cache: DiskCache | None = None) -> TrainingData:
     """The store's rows, split by image as the manifest says, and the blocks of the config's group.
+
+    What is read of a remote store stays in `cache`, if one is given.
 
     Raises:
         StoreError: the harvest is missing, unfinished or damaged.
         ValueError: the config's group is not inside the store's, or every activation is zero.
     """
-    store = open_store(run)
+    store = open_store(run, cache=cache)
     held_out_N = manifest.held_out(manifest.load_table(run.manifest))[store.image]
     group = store.group if config.group is None else groups.parse(config.group)
     mean_squared_norm = store.attrs["mean_squared_block_norm"]

@@ -4,7 +4,6 @@ Letters: F features, G group elements, C channels.
 """
 
 import os
-import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
+from trainers import cut_at
 
-from gc_core.checkpoint import Keep
+from gc_core.checkpoint import Keep, checkpoints, load
 from gc_core.config import TrainConfig
 from gc_core.run_folder import RunFolder
 from gc_core.train import Place, Trainer, open_data, place_in_mesh, resolve, train
@@ -55,9 +55,10 @@ def tried(mesh: str, way: str) -> bool:
 
 def outcome(run: RunFolder, config: TrainConfig, place: Place, folder: Path | None = None) -> dict[str, Any]:
     """Metrics, weights and states of a whole training, from the newest checkpoint in `folder`, if there is one."""
-    data, folders = open_data(run, config), [str(folder)] if folder else None
+    data = open_data(run, config)
     config = resolve(config, data)
     first = {name: tensor.clone() for name, tensor in Trainer(config, data, place).model.state_dict().items()}
+    folders = [str(folder / "0")] if folder else None
     (trainer,) = train([config], data, place, report=lambda metrics: None, folders=folders, keep=Keep(last=100))
     exported = trainer.exported()
     return {
@@ -101,6 +102,7 @@ def work(rank: int, run: RunFolder, folder: Path) -> None:
         place = place_in_mesh(rank=rank, num_workers=NUM_WORKERS, dict_shards=dict_shards)
         found[mesh] = {way: outcome(run, config, place) for way, config in CONFIGS.items() if tried(mesh, way)}
         found[mesh]["resumed"] = outcome(run, TOPK, place, folder / f"cut for {mesh}")
+        found[mesh]["kept"] = outcome(run, TOPK, place, folder / mesh)["metrics"]
         found[mesh]["gradient"] = gradient_through_a_total(place)
         found[mesh]["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, place)
     torch.save(found, folder / f"rank {rank}.pt")
@@ -112,17 +114,15 @@ def alone(planted: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     """What one worker finds in each way, and the folder where its checkpoints of the first lie."""
     folder = tmp_path_factory.mktemp("mesh")
     kept = {"topk": folder / "alone"}
-    found = {way: outcome(planted.run, config, Place(), folder=kept.get(way)) for way, config in CONFIGS.items()}
-    for mesh in SHARDS:
-        shutil.copytree(folder / "alone", folder / f"cut for {mesh}")
-        (last,) = (folder / f"cut for {mesh}" / "checkpoints").glob(f"step-{TOPK.steps:08}-*")
-        shutil.rmtree(last)
+    found = {way: outcome(planted.run, config, Place(), kept.get(way)) for way, config in CONFIGS.items()}
     return folder, {**found, "resumed": found["topk"]}
 
 
 @pytest.fixture(scope="module")
 def together(planted: Any, alone: Any) -> list[dict[str, Any]]:
     """What each of four workers finds on each mesh."""
+    for mesh in SHARDS:
+        cut_at(CUT, alone[0] / "alone", alone[0] / f"cut for {mesh}")
     torch.multiprocessing.spawn(work, args=(planted.run, alone[0]), nprocs=NUM_WORKERS)
     return [torch.load(alone[0] / f"rank {rank}.pt") for rank in range(NUM_WORKERS)]
 
@@ -141,6 +141,18 @@ def test_a_mesh_finds_what_one_worker_finds(alone: Any, together: list[dict[str,
             assert row == pytest.approx(other, rel=close, abs=1e-6)
     weights = together[0][mesh][way]["weights"]
     torch.testing.assert_close(weights, expected["weights"], rtol=10 * close, atol=10 * close)
+
+
+@every_mesh
+def test_one_worker_goes_on_where_a_mesh_left_off(planted: Any, alone: Any, together: Any, mesh: str) -> None:
+    folder, found = alone
+    assert [rank[mesh]["kept"] == together[0][mesh]["kept"] for rank in together] == [True] * NUM_WORKERS
+    cut = cut_at(CUT, folder / mesh, folder / f"cut of {mesh}")
+    (kept,) = checkpoints(str(cut / "0/checkpoints"))
+    assert (kept.step, kept.num_parts) == (CUT, SHARDS[mesh])
+    assert load(kept)["optimiser"]["state"][0]["exp_avg"].shape[0] == 20
+    for row, other in zip(outcome(planted.run, TOPK, Place(), cut)["metrics"], found["topk"]["metrics"], strict=True):
+        assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
 
 
 def test_dead_features_and_thresholds_take_part(alone: Any) -> None:
