@@ -47,15 +47,15 @@ def test_several_need_the_same_batches(planted: Any) -> None:
 def test_the_data_is_read_once_for_several(planted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
     for changes in (LIST[:1], LIST):
-        read, num_read = Store.read, 0
+        read, num_read = Store.read_into, 0
 
-        def counted(self: Store, start: int, stop: int, read: Any = read) -> Any:
+        def counted(self: Store, out: Any, start: int, read: Any = read) -> None:
             nonlocal num_read
             num_read += 1
-            return read(self, start, stop)
+            read(self, out, start)
 
         with monkeypatch.context() as patched:
-            patched.setattr(Store, "read", counted)
+            patched.setattr(Store, "read_into", counted)
             trained_together(planted.run, changes)
         counts.append(num_read)
     assert counts[0] > 10
