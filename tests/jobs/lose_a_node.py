@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import ray
 from ray.cluster_utils import Cluster
 
-from gc_core import store
+from gc_core import objects
 from gc_core.config import HarvestConfig
 from gc_core.run_folder import RunFolder
 from jobs.harvest import run_harvest
@@ -35,7 +35,7 @@ def main() -> None:
 
 def remove(cluster: Cluster, doomed: object, run: RunFolder) -> None:
     """Once the first shard is there."""
-    while not (done := store.commits(run)):
+    while not (done := objects.sizes(run.commits)):
         time.sleep(0.02)
     cluster.remove_node(doomed, allow_graceful=False)
     print(f"a node was removed after {len(done)} of 24 shards")

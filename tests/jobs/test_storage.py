@@ -195,8 +195,15 @@ def await_first_commit(run: RunFolder, job: subprocess.Popen[str]) -> None:
 
 
 def await_end(pids: set[int]) -> None:
-    """No worker outlives its job for long."""
+    """No worker outlives its job for long. Who killed its parent leaves it to the system, which may never collect it."""
     deadline = time.monotonic() + SECONDS_TO_END
-    while left := {pid for pid in pids if Path(f"/proc/{pid}/stat").exists()}:
+    while left := {pid for pid in pids if is_running(pid)}:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there and has not ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
