@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 HARVEST = HarvestConfig(images="stimuli", max_stimuli=300, group="D4", shard_rows=128, dtype="float32")
 SECONDS_TO_END = 30
 """Far more than it takes on an idle machine."""
+SECONDS_TO_FOLLOW = 120
+"""Ray's own agents look for their parent from time to time."""
 OPTIONS = ["--images", "stimuli", "--max-stimuli", "300", "--group", "D4", "--shard-rows", "128", "--dtype", "float32"]
 TRAIN = TrainConfig(dict_size=32, k=4, steps=10, batch=32)
 
@@ -196,7 +198,7 @@ def await_first_commit(run: RunFolder, job: subprocess.Popen[str]) -> None:
 
 def await_end(pids: set[int]) -> None:
     """No worker outlives its job for long. Who killed its parent leaves it to the system, which may never collect it."""
-    deadline = time.monotonic() + SECONDS_TO_END
+    deadline = time.monotonic() + SECONDS_TO_FOLLOW
     while left := {pid for pid in pids if is_running(pid)}:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
