@@ -197,7 +197,7 @@ def await_first_commit(run: RunFolder, job: subprocess.Popen[str]) -> None:
 
 
 def await_end(pids: set[int]) -> None:
-    """No worker outlives its job for long. Who killed its parent leaves it to the system, which may never collect it."""
+    """No worker outlives its job for long. One whose parent was killed may stay in the list, ended."""
     deadline = time.monotonic() + SECONDS_TO_FOLLOW
     while left := {pid for pid in pids if is_running(pid)}:
         assert time.monotonic() < deadline, left
