@@ -43,7 +43,10 @@ def show(
     memory_bytes: int | None,
     obstacles: dict[Mesh, str | None],
 ) -> None:
-    """A table of meshes, replicas x shards."""
+    """A table of meshes, replicas x shards; of a single worker, one line."""
+    if len(every) == 1 and taken and memory_bytes is not None and taken.memory_bytes <= memory_bytes:
+        console.say(f"memory   {_gb(taken.memory_bytes)} needed by the one worker, {_gb(memory_bytes)} found")
+        return
     rows = [
         [
             str(one.mesh),
