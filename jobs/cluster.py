@@ -3,9 +3,11 @@
 import contextlib
 import logging
 import os
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # `uv run` would otherwise make Ray copy the working directory and start every local worker through uv.
 if "RAY_ADDRESS" not in os.environ:
@@ -24,6 +26,8 @@ RETRIED = [UnavailableError]
 
 POLL_S = 0.5
 START_TRIES = 3
+PATIENCE_S, PATIENCE = 30.0, 3
+"""An item is late after so many seconds, and so many times what the slowest took."""
 
 
 @contextlib.contextmanager
@@ -108,20 +112,58 @@ def deal(
     poll: Callable[[], None],
 ) -> Iterator[Any]:
     """Results of `submit(actor, item)` as they come, one item at a time for each actor; `poll` runs about twice a
-    second."""
-    queue, idle = iter(items), list(actors)
-    running: dict[ray.ObjectRef[Any], Any] = {}
+    second.
+
+    When no item is left, idle actors take those that others have had for much longer than any took: an actor whose
+    node is gone, with no room for it elsewhere, would keep its items for ever. An item must be harmless done twice.
+    """
+    queue, idle = enumerate(items), list(actors)
+    running: dict[ray.ObjectRef[Any], _Errand] = {}
+    done: set[int] = set()
+    longest_s = 0.0
     while True:
-        while idle and (item := next(queue, None)) is not None:
-            actor = idle.pop()
-            running[submit(actor, item)] = actor
-        if not running:
+        while idle and (entry := next(queue, None)) is not None:
+            actor, (number, item) = idle.pop(), entry
+            running[submit(actor, item)] = _Errand(actor, number, item, time.monotonic())
+        if all(errand.number in done for errand in running.values()):
             return
+        late = _late(running.values(), done, max(PATIENCE_S, PATIENCE * longest_s)) if idle else None
+        if late:
+            actor = idle.pop()
+            running[submit(actor, late.item)] = _Errand(actor, late.number, late.item, time.monotonic())
         finished, _ = ray.wait(list(running), timeout=POLL_S)
-        for done in finished:
-            idle.append(running.pop(done))
-            yield ray.get(done)
+        for reference in finished:
+            errand = running.pop(reference)
+            idle.append(errand.actor)
+            if errand.number not in done:
+                longest_s = max(longest_s, time.monotonic() - errand.since_s)
+                done.add(errand.number)
+                yield ray.get(reference)
         poll()
+
+
+class _Errand(NamedTuple):
+    """An item that an actor has."""
+
+    actor: Any
+    number: int
+    item: Any
+    since_s: float
+
+
+def _late(running: Iterable[_Errand], done: set[int], patience_s: float) -> _Errand | None:
+    """An item that one actor alone has, and has had for longer than that."""
+    times = Counter(errand.number for errand in running)
+    return next(
+        (
+            errand
+            for errand in running
+            if errand.number not in done
+            and times[errand.number] == 1
+            and time.monotonic() - errand.since_s > patience_s
+        ),
+        None,
+    )
 
 
 def user_error(error: BaseException) -> BaseException:

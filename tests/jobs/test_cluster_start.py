@@ -41,3 +41,23 @@ def test_other_errors_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(RuntimeError, match="no shared memory"):
         cluster._start_here()
     assert calls == ["init", "shutdown"]
+
+
+def test_what_a_lost_actor_keeps_is_done_by_another_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actors and references are plain names here; `lost` never answers."""
+    given: list[str] = []
+
+    def submit(actor: str, item: int) -> str:
+        given.append(f"{actor} {item}")
+        return given[-1]
+
+    def wait(references: list[str], timeout: float) -> tuple[list[str], list[str]]:
+        return [reference for reference in references if not reference.startswith("lost")][:1], []
+
+    monkeypatch.setattr(cluster, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(cluster.ray, "wait", wait)
+    monkeypatch.setattr(cluster.ray, "get", lambda reference: int(reference.split()[1]))
+    found = list(cluster.deal(["lost", "good"], range(5), submit, poll=lambda: None))
+    assert sorted(found) == [0, 1, 2, 3, 4]
+    assert sum(name.startswith("lost") for name in given) == 1
+    assert len(given) == 6, "only the lost item was given twice"
