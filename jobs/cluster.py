@@ -4,8 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ if "RAY_ADDRESS" not in os.environ:
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import ray
+import ray.exceptions
 
 from gc_core.objects import UnavailableError
 from jobs.console import say, terminated_like_interrupted
@@ -99,9 +99,9 @@ def in_order(submit: Callable[[Any], ray.ObjectRef[Any]], items: Iterable[Any], 
     for item in items:
         waiting.append(submit(item))
         if len(waiting) >= in_flight:
-            yield ray.get(waiting.pop(0))
+            yield _result(waiting.pop(0))
     while waiting:
-        yield ray.get(waiting.pop(0))
+        yield _result(waiting.pop(0))
 
 
 def deal(
@@ -127,10 +127,11 @@ def deal(
             running[submit(actor, item)] = _Errand(actor, number, item, time.monotonic())
         if all(errand.number in done for errand in running.values()):
             return
-        late = _late(running.values(), done, max(PATIENCE_S, PATIENCE * longest_s)) if idle else None
-        if late:
-            actor = idle.pop()
-            running[submit(actor, late.item)] = _Errand(actor, late.number, late.item, time.monotonic())
+        undone = [errand for errand in running.values() if errand.number not in done]
+        if late := _late(undone, idle, max(PATIENCE_S, PATIENCE * longest_s)):
+            actor, errand = late
+            idle.remove(actor)
+            running[submit(actor, errand.item)] = errand._replace(actor=actor, since_s=time.monotonic())
         finished, _ = ray.wait(list(running), timeout=POLL_S)
         for reference in finished:
             errand = running.pop(reference)
@@ -138,7 +139,7 @@ def deal(
             if errand.number not in done:
                 longest_s = max(longest_s, time.monotonic() - errand.since_s)
                 done.add(errand.number)
-                yield ray.get(reference)
+                yield _result(reference)
         poll()
 
 
@@ -151,22 +152,22 @@ class _Errand(NamedTuple):
     since_s: float
 
 
-def _late(running: Iterable[_Errand], done: set[int], patience_s: float) -> _Errand | None:
-    """An item that one actor alone has, and has had for longer than that."""
-    times = Counter(errand.number for errand in running)
-    return next(
-        (
-            errand
-            for errand in running
-            if errand.number not in done
-            and times[errand.number] == 1
-            and time.monotonic() - errand.since_s > patience_s
-        ),
-        None,
-    )
+def _late(undone: Sequence[_Errand], idle: Sequence[Any], patience_s: float) -> tuple[Any, _Errand] | None:
+    """An item that was last given away longer ago than that, and an idle actor that never got it."""
+    newest = {errand.number: errand for errand in undone}  # in the order of giving
+    for errand in newest.values():
+        holders = [one.actor for one in undone if one.number == errand.number]
+        if time.monotonic() - errand.since_s > patience_s:
+            for actor in idle:
+                if actor not in holders:
+                    return actor, errand
+    return None
 
 
-def user_error(error: BaseException) -> BaseException:
-    """The exception that a worker raised, without Ray's wrapping."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, BaseException) else error
+def _result(reference: ray.ObjectRef[Any]) -> Any:
+    """What a worker returned, or the exception that it raised, without Ray's wrapping."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = getattr(error, "cause", None)
+        raise (cause if isinstance(cause, BaseException) else error) from error

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.exceptions
 import torch
 
 from gc_core import backbones, evaluate, objects
@@ -78,10 +77,7 @@ def run_evaluate(job: EvaluateJob) -> dict[str, Evaluation]:
         raise ValueError(f"{run.url}: no finished crosscoder found; train one with `python -m jobs.train`")
     for name in [*names, *filter(None, [job.against])]:
         _refuse_unknown(run, name)
-    try:
-        found = _measure(run, names, job)
-    except ray.exceptions.RayTaskError as error:
-        raise cluster.user_error(error) from error
+    found = _measure(run, names, job)
     if job.figure is not None:
         _draw(run, job.figure, found)
     return found
