@@ -8,7 +8,6 @@ working scale, does not count.
 import hashlib
 import io
 import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -111,10 +110,7 @@ def collect(index_url: str, num_parts: int) -> pa.Table:
 
 def clear(index_url: str) -> None:
     """Remove everything kept; the manifest has it."""
-    for name in objects.sizes(index_url):
-        objects.delete(index_url, name)
-    if objects.is_local(index_url):
-        shutil.rmtree(objects.local_path(index_url), ignore_errors=True)  # the folder itself
+    objects.delete_folder(index_url)
 
 
 def _look(listed: Listed, lens: Lens) -> ImageRecord:

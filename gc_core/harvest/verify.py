@@ -12,11 +12,9 @@ from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ImageWork, ShardWork
 from gc_core.harvest.shard import compute_shard
 from gc_core.run_folder import RunFolder
-from gc_core.store import ShardArrays, StoreError, open_store
+from gc_core.store import ROUNDING, ShardArrays, StoreError, open_store
 
 ROWS_AN_IMAGE = 2
-DEVICES_DIFFER = 1 / 16
-"""Largest relative difference of a row between two devices and batch sizes, in arithmetic of 8 bits."""
 
 
 def fault_of_shard(run: RunFolder, shard: int) -> str | None:
@@ -55,6 +53,6 @@ def _difference(stored: ShardArrays, again: ShardArrays, image: ImageWork) -> st
             return f"{where} should have been stored and was not"
         found, expected = stored.activations[here[0]].astype(np.float32), acts_GC.astype(np.float32)
         error = np.linalg.norm(found - expected) / max(float(np.linalg.norm(expected)), 1e-6)
-        if error > DEVICES_DIFFER:
+        if error > ROUNDING:
             return f"{where}: stored activations differ by {error:.1%} from those computed now"
     return None

@@ -2,6 +2,7 @@
 
 from gc_core.store.cache import DiskCache
 from gc_core.store.layout import ARRAYS, FORMAT_VERSION, ShardArrays, StoreError
+from gc_core.store.place import ROUNDING
 from gc_core.store.reader import Store, open, open_store
 from gc_core.store.records import Commit, digest, discard_commit
 from gc_core.store.writer import REQUESTS_A_SHARD, commits, create, finish, raw_bytes, refuse_other, write_shard
@@ -10,6 +11,7 @@ __all__ = [
     "ARRAYS",
     "FORMAT_VERSION",
     "REQUESTS_A_SHARD",
+    "ROUNDING",
     "Commit",
     "DiskCache",
     "ShardArrays",

@@ -64,8 +64,7 @@ def measure(url: str, count: int) -> dict[tuple[str, str], tuple[float, float]]:
         for way, work in ways.items():
             found[way] = _timed(work, names)
     finally:
-        for name in objects.sizes(url):
-            objects.delete(url, name)
+        objects.delete_folder(url)
     return found
 
 

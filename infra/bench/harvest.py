@@ -25,6 +25,7 @@ import torch
 from rich.table import Table
 
 from infra.bench.machine import Rate
+from infra.bench.verdict import verdict
 from infra.bench.workload import MOST_SHARDS, SHARD_ROWS, Spec, Workload
 from jobs import console
 from jobs.options import cli
@@ -169,29 +170,25 @@ def verdicts(result: Result) -> list[str]:
     forward, job = result.ratio("forward_fast", "matmul_fast"), result.ratio("job", "ours_fast")
     why = "" if result.fast_dtype != "float32" else "; this device gains nothing from half precision, so it is float32"
     return [
-        _verdict(fp32 >= LEAST_SPEEDUP_FP32, f"(b) {fp32:.1f} x (a), wanted {LEAST_SPEEDUP_FP32}")
+        verdict(fp32 >= LEAST_SPEEDUP_FP32, f"(b) {fp32:.1f} x (a), wanted {LEAST_SPEEDUP_FP32}")
         + f"; blocks equal to {result.largest_error:.1e} of their norm, wanted {MOST_ERROR_FP32:.0e}",
-        _verdict(fast >= LEAST_SPEEDUP_FAST, f"(c) {fast:.1f} x (a), wanted {LEAST_SPEEDUP_FAST}{why}"),
-        _verdict(
+        verdict(fast >= LEAST_SPEEDUP_FAST, f"(c) {fast:.1f} x (a), wanted {LEAST_SPEEDUP_FAST}{why}"),
+        verdict(
             result.fast_median_cosine >= LEAST_COSINE_FAST,
             f"median cosine of {result.fast_dtype} to float32 {result.fast_median_cosine:.6f},"
             f" wanted {LEAST_COSINE_FAST}",
         ),
-        _verdict(
+        verdict(
             forward >= LEAST_FORWARD_SHARE,
             f"forward pass at {forward:.0%} of the {result.fast_dtype} matrix rate, wanted {LEAST_FORWARD_SHARE:.0%}",
         ),
-        _verdict(job >= LEAST_JOB_SHARE, f"whole job at {job:.0%} of computing alone, wanted {LEAST_JOB_SHARE:.0%}"),
+        verdict(job >= LEAST_JOB_SHARE, f"whole job at {job:.0%} of computing alone, wanted {LEAST_JOB_SHARE:.0%}"),
     ]
 
 
 def _alone(result: Result, name: str) -> list[str]:
     """One core's rate, and how many times the plain way's that is."""
     return [f"{result.rate(f'{name}_alone'):.3g}", f"{result.ratio(f'{name}_alone', 'plain_fp32_alone'):.1f}"]
-
-
-def _verdict(reached: bool, what: str) -> str:
-    return f"{'reached' if reached else 'MISSED '}  {what}"
 
 
 def _one_round(crew: list[ProcessPoolExecutor], spec: Spec, slice_s: float, shards: int) -> dict[str, float]:

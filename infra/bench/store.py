@@ -31,6 +31,7 @@ from gc_core import groups, objects, store, stream
 from gc_core.run_folder import RunFolder
 from gc_core.store import ShardArrays
 from infra.bench.machine import device_name
+from infra.bench.verdict import verdict
 from jobs import console
 from jobs.options import cli
 
@@ -103,8 +104,7 @@ def measure(url: str, num_shards: int) -> dict[str, float]:
                 found[name] = phase()
             _to_disk(url)
     finally:
-        for name in objects.sizes(url):
-            objects.delete(url, name)
+        objects.delete_folder(url)
     return found
 
 
@@ -140,19 +140,15 @@ def verdicts(rounds: list[dict[str, float]]) -> list[str]:
     cost = 1 - _ratio(rounds, "shuffled_read", "stream_read")
     latency = _ratio(rounds, "latency_read", "latency_limit")
     return [
-        _verdict(write >= LEAST_WRITE, f"writing at {write:.0%} of the plain copy, wanted {LEAST_WRITE:.0%}"),
-        _verdict(read >= LEAST_STREAM, f"reading at {read:.0%} of the plain copy, wanted {LEAST_STREAM:.0%}"),
-        _verdict(cost <= MOST_SHUFFLING, f"shuffling costs {cost:.0%}, wanted at most {MOST_SHUFFLING:.0%}"),
-        _verdict(
+        verdict(write >= LEAST_WRITE, f"writing at {write:.0%} of the plain copy, wanted {LEAST_WRITE:.0%}"),
+        verdict(read >= LEAST_STREAM, f"reading at {read:.0%} of the plain copy, wanted {LEAST_STREAM:.0%}"),
+        verdict(cost <= MOST_SHUFFLING, f"shuffling costs {cost:.0%}, wanted at most {MOST_SHUFFLING:.0%}"),
+        verdict(
             latency >= LEAST_LATENCY,
             f"with {LATENCY_S * 1e3:.0f} ms a request at {latency:.0%} of what bandwidth allows,"
             f" wanted {LEAST_LATENCY:.0%}",
         ),
     ]
-
-
-def _verdict(reached: bool, what: str) -> str:
-    return f"{'reached' if reached else 'MISSED '}  {what}"
 
 
 def _ratio(rounds: list[dict[str, float]], name: str, other: str) -> float:

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from infra.bench import machine
 from infra.bench.training import PATHS, Size, Visit, loss_disagreement, visit
+from infra.bench.verdict import verdict
 from jobs import console
 from jobs.options import cli
 
@@ -135,29 +136,25 @@ def verdicts(rounds: Rounds, disagreement: dict[str, float]) -> list[str]:
         if (size, "sparse") in measured:
             times = ratio(rounds, (size, "reference"), (size, "sparse"))
             what = f"sparse {times:.1f} x reference at G={size.group_order}, C={size.channels}, F={size.features}"
-            lines.append(_verdict(times >= LEAST_SPEEDUP, f"{what}, wanted {LEAST_SPEEDUP}"))
+            lines.append(verdict(times >= LEAST_SPEEDUP, f"{what}, wanted {LEAST_SPEEDUP}"))
     ends = [(size, "sparse_lazy") for size in (SMALL[-1], SMALL[0])]
     if all(end in measured for end in ends):
         growth = ratio(rounds, *ends)
         what = f"lazy step {growth:.1f} x as long with 16 x the features, wanted at most {MOST_GROWTH}"
-        lines.append(_verdict(growth <= MOST_GROWTH, what))
+        lines.append(verdict(growth <= MOST_GROWTH, what))
     for size in SMALL:
         if (size, "dense_l1") in measured:
             share = _median_share([found[size, "dense_l1"].matmul_share for found in rounds]) or 0.0
             what = f"dense_l1 at {share:.0%} of the matrix rate, optimiser included, F={size.features}"
-            lines.append(_verdict(share >= LEAST_MATMUL_SHARE, f"{what}, wanted {LEAST_MATMUL_SHARE:.0%}"))
+            lines.append(verdict(share >= LEAST_MATMUL_SHARE, f"{what}, wanted {LEAST_MATMUL_SHARE:.0%}"))
     what = f"losses of sparse and reference differ by {disagreement['sparse']:.1e} at most over 200 steps"
-    lines.append(_verdict(disagreement["sparse"] <= MOST_DISAGREEMENT, f"{what}, wanted {MOST_DISAGREEMENT:.0e}"))
+    lines.append(verdict(disagreement["sparse"] <= MOST_DISAGREEMENT, f"{what}, wanted {MOST_DISAGREEMENT:.0e}"))
     return lines
 
 
 def ratio(rounds: Rounds, slow: tuple[Size, str], fast: tuple[Size, str]) -> float:
     """Median, over rounds, of one step's time over another's."""
     return statistics.median(measured[slow].step_s / measured[fast].step_s for measured in rounds)
-
-
-def _verdict(reached: bool, what: str) -> str:
-    return f"{'reached' if reached else 'MISSED '}  {what}"
 
 
 def _median_share(shares: list[float | None]) -> float | None:
