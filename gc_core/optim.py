@@ -85,7 +85,8 @@ class RowAdam(torch.optim.Optimizer):
         for number, parameter in zip(numbers, self._parameters(), strict=True):
             if number in state_dict["state"]:
                 saved = state_dict["state"][number]
-                self.state[parameter] = {name: tensor.to(parameter.device) for name, tensor in saved.items()}
+                # Copies: those saved may be views of a larger dictionary's.
+                self.state[parameter] = {n: tensor.to(parameter.device, copy=True) for n, tensor in saved.items()}
 
     def _parameters(self) -> Iterable[Tensor]:
         return chain.from_iterable(options["params"] for options in self.param_groups)

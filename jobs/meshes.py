@@ -20,7 +20,7 @@ def decide(configs: Sequence[TrainConfig], channels: int, workers: Workers) -> W
     """
     demand, number = demand_of(configs, channels=channels), workers.num_workers or 1
     memory_bytes = memory_of_worker(workers)
-    every = plans(demand, number)
+    every = plans(demand, number, sharded_optimiser=workers.sharded_optimiser)
     possible = [one for one in every if obstacle(configs, one.mesh) is None]
     chosen = _asked_for(configs, workers) if workers.dict_shards else None
     if chosen is None and not possible:
@@ -96,7 +96,7 @@ def _asked_for(configs: Sequence[TrainConfig], workers: Workers) -> Mesh:
             f"dict_shards: found {shards}, expected a divisor of the {number} worker(s); "
             "choose another --workers.num-workers or --workers.dict-shards"
         )
-    mesh = Mesh(replicas=number // shards, shards=shards)
+    mesh = Mesh(replicas=number // shards, shards=shards, sharded_optimiser=workers.sharded_optimiser)
     if reason := obstacle(configs, mesh):
         raise ValueError(f"{reason}; choose another --workers.dict-shards, or None for the recommended one")
     return mesh

@@ -50,6 +50,9 @@ class Workers:
     dict_shards: int | None = 1
     """Training only: workers that split each dictionary among them (features and all that belongs to them), for
     dictionaries that one worker cannot hold; divides num_workers. None for the number that the planner recommends."""
+    sharded_optimiser: bool = False
+    """Training only: workers that hold the same features share out the optimiser's state (ZeRO, stage 1), two thirds
+    of what a dictionary takes beside its gradients; costs sending the weights once a step, and changes no result."""
 
     def __post_init__(self) -> None:
         if self.num_workers is not None and self.num_workers < 1:

@@ -150,6 +150,7 @@ def _fit(run: RunFolder, configs: dict[str, TrainConfig], workers: Workers, watc
             "board": board,
             "threads": int(workers.cpus_per_worker),
             "dict_shards": workers.dict_shards,
+            "sharded_optimiser": workers.sharded_optimiser,
             **watched,
         },
         scaling_config=ScalingConfig(
@@ -256,6 +257,7 @@ def _train(settings: dict[str, Any]) -> None:
         rank=context.get_world_rank(),
         num_workers=context.get_world_size(),
         dict_shards=settings["dict_shards"],
+        sharded_optimiser=settings["sharded_optimiser"],
         device=str(device),
     )
     folders = {name: run.crosscoder(name) for name in configs}

@@ -1,7 +1,7 @@
 """Products with the few dictionary rows that a sparse code names: cost and gradients follow the active features."""
 
 from gc_core.sparse.choice import choose, choose_with_scores, largest
-from gc_core.sparse.factors import RowGradient, drop_row_gradient, row_gradient
+from gc_core.sparse.factors import RowGradient, drop_row_gradient, keep_row_gradient, row_gradient
 from gc_core.sparse.functions import select_rows, sparse_decode, sparse_encode
 from gc_core.sparse.over_workers import average_over_workers
 
@@ -11,6 +11,7 @@ __all__ = [
     "choose",
     "choose_with_scores",
     "drop_row_gradient",
+    "keep_row_gradient",
     "largest",
     "row_gradient",
     "select_rows",

@@ -72,6 +72,14 @@ class RowGradient:
         """The gradient times a number."""
         return RowGradient(self.weight_N * factor, self.feature_N, self.source_N, self.table_MD, self.shape)
 
+    def part(self, first: int, last: int) -> "RowGradient":
+        """The gradient of the features first to last, as of a parameter that has no others."""
+        bounds = torch.tensor([first, last], device=self.feature_N.device)
+        start, end = torch.searchsorted(self.feature_N, bounds).tolist()
+        shape = torch.Size([last - first, *self.shape[1:]])
+        feature_N = self.feature_N[start:end] - first
+        return RowGradient(self.weight_N[start:end], feature_N, self.source_N[start:end], self.table_MD, shape)
+
     @cached_property
     def touched_U(self) -> Tensor:
         """Features with an entry, ascending."""

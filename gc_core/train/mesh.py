@@ -13,7 +13,9 @@ PIECE_BYTES = 2**26
 """Of a shard's rows that travel at a time."""
 
 
-def place_in_mesh(*, rank: int, num_workers: int, dict_shards: int, device: str = "cpu") -> Place:
+def place_in_mesh(
+    *, rank: int, num_workers: int, dict_shards: int, sharded_optimiser: bool = False, device: str = "cpu"
+) -> Place:
     """This worker's place in a mesh of `num_workers / dict_shards` replicas; every worker must call it.
 
     Raises:
@@ -23,7 +25,7 @@ def place_in_mesh(*, rank: int, num_workers: int, dict_shards: int, device: str 
         found = f"dict_shards: found {dict_shards}, expected a divisor of the {num_workers} workers"
         raise ValueError(f"{found}; choose another --workers.num-workers or --workers.dict-shards")
     if dict_shards == 1:
-        return Place(rank=rank, num_workers=num_workers, device=device)
+        return Place(rank=rank, num_workers=num_workers, sharded_optimiser=sharded_optimiser, device=device)
     sizes = (num_workers // dict_shards, dict_shards)
     mesh = init_device_mesh(torch.device(device).type, sizes, mesh_dim_names=("replica", "shard"))
     return Place(
@@ -31,6 +33,7 @@ def place_in_mesh(*, rank: int, num_workers: int, dict_shards: int, device: str 
         num_workers=num_workers,
         device=device,
         dict_shards=dict_shards,
+        sharded_optimiser=sharded_optimiser,
         replica_group=mesh.get_group("replica"),
         shard_group=mesh.get_group("shard"),
     )

@@ -22,6 +22,7 @@ from gc_core.losses import (
 )
 from gc_core.optim import RowAdam
 from gc_core.train.recipe import decided, drawn_blocks, learning_rate, penalty_coefficient, touches_active_rows
+from gc_core.train.sharded_optimiser import ShardedAdam
 from gc_core.train.workers import Place, peers_of, shards_of
 
 
@@ -73,14 +74,16 @@ def is_by_row(model: GroupCrosscoder, parameter: Tensor) -> bool:
     return model.gradients_by_row and any(parameter is one for one in (model.W_enc, model.b_enc, model.W_dec))
 
 
-def new_optimiser(model: GroupCrosscoder, config: TrainConfig) -> RowAdam:
+def new_optimiser(model: GroupCrosscoder, config: TrainConfig, place: Place) -> RowAdam:
     """The one place where a resolved config's optimiser is made."""
-    return RowAdam(
-        model.parameters(),
-        lr=learning_rate(config, 0),
-        lazy=config.optimiser == "lazy",
-        state_dtype=torch.bfloat16 if config.optimiser_state == "bfloat16" else None,
-    )
+    options = {
+        "lr": learning_rate(config, 0),
+        "lazy": config.optimiser == "lazy",
+        "state_dtype": torch.bfloat16 if config.optimiser_state == "bfloat16" else None,
+    }
+    if place.sharded_optimiser and place.num_replicas > 1:
+        return ShardedAdam(model, place, **options)
+    return RowAdam(model.parameters(), **options)
 
 
 def new_model(config: TrainConfig, acts_BGC: Tensor, place: Place) -> GroupCrosscoder:

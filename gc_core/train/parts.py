@@ -1,7 +1,4 @@
-"""Which numbers of a training's state belong to single features, and the cutting out of some features' share of them.
-
-Letters: F features.
-"""
+"""Which numbers of a training's state belong to single features, and cutting out those of some features."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,25 +8,18 @@ from torch import Tensor
 from gc_core.crosscoder import BY_FEATURE
 
 
-def rows_of_state(whole: Mapping[str, Any], features: range, parameters: Sequence[str]) -> dict[str, Any]:
-    """The state of a worker that holds `features`, from the state of one that holds all.
+def rows_of_tensors(tensors: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
+    """Views of a crosscoder's tensors, by name, with some features' rows of those that have rows."""
+    return {name: tensor[rows] if name in BY_FEATURE else tensor for name, tensor in tensors.items()}
 
-    `parameters` names the crosscoder's parameters in the optimiser's order. Tensors are views.
-    """
-    rows = slice(features.start, features.stop)
-    optimiser = whole["optimiser"]
+
+def rows_of_optimiser(state: Mapping[str, Any], rows: slice, parameters: Sequence[str]) -> dict[str, Any]:
+    """The same of an optimiser's state; `parameters` names the crosscoder's parameters in the optimiser's order."""
     moments = {
         number: _rows_of(entry, rows) if parameters[number] in BY_FEATURE else entry
-        for number, entry in optimiser["state"].items()
+        for number, entry in state["state"].items()
     }
-    return {
-        **whole,
-        "features": [features.start, features.stop],
-        "model": {name: tensor[rows] if name in BY_FEATURE else tensor for name, tensor in whole["model"].items()},
-        "average": {name: tensor[rows] if name in BY_FEATURE else tensor for name, tensor in whole["average"].items()},
-        "optimiser": {**optimiser, "state": moments},
-        "samples_since_fired": whole["samples_since_fired"][rows],
-    }
+    return {**state, "state": moments}
 
 
 def _rows_of(entry: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:

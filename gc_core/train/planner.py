@@ -74,6 +74,8 @@ class Mesh:
     """Groups of workers that take different samples."""
     shards: int
     """Workers of such a group, which hold different features."""
+    sharded_optimiser: bool = False
+    """Whether replicas share out the optimiser's state of the features that they hold alike."""
 
     @property
     def num_workers(self) -> int:
@@ -95,6 +97,8 @@ class Plan:
     """Activations, reconstructions, codes and buffers."""
     gradients_sent_bytes: int
     """By each worker in a step, to other replicas."""
+    weights_sent_bytes: int
+    """By each worker in a step, to other replicas; none where each moves all its weights itself."""
     reconstructions_sent_bytes: int
     """By each worker in a step, to other shards."""
 
@@ -107,7 +111,7 @@ class Plan:
     @property
     def sent_bytes(self) -> int:
         """By one worker in a step."""
-        return self.gradients_sent_bytes + self.reconstructions_sent_bytes
+        return self.gradients_sent_bytes + self.weights_sent_bytes + self.reconstructions_sent_bytes
 
 
 def plan(demand: Demand, mesh: Mesh) -> Plan:
@@ -125,14 +129,16 @@ def plan(demand: Demand, mesh: Mesh) -> Plan:
     codes = FLOAT32 * samples * max(features) * (2 if demand.k is None else 1)
     buffers = FLOAT16 * demand.buffer_rows * demand.num_elements * demand.channels // mesh.replicas
     sent = factors * len(features) * (mesh.replicas - 1) if demand.by_row else _reduced(weights, mesh.replicas)
+    steppers = mesh.replicas if mesh.sharded_optimiser else 1
     candidates = 0 if demand.k is None else (FLOAT32 + INDEX) * samples * demand.k * len(features)
     return Plan(
         mesh=mesh,
         weights_bytes=weights * (2 if demand.averaged else 1),
         gradient_bytes=factors * mesh.replicas if demand.by_row else COPIES_OF_DENSE_GRADIENT * dense,
-        optimiser_bytes=2 * weights // FLOAT32 * demand.state_bytes,
+        optimiser_bytes=2 * weights // FLOAT32 * demand.state_bytes // steppers,
         samples_bytes=FLOAT32 * values * WORK_COPIES_OF_SAMPLES + codes + 2 * buffers,
         gradients_sent_bytes=sent,
+        weights_sent_bytes=(steppers - 1) * weights // steppers,
         reconstructions_sent_bytes=_reduced(FLOAT32 * values * len(features), mesh.shards)
         + candidates * (mesh.shards - 1),
     )
@@ -163,13 +169,19 @@ def obstacle(configs: Sequence[TrainConfig], mesh: Mesh) -> str | None:
     for size in (decided(config.dict_size) for config in configs):
         if size % mesh.shards:
             return f"dict_size: found {size:,}, expected a multiple of {mesh.shards} dict_shards"
+        if mesh.sharded_optimiser and size % mesh.num_workers:
+            return f"dict_size: found {size:,}, expected a multiple of {mesh.num_workers} workers (sharded_optimiser)"
     return None
 
 
-def plans(demand: Demand, num_workers: int) -> list[Plan]:
+def plans(demand: Demand, num_workers: int, *, sharded_optimiser: bool = False) -> list[Plan]:
     """Of every mesh of that many workers, from all replicas to all shards."""
-    shards = [number for number in range(1, num_workers + 1) if num_workers % number == 0]
-    return [plan(demand, Mesh(replicas=num_workers // number, shards=number)) for number in shards]
+    meshes = [
+        Mesh(replicas=num_workers // shards, shards=shards, sharded_optimiser=sharded_optimiser)
+        for shards in range(1, num_workers + 1)
+        if num_workers % shards == 0
+    ]
+    return [plan(demand, mesh) for mesh in meshes]
 
 
 def recommend(found: list[Plan], memory_bytes: int) -> Plan:
@@ -199,9 +211,11 @@ def _too_large(least: Plan, memory_bytes: int) -> str:
         f"weights {_gb(least.weights_bytes)}, gradients {_gb(least.gradient_bytes)}, "
         f"optimiser {_gb(least.optimiser_bytes)}, samples {_gb(least.samples_bytes)}"
     )
+    shareable = least.mesh.replicas > 1 and not least.mesh.sharded_optimiser
+    shared = ", --workers.sharded-optimiser" if shareable else ""
     return (
         f"memory: mesh {least.mesh} needs {_gb(least.memory_bytes)} a worker ({parts}), found {_gb(memory_bytes)}; "
-        "lower dict_size, batch or buffer_rows, take --optimiser-state bfloat16, or more workers"
+        f"lower dict_size, batch or buffer_rows, take --optimiser-state bfloat16{shared}, or more workers"
     )
 
 

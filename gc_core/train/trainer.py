@@ -25,7 +25,7 @@ from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import evaluate
 from gc_core.train.mesh import assembled
 from gc_core.train.objective import Objective, is_by_row, new_model, new_optimiser, over_workers
-from gc_core.train.parts import rows_of_state
+from gc_core.train.parts import rows_of_optimiser, rows_of_tensors
 from gc_core.train.progress import Progress
 from gc_core.train.recipe import decided, learning_rate
 from gc_core.train.whereabouts import describe, rows_of_step
@@ -57,7 +57,7 @@ class Trainer:
         self.model.product_dtype = torch.bfloat16 if config.dtype == "bfloat16" else None
         self.average = self._copy_of_weights() if config.average_decay else None
         self._losses = over_workers(Objective(self.model, config, place))
-        self._optimiser = new_optimiser(self.model, config)
+        self._optimiser = new_optimiser(self.model, config, place)
         self.samples_since_fired_F = torch.zeros(len(self.model.features), dtype=torch.int64, device=place.device)
         self._progress = self._no_progress()
 
@@ -136,30 +136,32 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """What this worker holds of everything needed to continue (`gc_core.checkpoint`); live tensors.
 
-        Of what has a row for each feature (`gc_core.train.parts`) it holds this worker's rows, `features`. Random
-        choices follow from the seed and the step, and so does the place in the data.
+        Of what has a row for each feature (`gc_core.train.parts`) it holds those rows, `features`, whose optimiser
+        state is here. Random choices follow from the seed and the step, and so does the place in the data.
         """
-        own = self.model.features
+        here, rows = self.model.features, self._rows_to_step
         return {
             "step": self.step,
-            "features": [own.start, own.stop],
+            "features": [here.start + rows.start, here.start + rows.stop],
             "dict_size": self.model.shape.dict_size,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict() if self.average else {},
+            "model": rows_of_tensors(self.model.state_dict(), rows),
+            "average": rows_of_tensors(self.average.state_dict(), rows) if self.average else {},
             "optimiser": self._optimiser.state_dict(),
-            "samples_since_fired": self.samples_since_fired_F,
+            "samples_since_fired": self.samples_since_fired_F[rows],
             "metrics": self.metrics,
         }
 
     def restore(self, whole: dict[str, Any]) -> None:
         """Continue from a whole state of the same config, on any mesh of workers."""
-        state = rows_of_state(whole, self.model.features, [name for name, _ in self.model.named_parameters()])
-        self.step, self.metrics = state["step"], list(state["metrics"])
-        self.model.load_state_dict(state["model"])
+        here, rows = self.model.features, self._rows_to_step
+        held, stepped = slice(here.start, here.stop), slice(here.start + rows.start, here.start + rows.stop)
+        parameters = [name for name, _ in self.model.named_parameters()]
+        self.step, self.metrics = whole["step"], list(whole["metrics"])
+        self.model.load_state_dict(rows_of_tensors(whole["model"], held))
         if self.average:
-            self.average.load_state_dict(state["average"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self.samples_since_fired_F = state["samples_since_fired"].to(self.place.device)
+            self.average.load_state_dict(rows_of_tensors(whole["average"], held))
+        self._optimiser.load_state_dict(rows_of_optimiser(whole["optimiser"], stepped, parameters))
+        self.samples_since_fired_F = whole["samples_since_fired"][held].to(self.place.device)
         self._progress = self._no_progress()
 
     def exported(self) -> GroupCrosscoder | None:
@@ -229,6 +231,10 @@ class Trainer:
         model = GroupCrosscoder(self.model.shape, self.model.shards).to(self.place.device)
         model.load_state_dict(self.model.state_dict())
         return model.requires_grad_(False)
+
+    @property
+    def _rows_to_step(self) -> slice:
+        return self.place.rows_to_step(len(self.model.features))
 
     @property
     def _lanes(self) -> range:

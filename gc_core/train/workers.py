@@ -26,6 +26,8 @@ class Place:
     """`cpu`, `cuda:0` ..."""
     dict_shards: int = 1
     """Workers that hold a dictionary together; divides num_workers."""
+    sharded_optimiser: bool = False
+    """Whether replicas share out the optimiser's state of the features that they hold alike."""
     replica_group: dist.ProcessGroup | None = None
     """The workers that hold the same features and see other samples; None for all."""
     shard_group: dist.ProcessGroup | None = None
@@ -45,6 +47,20 @@ class Place:
     def shard(self) -> int:
         """Which part of every dictionary is here, in [0, dict_shards)."""
         return self.rank % self.dict_shards
+
+    def rows_to_step(self, num_features: int) -> slice:
+        """Of the features that are here, those whose optimiser state this worker keeps.
+
+        Raises:
+            ValueError: they cannot be shared out evenly.
+        """
+        if not self.sharded_optimiser:
+            return slice(0, num_features)
+        if num_features % self.num_replicas:
+            found = f"sharded_optimiser: found {num_features:,} features on each shard"
+            raise ValueError(f"{found}, expected a multiple of {self.num_replicas} replicas")
+        count = num_features // self.num_replicas
+        return slice(self.replica * count, (self.replica + 1) * count)
 
 
 def sum_over_replicas(tensor: Tensor, place: Place) -> Tensor:

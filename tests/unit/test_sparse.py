@@ -321,6 +321,14 @@ def test_workers_hold_the_same_mean_of_their_row_gradients(tmp_path: Path) -> No
     assert first[1].equal(second[1])
 
 
+def test_a_part_of_a_gradient_is_that_of_some_features() -> None:
+    whole = row_gradient(share(0)[0])
+    assert whole is not None
+    count = whole.shape[0]
+    for first, last in ((0, count), (1, count - 2), (count // 2, count), (2, 2)):
+        close(whole.part(first, last).dense(), whole.dense()[first:last])
+
+
 # Triton's kernels, interpreted.
 
 

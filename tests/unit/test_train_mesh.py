@@ -24,8 +24,10 @@ from gc_core.train.workers import shards_of
 pytestmark = pytest.mark.slow  # four processes that import torch
 
 NUM_WORKERS = 4
-SHARDS = {"2 x 2": 2, "1 x 4": 4, "4 x 1": 1}
-"""By mesh, replicas x shards; without shards, `test_train_workers` tries more."""
+SHARDS = {"2 x 2": 2, "1 x 4": 4, "4 x 1": 1, "2 x 2, shared out": 2, "4 x 1, shared out": 1}
+"""By mesh, replicas x shards; without shards, `test_train_workers` tries more. Shared out is the optimiser's state."""
+PARTS = {"2 x 2": 2, "1 x 4": 4, "4 x 1": 1, "2 x 2, shared out": 4, "4 x 1, shared out": 4}
+"""Of a checkpoint."""
 CUT = 15
 TOPK = TrainConfig(
     dict_size=20, k=2, batch=64, lanes=4, steps=30, buffer_rows=512, learning_rate=1e-3,
@@ -42,14 +44,17 @@ CONFIGS = {
         clip_norm=0.05,
     ),
     "bfloat16": replace(TOPK, dtype="bfloat16"),
+    "half state": replace(TOPK, optimiser_state="bfloat16"),
 }  # fmt: skip
 WAYS = [*CONFIGS, "resumed"]
-COARSE = {"bfloat16": 3e-3}
-"""Relative difference allowed where products are rounded to 8 bits; 1e-5 for all others."""
+COARSE = {"bfloat16": 3e-3, "half state": 3e-3}
+"""Relative difference allowed where products or moments are rounded to 8 bits; 1e-5 for all others."""
 
 
 def tried(mesh: str, way: str) -> bool:
     """Whether this way of training is tried on this mesh."""
+    if "shared out" in mesh:
+        return way in ("topk", "l1", "nested", "every option", "half state", "resumed")
     return SHARDS[mesh] > 1 or way in ("topk", "resumed")
 
 
@@ -64,6 +69,7 @@ def outcome(run: RunFolder, config: TrainConfig, place: Place, folder: Path | No
     return {
         "first": first,
         "metrics": trainer.metrics,
+        "last": trainer.model.state_dict(),
         "state": trainer.state(),
         "weights": exported.state_dict() if exported else None,
     }
@@ -99,7 +105,9 @@ def work(rank: int, run: RunFolder, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=NUM_WORKERS)
     found: dict[Any, Any] = {}
     for mesh, dict_shards in SHARDS.items():
-        place = place_in_mesh(rank=rank, num_workers=NUM_WORKERS, dict_shards=dict_shards)
+        place = place_in_mesh(
+            rank=rank, num_workers=NUM_WORKERS, dict_shards=dict_shards, sharded_optimiser="shared out" in mesh
+        )
         found[mesh] = {way: outcome(run, config, place) for way, config in CONFIGS.items() if tried(mesh, way)}
         found[mesh]["resumed"] = outcome(run, TOPK, place, folder / f"cut for {mesh}")
         found[mesh]["kept"] = outcome(run, TOPK, place, folder / mesh)["metrics"]
@@ -149,7 +157,7 @@ def test_one_worker_goes_on_where_a_mesh_left_off(planted: Any, alone: Any, toge
     assert [rank[mesh]["kept"] == together[0][mesh]["kept"] for rank in together] == [True] * NUM_WORKERS
     cut = cut_at(CUT, folder / mesh, folder / f"cut of {mesh}")
     (kept,) = checkpoints(str(cut / "0/checkpoints"))
-    assert (kept.step, kept.num_parts) == (CUT, SHARDS[mesh])
+    assert (kept.step, kept.num_parts) == (CUT, PARTS[mesh])
     assert load(kept)["optimiser"]["state"][0]["exp_avg"].shape[0] == 20
     for row, other in zip(outcome(planted.run, TOPK, Place(), cut)["metrics"], found["topk"]["metrics"], strict=True):
         assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
@@ -170,24 +178,40 @@ def test_each_worker_keeps_its_features_and_their_state(
     for rank, found in enumerate(worker[mesh][way] for worker in together):
         own = slice(rank % shards * 20 // shards, (rank % shards + 1) * 20 // shards)
         state, whole = found["state"], alone[1][way]["state"]
-        assert state["features"] == [own.start, own.stop]
+        kept = slice(own.start + rank // shards * 5, own.start + rank // shards * 5 + 5)
+        if PARTS[mesh] == shards:
+            kept = own
+        assert state["features"] == [kept.start, kept.stop]
         assert state["dict_size"] == whole["dict_size"] == 20
         if way != "jumprelu":  # random directions are scaled by a matrix product, which rounds otherwise in parts
             assert found["first"]["W_dec"].equal(alone[1][way]["first"]["W_dec"][own])
         for name in ("W_dec", "W_enc", "b_enc"):
             torch.testing.assert_close(found["first"][name], alone[1][way]["first"][name][own], rtol=1e-5, atol=1e-6)
         if way != "bfloat16":
-            assert state["samples_since_fired"].equal(whole["samples_since_fired"][own])
-        assert state["model"]["W_enc"].shape[0] == len(state["optimiser"]["state"][0]["exp_avg"]) == 20 // shards
+            assert state["samples_since_fired"].equal(whole["samples_since_fired"][kept])
+        moments = state["optimiser"]["state"][0]["exp_avg"]
+        assert state["model"]["W_enc"].shape[0] == len(moments) == 20 // PARTS[mesh]
+        assert moments.untyped_storage().nbytes() == moments.numel() * moments.element_size(), "no more is held"
 
 
 @every_mesh
 def test_workers_agree_bit_for_bit_on_what_they_share(together: list[dict[str, Any]], mesh: str) -> None:
     for way in (way for way in WAYS if tried(mesh, way)):
-        states = [rank[mesh][way]["state"]["model"] for rank in together]
-        for rank, state in enumerate(states):
-            assert state["b_dec"].equal(states[0]["b_dec"])
-            assert state["W_dec"].equal(states[rank % SHARDS[mesh]]["W_dec"])
+        found = [rank[mesh][way]["last"] for rank in together]
+        for rank, last in enumerate(found):
+            assert last["b_dec"].equal(found[0]["b_dec"])
+            assert last["W_dec"].equal(found[rank % SHARDS[mesh]]["W_dec"])
+
+
+@pytest.mark.parametrize("mesh", ["2 x 2", "4 x 1"])
+def test_sharing_out_the_optimiser_changes_roundings_at_most(together: list[dict[str, Any]], mesh: str) -> None:
+    """Numbers left over behind the last whole vector are rounded otherwise, and shares end elsewhere."""
+    for way in (way for way in WAYS if tried(mesh, way) and tried(f"{mesh}, shared out", way) and way != "half state"):
+        for found in together:
+            plain, shared = found[mesh][way], found[f"{mesh}, shared out"][way]
+            for row, other in zip(plain["metrics"], shared["metrics"], strict=True):
+                assert row == pytest.approx(other, rel=1e-6, abs=1e-6)
+            torch.testing.assert_close(plain["last"], shared["last"], rtol=1e-6, atol=1e-6, equal_nan=True)
 
 
 @every_mesh
@@ -211,3 +235,5 @@ def test_features_that_cannot_be_shared_out_are_refused() -> None:
         shards_of(Place(num_workers=3, dict_shards=3)).features(1000)
     with pytest.raises(ValueError, match="dict_shards: found 3, expected a divisor of the 4 workers"):
         place_in_mesh(rank=0, num_workers=4, dict_shards=3)
+    with pytest.raises(ValueError, match=r"sharded_optimiser: found 10 features on each shard, .* 4 replicas"):
+        Place(num_workers=4, sharded_optimiser=True).rows_to_step(10)

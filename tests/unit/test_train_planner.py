@@ -86,6 +86,24 @@ def test_a_mesh_that_does_not_divide_lanes_or_features_is_named() -> None:
     assert found == "dict_size: found 32, expected a multiple of 3 dict_shards"
 
 
+def test_an_optimiser_that_is_shared_out_holds_less_and_sends_the_weights() -> None:
+    for mesh in (Mesh(replicas=4, shards=1), Mesh(replicas=2, shards=2)):
+        whole = plan(PAPER, mesh)
+        shared = plan(PAPER, dataclasses.replace(mesh, sharded_optimiser=True))
+        assert shared.optimiser_bytes * mesh.replicas == whole.optimiser_bytes
+        assert whole.weights_sent_bytes == 0
+        assert shared.weights_sent_bytes == shared.weights_bytes * (mesh.replicas - 1) // mesh.replicas
+        assert shared.sent_bytes == whole.sent_bytes + shared.weights_sent_bytes
+        assert shared in plans(PAPER, 4, sharded_optimiser=True)
+    with pytest.raises(ValueError, match=r"--workers\.sharded-optimiser, or more workers"):
+        refuse_too_large(whole, 10**9)
+    with pytest.raises(ValueError, match="bfloat16, or more workers"):
+        refuse_too_large(shared, 10**9)
+    config = TrainConfig(dict_size=30, k=2, lanes=4)
+    found = obstacle([config], Mesh(replicas=2, shards=2, sharded_optimiser=True))
+    assert found == "dict_size: found 30, expected a multiple of 4 workers (sharded_optimiser)"
+
+
 def test_several_dictionaries_hold_all_weights_and_one_gradient() -> None:
     both = plan(dataclasses.replace(SMALL, dict_sizes=(256, 4096)), Mesh(replicas=1, shards=1))
     alone = [plan(dataclasses.replace(SMALL, dict_sizes=(size,)), both.mesh) for size in (256, 4096)]
