@@ -129,7 +129,7 @@ class GroupCrosscoder(nn.Module):
         self,
         z_BF: Tensor,
         *,
-        features: slice = slice(None),
+        features: slice | None = None,
         blocks: Tensor | None = None,
         onto_BGC: Tensor | None = None,
     ) -> Tensor:
@@ -138,7 +138,7 @@ class GroupCrosscoder(nn.Module):
         Of codes of some `features` alone, counted among those here, of some `blocks` (S,) alone, and added `onto_BGC`
         in place of the bias.
         """
-        weights = _some_blocks(self.W_dec[features], blocks)
+        weights = _some_blocks(self.W_dec if features is None else self.W_dec[features], blocks)
         summed = self._product(z_BF, weights.flatten(1)).view(-1, *weights.shape[1:])
         return self.shards.total(summed) + self._base(onto_BGC, blocks)
 

@@ -190,29 +190,32 @@ def _move_touched(
 ) -> None:
     """One block of touched rows; `step` counts this one."""
     (beta1, beta2), stored = options["betas"], (_by_row(state["exp_avg"]), _by_row(state["exp_avg_sq"]))
-    weights = _by_row(parameter).index_select(0, rows_R)
+    weights = _by_row(parameter)
     grad_RD = grad_RD.to(weights.dtype)
-    mean, square = (moment.index_select(0, rows_R).to(weights.dtype) for moment in stored)
+    known_mean, known_square = (moment.index_select(0, rows_R).to(weights.dtype) for moment in stored)
     step = state["step"].long()
     if options["missed"] == "decay":
         missed_R1 = (step - 1 - state["row_step"][rows_R])[:, None].to(weights.dtype)
-        mean.mul_(beta1**missed_R1)
-        square.mul_(beta2**missed_R1)
+        mean, square = known_mean * beta1**missed_R1, known_square * beta2**missed_R1
+        mean.lerp_(grad_RD, 1 - beta1)
+        square.mul_(beta2).addcmul_(grad_RD, grad_RD, value=1 - beta2)
         state["row_step"][rows_R] = step
         steps_R1 = step.double().expand(len(rows_R), 1)
     else:
+        mean = known_mean.lerp(grad_RD, 1 - beta1)
+        square = (known_square * beta2).addcmul_(grad_RD, grad_RD, value=1 - beta2)
         state["row_step"][rows_R] += 1
         steps_R1 = state["row_step"][rows_R][:, None].double()
-    mean.lerp_(grad_RD, 1 - beta1)
-    square.mul_(beta2).addcmul_(grad_RD, grad_RD, value=1 - beta2)
     # lr mean / c1 / (sqrt(square / c2) + eps), the numbers of a row gathered into the denominator to save passes.
     over_size_R1 = (beta1**steps_R1 - 1) / options["lr"]
     over_root_R1 = over_size_R1 * (1 - beta2**steps_R1).rsqrt()
     eps_R1, over_root_R1 = (x_R1.to(weights.dtype) for x_R1 in (over_size_R1 * options["eps"], over_root_R1))
-    weights.addcdiv_(mean, torch.addcmul(eps_R1, square.sqrt(), over_root_R1))
-    _by_row(parameter).index_copy_(0, rows_R, weights)
-    for draw, (moment, wide) in enumerate(zip(stored, (mean, square), strict=True)):
-        moment.index_copy_(0, rows_R, rounded(wide, moment.dtype, rows_R, 2 * step + draw))
+    for draw, (moment, known, new) in enumerate(zip(stored, (known_mean, known_square), (mean, square), strict=True)):
+        if moment.dtype == new.dtype:
+            moment.index_add_(0, rows_R, torch.sub(new, known, out=known))  # twice as fast as a copy, on CPUs
+        else:
+            moment.index_copy_(0, rows_R, rounded(new, moment.dtype, rows_R, 2 * step + draw))
+    weights.index_add_(0, rows_R, mean.div_(square.sqrt_().mul_(over_root_R1).add_(eps_R1)))
 
 
 def _fused(

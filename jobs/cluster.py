@@ -99,9 +99,9 @@ def in_order(submit: Callable[[Any], ray.ObjectRef[Any]], items: Iterable[Any], 
     for item in items:
         waiting.append(submit(item))
         if len(waiting) >= in_flight:
-            yield _result(waiting.pop(0))
+            yield result(waiting.pop(0))
     while waiting:
-        yield _result(waiting.pop(0))
+        yield result(waiting.pop(0))
 
 
 def deal(
@@ -139,7 +139,7 @@ def deal(
             if errand.number not in done:
                 longest_s = max(longest_s, time.monotonic() - errand.since_s)
                 done.add(errand.number)
-                yield _result(reference)
+                yield result(reference)
         poll()
 
 
@@ -164,7 +164,7 @@ def _late(undone: Sequence[_Errand], idle: Sequence[Any], patience_s: float) -> 
     return None
 
 
-def _result(reference: ray.ObjectRef[Any]) -> Any:
+def result(reference: ray.ObjectRef[Any]) -> Any:
     """What a worker returned, or the exception that it raised, without Ray's wrapping."""
     try:
         return ray.get(reference)

@@ -154,7 +154,7 @@ def _pictures(run: RunFolder, job: EvaluateJob) -> tuple[Pictures | None, torch.
     if job.classifier is None:
         return None, None
     pictures = evaluate.choose_pictures(run, location=job.images, labels=job.labels, at_most=job.max_images)
-    return pictures, ray.get(_mean.remote(run, job.classifier, pictures))
+    return pictures, cluster.result(_mean.remote(run, job.classifier, pictures))
 
 
 def _network(run: RunFolder, classifier: str) -> tuple[Backbone, torch.nn.Module]:

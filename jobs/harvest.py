@@ -99,7 +99,7 @@ def with_decided_dtype(run: RunFolder, config: HarvestConfig, workers: Workers) 
         return replace(config, dtype=store.open_store(run, unfinished=True).attrs["config"]["dtype"])
     except store.StoreError:
         wanted = workers.resolve(num_cpus=cluster.num_cpus(), num_gpus=cluster.num_gpus())
-    return replace(config, dtype="bfloat16" if wanted.gpus_per_worker else ray.get(_fast_dtype_of_cpu.remote()))
+    return replace(config, dtype="bfloat16" if wanted.gpus_per_worker else cluster.result(_fast_dtype_of_cpu.remote()))
 
 
 def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, table: pa.Table, workers: Workers) -> None:

@@ -4,6 +4,7 @@ Letters: B samples, G group elements, C channels, F features.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +68,24 @@ def jumprelu_losses(
 
 def penalty_norm(W_dec_FGC: Tensor, norm_over: str) -> Tensor:
     """(F,) what a unit of each feature's activation costs."""
-    return W_dec_FGC.norm(dim=2).sum(1) if norm_over == "blocks" else W_dec_FGC.flatten(1).norm(dim=1)
+    if norm_over == "blocks":
+        return _NormOfRows.apply(W_dec_FGC.flatten(0, 1)).view(W_dec_FGC.shape[:2]).sum(1)
+    return _NormOfRows.apply(W_dec_FGC.flatten(1))
+
+
+class _NormOfRows(torch.autograd.Function):
+    """(N,) of (N, D); PyTorch's own norm goes over a dictionary five times to find its gradient, this one once."""
+
+    @staticmethod
+    def forward(ctx: Any, rows_ND: Tensor) -> Tensor:
+        norm_N = torch.linalg.vector_norm(rows_ND, dim=1)
+        ctx.save_for_backward(rows_ND, norm_N)
+        return norm_N
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        rows_ND, norm_N = ctx.saved_tensors
+        return rows_ND * torch.where(norm_N > 0, grads[0] / norm_N, 0)[:, None]
 
 
 def _losses(model: GroupCrosscoder, z_BF: Tensor, acts_BGC: Tensor, penalty: Tensor, target: Target) -> Losses:

@@ -69,9 +69,11 @@ def _here(model: GroupCrosscoder, first: int, last: int) -> slice:
 def _add_features(
     model: GroupCrosscoder, code: SparseCode | Tensor, features: slice, blocks: Tensor | None, onto: Tensor | None
 ) -> Tensor:
-    if isinstance(code, Tensor):
-        return model.decode(code[:, features], features=features, blocks=blocks, onto_BGC=onto)
     whole = features == slice(0, len(model.features))
+    if isinstance(code, Tensor):
+        if whole:  # not a slice of everything, whose gradient would be copied
+            return model.decode(code, blocks=blocks, onto_BGC=onto)
+        return model.decode(code[:, features], features=features, blocks=blocks, onto_BGC=onto)
     return model.decode_sparse(code if whole else _between(code, features), blocks=blocks, onto_BGC=onto)
 
 

@@ -6,7 +6,7 @@ Letters: B samples, D values read, F features, K active features, P groups of fe
 import torch
 from torch import Tensor
 
-NUMBERS_AT_ONCE = {"cpu": 2**23, "cuda": 2**29}
+NUMBERS_AT_ONCE = {"cpu": 2**22, "cuda": 2**29}
 """Pre-activations of one block of samples: on a CPU about its last cache."""
 LEAST_FOR_GROUPS = 32
 """Times k that F must be for the detour over groups to pay."""

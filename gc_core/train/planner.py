@@ -20,14 +20,17 @@ FLOAT16 = 2
 INDEX = 8
 WORK_COPIES_OF_SAMPLES = 4
 """float32 tensors of the size of a batch at the same time: activations, reconstruction, error, its gradient."""
-COPIES_OF_DENSE_GRADIENT = 3
-"""From the products, from the penalty's norms, and a temporary of those."""
+COPIES_OF_DENSE_GRADIENT = 4
+"""From the products, from the penalty's norms, a temporary of those, and gaps between them."""
+COPIES_OF_DENSE_CODES = 6
+"""Codes, their gradients and masks, and gaps."""
 OVERHEAD_BYTES = 850_000_000
 """Python, torch, its libraries and what the allocator keeps, with torch 2.15 on a CPU.
 
-Measured so, with 32,768 features of 33 blocks of 64 channels and batches of 128: topk 1.73 GB at the peak where 1.71 GB
-are planned, l1 2.61 GB where 2.56 GB are. Not planned for is the auxiliary loss while most features are dead: it then
-takes up to three times the decoder's weights more (2.55 GB)."""
+Measured at the peak, and planned: 32,768 features of 33 blocks of 64 channels, batches of 128, topk 1.69 and 1.73 GB,
+l1 2.91 to 3.45 and 2.95 GB; 65,536 features of 16 blocks, batches of 512, topk 1.79 and 1.85 GB, l1 3.21 to 3.70 and
+3.66 GB: freed memory that is kept does not fit together alike every time. Not planned for is the auxiliary loss while
+most features are dead: it then takes up to three times the decoder's weights more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +129,7 @@ def plan(demand: Demand, mesh: Mesh) -> Plan:
     dense = FLOAT32 * max(own * demand.row_values for own in features)  # one dictionary after another
     factors = FLOAT32 * samples * demand.factor_values
     values = samples * demand.num_elements * demand.channels
-    codes = FLOAT32 * samples * max(features) * (2 if demand.k is None else 1)
+    codes = FLOAT32 * samples * max(features) * (COPIES_OF_DENSE_CODES if demand.k is None else 1)
     buffers = FLOAT16 * demand.buffer_rows * demand.num_elements * demand.channels // mesh.replicas
     sent = factors * len(features) * (mesh.replicas - 1) if demand.by_row else _reduced(weights, mesh.replicas)
     steppers = mesh.replicas if mesh.sharded_optimiser else 1

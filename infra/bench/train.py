@@ -2,12 +2,13 @@
 
     python -m infra.bench train [--device cuda] [--json FILE] [--only 65536] [--quick]
 
-Measured at each size: (a) `reference`, a plain dense step in float32 (infra/bench/plain_training.py); (b) `sparse`, the
-same step at the cost of the active features, with Adam over all rows; `sparse_lazy`, with Adam over the touched rows;
-and `dense_l1`, a penalised crosscoder as large matrix products in the device's fast type. Each visit is a process of
-its own, one at a time, and visits take turns, so that whatever else the machine does falls on all; every figure is a
-median over rounds, and so is every ratio of two figures of one round. Codes have no structure: all features are about
-equally active, the worst case for the rows touched. No feature is dead, so no path pays for reviving one.
+Measured at each size: (a) `reference`, a plain dense step in float32 (infra/bench/plain_training.py); (b) steps of the
+`Trainer`, on one worker with reading left out: `sparse`, at the cost of the active features, with Adam over all rows;
+`sparse_lazy`, with Adam over the touched rows; and `dense_l1`, a penalised crosscoder as large matrix products in the
+device's fast type. Each visit is a process of its own, one at a time, and visits take turns, so that whatever else the
+machine does falls on all; every figure is a median over rounds, and so is every ratio of two figures of one round.
+Codes have no structure: all features are about equally active, the worst case for the rows touched. No feature is dead,
+so no path pays for reviving one.
 """
 
 import json

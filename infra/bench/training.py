@@ -6,18 +6,21 @@ Letters: B samples, G group elements, C channels, F features, K active features,
 import resource
 import statistics
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gc_core import groups
-from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
+from gc_core import groups, store
+from gc_core.allocator import keep_freed_memory
+from gc_core.config import TrainConfig
 from gc_core.harvest.activations import arithmetic
-from gc_core.losses import l1_losses
-from gc_core.optim import RowAdam
-from gc_core.sparse import choose, row_gradient, sparse_decode, sparse_encode
+from gc_core.run_folder import RunFolder
+from gc_core.shards import CHUNK_ROWS
+from gc_core.sparse import choose
+from gc_core.train import Place, Trainer, TrainingData
 from infra.bench import machine
 from infra.bench.plain_training import PlainTraining
 
@@ -25,8 +28,8 @@ PATHS = ("reference", "sparse", "sparse_lazy", "dense_l1")
 LEARNING_RATE, L1_COEFFICIENT = 1e-3, 1e-3
 NUM_BATCHES = 3
 """Different ones, taken in turn: a step never finds the rows of the step before in the cache."""
-SMALL_PART = 8
-"""The first step, which is not measured, sees one sample in this many."""
+NEVER = 10**9
+"""Steps of a run that is not run to its end; samples after which a feature is dead."""
 COPIED_BYTES = 2**28
 FLOAT_BYTES = 4
 
@@ -64,12 +67,17 @@ class Visit:
 
 
 def visit(size: Size, path: str, seconds: float, device: str) -> Visit:
-    """Measure one path at one size for about so long, at least for one step, then what the machine can do."""
+    """Measure one path at one size for about so long, at least for one step, then what the machine can do.
+
+    Before that ours sees every batch once: of a lazy optimiser's rows all have moments then that will be touched. The
+    slow reference, which visits every row at every step, sees one.
+    """
     pool_NBGC = random_batches(size, device)
-    step = make_step(size, path, device, random_weights(size, device))
-    step(pool_NBGC[0][: max(1, size.batch // SMALL_PART)])
     if path != "reference":
-        step(pool_NBGC[1])
+        keep_freed_memory()  # as a training worker does
+    step = make_step(size, path, device)
+    for acts_BGC in pool_NBGC[:1] if path == "reference" else pool_NBGC:
+        step(acts_BGC)
     turn = iter(range(2, 2**31))
     took = machine.rate(lambda: _count(step, pool_NBGC[next(turn) % NUM_BATCHES]), seconds, device)
     step_s, peak_bytes = took.seconds / took.amount, _peak_bytes(device)
@@ -83,72 +91,51 @@ def visit(size: Size, path: str, seconds: float, device: str) -> Visit:
     )
 
 
-def make_step(size: Size, path: str, device: str, weights: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    """A training step of a path: changes weights of its own, returns the loss before."""
+def make_step(size: Size, path: str, device: str) -> Callable[[Tensor], object]:
+    """A training step of a path, all from the same first weights."""
     if path == "reference":
-        return PlainTraining(weights, size.k, LEARNING_RATE).step
-    model = _model(size, path, weights)
-    optimiser = RowAdam(model.parameters(), lr=LEARNING_RATE)
-    if path == "dense_l1":
-        return lambda acts_BGC: _dense_step(model, optimiser, acts_BGC, fast_products(device))
-    steps = SparseSteps(model, optimiser)
-    if path == "sparse_lazy":
-        steps.become_lazy(random_batches(size, device)[0][:1])
-    return steps.step
+        return PlainTraining(random_weights(size, device), size.k, LEARNING_RATE).step
+    return new_trainer(size, path, device).advance
 
 
-class SparseSteps:
-    """Top-k steps at the cost of the active features."""
-
-    def __init__(self, model: GroupCrosscoder, optimiser: RowAdam) -> None:
-        self._model, self._optimiser, self._lazy = model, optimiser, False
-        self._norm_F = model.decoder_norm()
-
-    def become_lazy(self, acts_BGC: Tensor) -> None:
-        """After a step that visits every row: a lazy run's steady state, in which all rows have moments."""
-        self.step(acts_BGC)
-        self._lazy = True
-        for options in self._optimiser.param_groups:
-            options["lazy"] = True
-
-    def step(self, acts_BGC: Tensor) -> Tensor:
-        """One step; the loss before it, 0-dim."""
-        model, read = self._model, acts_BGC[:, list(self._model.shape.reads)]
-        index_BK = choose(read, model.W_enc, model.b_enc, self._norm_F, model.shape.k)
-        value_BK = sparse_encode(read, model.W_enc, model.b_enc, index_BK, dense_grad=False).relu()
-        recon_BGC = sparse_decode(value_BK, index_BK, model.W_dec, dense_grad=False) + model.b_dec
-        loss = (recon_BGC - acts_BGC).square().sum((1, 2)).mean()
-        loss.backward()
-        self._optimiser.step()
-        self._follow_norms()
-        self._optimiser.zero_grad()
-        return loss.detach()
-
-    def _follow_norms(self) -> None:
-        """A lazy step changes the norms of the rows that it touched, any other step those of all."""
-        gradient = row_gradient(self._model.W_dec)
-        if not self._lazy or gradient is None:
-            self._norm_F = self._model.decoder_norm()
-            return
-        for rows_U in gradient.touched_U.split(max(1, 2**19 // self._model.W_dec[0].numel())):
-            self._norm_F[rows_U] = self._model.W_dec.detach().index_select(0, rows_U).flatten(1).norm(dim=1)
+def new_trainer(size: Size, path: str, device: str) -> Trainer:
+    """What `jobs.train` steps, with a constant learning rate and no feature ever dead."""
+    fast = arithmetic("auto", device) if path == "dense_l1" else torch.float32
+    config = TrainConfig(
+        group=size.group,
+        dict_size=size.features,
+        k=size.k,
+        activation="l1" if path == "dense_l1" else "topk",
+        l1_coefficient=L1_COEFFICIENT,
+        l1_warmup_share=0,
+        dtype="bfloat16" if fast == torch.bfloat16 else "float32",
+        optimiser="lazy" if path == "sparse_lazy" else "adam",
+        aux_k=0,
+        dead_after_samples=NEVER,
+        steps=NEVER,
+        batch=size.batch,
+        blocks_per_step=size.group_order,
+        learning_rate=LEARNING_RATE,
+        lr_warmup_share=0,
+        lr_decay="none",
+        clip_norm=0,
+    )
+    trainer = Trainer(config, _data(size), Place(device=device), random_batches(size, "cpu")[0])
+    trainer.model.load_state_dict(random_weights(size, device))
+    return trainer
 
 
-def _dense_step(
-    model: GroupCrosscoder, optimiser: RowAdam, acts_BGC: Tensor, products: AbstractContextManager[object]
-) -> Tensor:
-    with products:
-        loss = l1_losses(model, acts_BGC, L1_COEFFICIENT, "joint").total
-    loss.backward()
-    optimiser.step()
-    optimiser.zero_grad()
-    return loss.detach()
-
-
-def fast_products(device: str) -> AbstractContextManager[object]:
-    """In which matrix products use the device's fast type and add up in float32; the weights stay float32."""
-    fast = arithmetic("auto", device)
-    return nullcontext() if fast == torch.float32 else torch.autocast(device, dtype=fast)
+def _data(size: Size) -> TrainingData:
+    """An empty store that says what is trained on; the steps' samples do not come from it."""
+    group, num_rows = groups.parse(size.group), CHUNK_ROWS
+    with TemporaryDirectory() as folder:
+        run = RunFolder(folder)
+        store.create(
+            run, num_rows=num_rows, shard_rows=num_rows, channels=size.channels, group=group, attrs={"config": {}}
+        )
+        opened = store.open_store(run, unfinished=True)
+    rows = np.arange(num_rows)
+    return TrainingData(store=opened, blocks=np.arange(group.order), train_rows=rows, held_out_rows=rows[:0], scale=1.0)
 
 
 def random_batches(size: Size, device: str) -> Tensor:
@@ -192,13 +179,14 @@ def loss_disagreement(steps: int = 200) -> dict[str, float]:
     """Largest relative difference of a path's loss from the plain formulas' over so many steps on a small problem."""
     size = Size(group="C4", channels=12, features=256, batch=64, k=8)
     acts_NBGC = _planted_batches(size, steps)
-    losses = {
-        path: torch.stack([step(acts_BGC) for acts_BGC in acts_NBGC])
-        for path in ("reference", "sparse")
-        for step in [make_step(size, path, "cpu", random_weights(size, "cpu"))]
-    }
-    difference = (losses["sparse"] / losses["reference"] - 1).abs().max()
-    return {"sparse": float(difference), "fall": float(losses["reference"][-1] / losses["reference"][0])}
+    plain, ours = PlainTraining(random_weights(size, "cpu"), size.k, LEARNING_RATE), new_trainer(size, "sparse", "cpu")
+    expected, found = [], []
+    for acts_BGC in acts_NBGC:
+        expected.append(float(plain.step(acts_BGC)))
+        ours.advance(acts_BGC)
+        found.append(ours.log()["loss"])
+    difference = max(abs(loss / other - 1) for loss, other in zip(found, expected, strict=True))
+    return {"sparse": difference, "fall": expected[-1] / expected[0]}
 
 
 def _planted_batches(size: Size, count: int) -> Tensor:
@@ -210,28 +198,13 @@ def _planted_batches(size: Size, count: int) -> Tensor:
     return torch.tensordot(code_NBF, truth_FGC, 1)
 
 
-def _model(size: Size, path: str, weights: dict[str, Tensor]) -> GroupCrosscoder:
-    shape = CrosscoderShape(
-        group=size.group,
-        channels=size.channels,
-        dict_size=size.features,
-        reads=(0,),
-        activation="l1" if path == "dense_l1" else "topk",
-        k=size.k,
-    )
-    with torch.device("meta"):
-        model = GroupCrosscoder(shape)
-    model.load_state_dict(weights, assign=True)
-    return model
-
-
 def _touched(size: Size, acts_BGC: Tensor, W_enc: Tensor) -> int:
     """U of one batch at the start."""
     ones_F = torch.ones(size.features, device=W_enc.device)
     return len(choose(acts_BGC[:, :1], W_enc, 0 * ones_F, ones_F, size.k).unique())
 
 
-def _count(step: Callable[[Tensor], Tensor], acts_BGC: Tensor) -> float:
+def _count(step: Callable[[Tensor], object], acts_BGC: Tensor) -> float:
     step(acts_BGC)
     return 1
 

@@ -120,6 +120,16 @@ def test_l1_losses_are_their_equation(norm_over: str) -> None:
     same(gradients(model, lambda: l1_losses(model, acts_BGC, 0.7, norm_over).total), gradients(model, plain))
 
 
+@pytest.mark.parametrize("norm_over", ["joint", "blocks"])
+def test_the_gradient_of_norms_is_their_derivative_and_nothing_at_zero(norm_over: str) -> None:
+    W_dec = torch.randn(5, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda W: penalty_norm(W, norm_over), W_dec)
+    nothing = torch.zeros(2, 3, 4).requires_grad_()
+    penalty_norm(nothing, norm_over).sum().backward()
+    assert nothing.grad is not None
+    assert not nothing.grad.any()
+
+
 def test_the_joint_norm_favours_features_that_all_blocks_share() -> None:
     shared = torch.ones(1, 4, 6, dtype=torch.float64)
     exclusive = torch.zeros_like(shared)
