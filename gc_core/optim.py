@@ -215,7 +215,7 @@ def _move_touched(
             moment.index_add_(0, rows_R, torch.sub(new, known, out=known))  # twice as fast as a copy, on CPUs
         else:
             moment.index_copy_(0, rows_R, rounded(new, moment.dtype, rows_R, 2 * step + draw))
-    weights.index_add_(0, rows_R, mean.div_(square.sqrt_().mul_(over_root_R1).add_(eps_R1)))
+    weights.index_add_(0, rows_R, mean.div_(torch.addcmul(eps_R1, square.sqrt_(), over_root_R1)))
 
 
 def _fused(

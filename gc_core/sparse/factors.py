@@ -20,7 +20,7 @@ from torch import Tensor
 from gc_core.sparse.kernels import segment_sums
 
 ATTRIBUTE = "row_gradient"
-ROWS_AT_ONCE_BYTES = {"cpu": 2**21, "cuda": 2**28}
+ROWS_AT_ONCE_BYTES = {"cpu": 2**22, "cuda": 2**28}
 """Of a gradient, where it is visited block by block: on a CPU a block stays in the caches."""
 
 
