@@ -73,7 +73,7 @@ def kill_a_harvester(driver: int, killed: list[int]) -> None:
     while Path(f"/proc/{driver}").exists() and not killed:
         for pid in sorted(descendants(driver)):
             with contextlib.suppress(OSError):
-                # Ray adds the method's name to the title now and then only, where an actor runs several calls at a time.
+                # Not the method's name: where an actor runs several calls, Ray adds it now and then only.
                 if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Harvester"):
                     time.sleep(KILL_AFTER_S)
                     os.kill(pid, signal.SIGKILL)
