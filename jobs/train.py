@@ -26,7 +26,6 @@ from ray.train.torch import TorchTrainer
 
 from gc_core import objects, s3
 from gc_core import train as training
-from gc_core.allocator import keep_freed_memory
 from gc_core.checkpoint import Keep, write_metrics
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import GroupCrosscoder
@@ -254,7 +253,7 @@ def _train(settings: dict[str, Any]) -> None:
     configs = {name: TrainConfig.from_json(values) for name, values in settings["configs"].items()}
     if device.type == "cpu":
         torch.set_num_threads(settings["threads"])
-        keep_freed_memory()
+        training.keep_freed_memory()
     place = training.place_in_mesh(
         rank=context.get_world_rank(),
         num_workers=context.get_world_size(),

@@ -1,5 +1,6 @@
 """Stage 2: stream the store into a group crosscoder. Plain torch; distributed when torch.distributed is initialised."""
 
+from gc_core.train.allocator import keep_freed_memory
 from gc_core.train.data import TrainingData, open_data
 from gc_core.train.loop import Report, train
 from gc_core.train.mesh import place_in_mesh
@@ -7,4 +8,14 @@ from gc_core.train.recipe import resolve
 from gc_core.train.trainer import Trainer
 from gc_core.train.workers import Place
 
-__all__ = ["Place", "Report", "Trainer", "TrainingData", "open_data", "place_in_mesh", "resolve", "train"]
+__all__ = [
+    "Place",
+    "Report",
+    "Trainer",
+    "TrainingData",
+    "keep_freed_memory",
+    "open_data",
+    "place_in_mesh",
+    "resolve",
+    "train",
+]

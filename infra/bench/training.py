@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from gc_core import groups, store
-from gc_core.allocator import keep_freed_memory
 from gc_core.config import TrainConfig
 from gc_core.harvest.activations import arithmetic
 from gc_core.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS
 from gc_core.sparse import choose
-from gc_core.train import Place, Trainer, TrainingData
+from gc_core.train import Place, Trainer, TrainingData, keep_freed_memory
 from infra.bench import machine
 from infra.bench.plain_training import PlainTraining
 
