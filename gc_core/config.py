@@ -155,13 +155,17 @@ class TrainConfig(Config):
     """Dead features that the auxiliary loss revives a step (topk, batchtopk); None for min(512, F / 2), 0 for none."""
     dead_after_samples: int | None = None
     """A feature that has not fired for this many samples is dead; None for a tenth of the run, at most 10,000,000."""
+    augment: bool = True
+    """Show every sample, each time it is met, as of its picture turned or mirrored at random, by any element of the
+    store's group: that only reorders stored blocks. Without it a dictionary sees each picture one way up, as in Gorton
+    2024, and a small store is over-fitted far more. Held-out samples are left as they are."""
     init: Literal["data", "transpose"] = "data"
     """First decoder vectors: `data` takes samples' deviations from the mean, `transpose` random directions, as long as
     the data reach along them. Either way the encoder begins as the decoder's transpose."""
     bias_init: Literal["mean", "median", "zero"] = "mean"
     """First decoder bias: the samples' mean, their geometric median (few extreme samples do not move it), or zero."""
     steps: int | None = None
-    """Optimiser steps; None for 20 passes over the store, between 150 and 20,000."""
+    """Optimiser steps; None for 40 passes over the store, between 150 and 20,000; half as many with --no-augment."""
     batch: int = 256
     """Samples a step, over all workers together."""
     accumulate: int = 1
@@ -198,7 +202,7 @@ class TrainConfig(Config):
     checkpoint_every: int = 200
     """Steps between checkpoints."""
     seed: int = 0
-    """Decides the initial weights, the order of samples and the blocks drawn."""
+    """Decides the initial weights, the order of samples, how each is turned, and the blocks drawn."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

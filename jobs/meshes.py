@@ -12,13 +12,16 @@ from jobs import cluster, console
 from jobs.options import Workers
 
 
-def decide(configs: Sequence[TrainConfig], channels: int, workers: Workers) -> Workers:
+def decide(configs: Sequence[TrainConfig], workers: Workers, *, channels: int, stored_elements: int) -> Workers:
     """The workers with their `dict_shards` decided, after all meshes were shown.
+
+    The store's blocks have that many channels, its group that many elements.
 
     Raises:
         ValueError: the mesh asked for, or every one, does not fit into memory or does not divide lanes and features.
     """
-    demand, number = demand_of(configs, channels=channels), workers.num_workers or 1
+    demand = demand_of(configs, channels=channels, stored_elements=stored_elements)
+    number = workers.num_workers or 1
     memory_bytes = memory_of_worker(workers)
     every = plans(demand, number, sharded_optimiser=workers.sharded_optimiser)
     possible = [one for one in every if obstacle(configs, one.mesh) is None]

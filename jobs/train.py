@@ -94,7 +94,12 @@ def run_train(
     named = dict(zip(lists.names_of(resolved, data.store.group.name, name), resolved, strict=True))
     unfinished = [each for each, config in named.items() if _claim(run.crosscoder(each), config) is None]
     if unfinished:
-        placed = meshes.decide([named[each] for each in unfinished], data.channels, _placement(workers))
+        placed = meshes.decide(
+            [named[each] for each in unfinished],
+            _placement(workers),
+            channels=data.channels,
+            stored_elements=data.store.group.order,
+        )
         watched = {"keep": keep or Keep(), "loggers": tuple(loggers), "cache": cache or Cache()}
         _fit(run, {each: named[each] for each in unfinished}, placed, watched)
     return {each: _summary(run.crosscoder(each), config, data) for each, config in named.items()}

@@ -17,8 +17,6 @@ from gc_core.run_folder import RunFolder
 from gc_core.store import DiskCache, Store, open_store
 from gc_core.stream import read_rows
 
-INITIAL_ROWS = 1024
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
@@ -44,18 +42,14 @@ class TrainingData:
         """Values of a block, C."""
         return self.store.channels
 
-    def first_samples(self) -> Tensor:
-        """The samples that first weights are made from, (N, G, C) scaled float32."""
-        return self.read(self.train_rows[:INITIAL_ROWS])
-
     def read(self, rows: NDArray[np.int64], device: str = "cpu") -> Tensor:
         """Some rows, (n, G, C) scaled float32."""
-        return self.scaled(read_rows(self.store, rows, self.blocks), device)
-
-    def scaled(self, stored_NGC: NDArray[np.float16], device: str) -> Tensor:
-        """Stored activations as the crosscoder trains on them, (N, G, C) float32."""
         # Half precision travels, full precision is made where it is used.
-        return torch.from_numpy(stored_NGC).to(device).float().mul_(self.scale)
+        return self.scaled(torch.from_numpy(read_rows(self.store, rows, self.blocks)).to(device))
+
+    def scaled(self, stored_NGC: Tensor) -> Tensor:
+        """Stored activations as the crosscoder trains on them, float32."""
+        return stored_NGC.float().mul_(self.scale)
 
 
 def open_data(run: RunFolder, config: TrainConfig, *, cache: DiskCache | None = None) -> TrainingData:

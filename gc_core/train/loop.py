@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gc_core.checkpoint import Keep
 from gc_core.config import TrainConfig
+from gc_core.train.augmentation import first_samples
 from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import evaluate
 from gc_core.train.recovery import Recovery
@@ -45,7 +46,7 @@ def train(
         OSError: checkpoints cannot be read or written.
     """
     _check_one_stream(configs)
-    first_acts_NGC = data.first_samples()
+    first_acts_NGC = first_samples(configs[0], data)
     trainers = [Trainer(config, data, place, first_acts_NGC) for config in configs]
     if folders is None:
         _advance(trainers, report, None)
@@ -82,7 +83,7 @@ def _log(trainers: list[Trainer]) -> list[dict[str, float]]:
 
 def _check_one_stream(configs: Sequence[TrainConfig]) -> None:
     """What decides batches, checkpoints and length is the same."""
-    shared = ("group", "steps", "batch", "lanes", "buffer_rows", "checkpoint_every", "seed")
+    shared = ("group", "steps", "batch", "lanes", "buffer_rows", "augment", "checkpoint_every", "seed")
     for config in configs[1:]:
         like = replace(config, **{name: getattr(configs[0], name) for name in shared})
         if different := config.differences(like):

@@ -55,8 +55,8 @@ class Demand:
     """Whether gradients of the dictionary stay in factors (`gc_core.sparse`)."""
     averaged: bool = False
     """Whether an average of the weights is kept too."""
-    buffer_rows: int = 0
-    """Samples in the shuffle buffers of all replicas together, float16."""
+    buffer_blocks: int = 0
+    """Blocks of all samples in the shuffle buffers of all replicas together, float16."""
 
     @property
     def row_values(self) -> int:
@@ -130,7 +130,7 @@ def plan(demand: Demand, mesh: Mesh) -> Plan:
     factors = FLOAT32 * samples * demand.factor_values
     values = samples * demand.num_elements * demand.channels
     codes = FLOAT32 * samples * max(features) * (COPIES_OF_DENSE_CODES if demand.k is None else 1)
-    buffers = FLOAT16 * demand.buffer_rows * demand.num_elements * demand.channels // mesh.replicas
+    buffers = FLOAT16 * demand.buffer_blocks * demand.channels // mesh.replicas
     sent = factors * len(features) * (mesh.replicas - 1) if demand.by_row else _reduced(weights, mesh.replicas)
     steppers = mesh.replicas if mesh.sharded_optimiser else 1
     candidates = 0 if demand.k is None else (FLOAT32 + INDEX) * samples * demand.k * len(features)
@@ -147,8 +147,9 @@ def plan(demand: Demand, mesh: Mesh) -> Plan:
     )
 
 
-def demand_of(configs: Sequence[TrainConfig], *, channels: int) -> Demand:
-    """What resolved configs that train on one stream need together; where they differ, the hungriest one counts."""
+def demand_of(configs: Sequence[TrainConfig], *, channels: int, stored_elements: int) -> Demand:
+    """What resolved configs that train on one stream need together, from a store whose group has that many elements;
+    where configs differ, the hungriest one counts."""
     order = groups.parse(decided(configs[0].group)).order
     dense = any(config.activation in ("l1", "jumprelu") for config in configs)
     return Demand(
@@ -161,7 +162,7 @@ def demand_of(configs: Sequence[TrainConfig], *, channels: int) -> Demand:
         state_bytes=max(FLOAT16 if config.optimiser_state == "bfloat16" else FLOAT32 for config in configs),
         by_row=all(touches_active_rows(config, order) for config in configs),
         averaged=any(config.average_decay > 0 for config in configs),
-        buffer_rows=configs[0].buffer_rows,
+        buffer_blocks=configs[0].buffer_rows * (stored_elements if configs[0].augment else order),
     )
 
 

@@ -12,6 +12,8 @@ from gc_core.train.data import TrainingData
 
 PASSES = 20
 """Times that a run of default length meets each sample."""
+AUGMENTED_PASSES = 40
+"""The same where samples are turned at random: meeting one again tells something new."""
 L1_SHARE = 0.04
 JUMPRELU_SHARE = 0.01
 BANDWIDTH_SHARE = 0.03
@@ -26,7 +28,8 @@ def resolve(config: TrainConfig, data: TrainingData) -> TrainConfig:
     Raises:
         ValueError: elements, blocks or nested sizes lie outside the group or the dictionary.
     """
-    steps = _default(config.steps, min(20_000, max(150, round(PASSES * len(data.train_rows) / config.batch))))
+    passes = AUGMENTED_PASSES if config.augment else PASSES
+    steps = _default(config.steps, min(20_000, max(150, round(passes * len(data.train_rows) / config.batch))))
     dict_size = _default(config.dict_size, _usual_dict_size(len(data.train_rows), config.k))
     norm = math.sqrt(data.num_elements * data.channels)
     l1_norm = norm if config.norm_over == "joint" else math.sqrt(data.channels)

@@ -10,7 +10,9 @@ from contextlib import AbstractContextManager, closing
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -21,6 +23,7 @@ from gc_core.metrics import VarianceSums
 from gc_core.optim import clip_gradients
 from gc_core.sparse import average_over_workers
 from gc_core.stream import batches, lane_order
+from gc_core.train.augmentation import as_seen, blocks_to_read, drawn_elements, first_samples
 from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import evaluate
 from gc_core.train.mesh import assembled
@@ -52,7 +55,7 @@ class Trainer:
         self._order = lane_order(
             data.train_rows, num_lanes=config.lanes, buffer_rows=config.buffer_rows, seed=config.seed
         )
-        first_acts_NGC = data.first_samples() if first_acts_NGC is None else first_acts_NGC
+        first_acts_NGC = first_samples(config, data) if first_acts_NGC is None else first_acts_NGC
         self.model = new_model(config, first_acts_NGC, place).to(place.device)
         self.model.product_dtype = torch.bfloat16 if config.dtype == "bfloat16" else None
         self.average = self._copy_of_weights() if config.average_decay else None
@@ -86,11 +89,11 @@ class Trainer:
             lanes=self._lanes,
             rows_per_lane=self._rows_per_lane,
             first_step=self.step,
-            blocks=self.data.blocks,
+            blocks=blocks_to_read(self.config, self.data),
         )
         with closing(raw):
-            for stored_BGC in raw:
-                yield self.data.scaled(stored_BGC, self.place.device)
+            for step, stored_BSC in enumerate(raw, self.step):
+                yield as_seen(stored_BSC, self._elements(step), self.config, self.data, self.place.device)
 
     def advance(self, acts_BGC: Tensor) -> None:
         """One optimiser step on this worker's part of a batch, which is left as it is.
@@ -174,6 +177,11 @@ class Trainer:
         if model:
             model.fold_scale(self.data.scale)
         return model
+
+    def _elements(self, step: int) -> NDArray[np.int64]:
+        """(B / replicas,) what acts on this worker's samples of a step."""
+        element_B = drawn_elements(self.config, self.data.store.group.order, step)
+        return element_B.reshape(self.config.lanes, -1)[self._lanes].ravel()
 
     def _backward(self, acts_BGC: Tensor) -> Losses:
         """Gradients of the mean over the batch, and its losses."""

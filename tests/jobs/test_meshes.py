@@ -20,7 +20,7 @@ def decided(
     """The shards chosen, and what was shown."""
     monkeypatch.setattr(meshes, "memory_of_worker", lambda workers: memory_bytes)
     with console.console.capture() as shown:
-        found = decide([config], CHANNELS, workers)
+        found = decide([config], workers, channels=CHANNELS, stored_elements=64)
     return found.dict_shards, shown.get()
 
 

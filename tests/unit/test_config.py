@@ -47,6 +47,7 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
         "l1_warmup_share": 0.5,
         "aux_k": 0,
         "dead_after_samples": 9,
+        "augment": False,
         "init": "transpose",
         "bias_init": "zero",
         "steps": 10,

@@ -42,6 +42,7 @@ def test_the_loss_falls(planted: Any, activation: str, reads: str) -> None:
 
 
 EVERYTHING = {"average_decay": 0.9, "accumulate": 2, "blocks_per_step": 2, "matryoshka": "5,10", "lr_decay": "cosine"}
+EVERYTHING |= {"augment": True}
 LAZY = {"optimiser": "lazy", "optimiser_state": "bfloat16"}
 
 
@@ -226,8 +227,9 @@ def test_resolving_keeps_what_was_given_and_decides_the_rest_once(planted: Any) 
     data = open_data(planted.run, SMALL)
     assert len(data.train_rows) == 980
     free = resolve(TrainConfig(dict_size=64, batch=64), data)
-    assert (free.steps, free.group, free.aux_k) == (306, "C_4", 32)  # 20 passes
-    assert free.dead_after_samples == 306 * 64 // 10
+    assert (free.steps, free.group, free.aux_k) == (612, "C_4", 32)  # 40 passes
+    assert free.dead_after_samples == 612 * 64 // 10
+    assert resolve(TrainConfig(dict_size=64, batch=64, augment=False), data).steps == 306
     assert free.blocks_per_step == 4
     assert (free.l1_coefficient, free.bandwidth) == pytest.approx((0.04 * 32**0.5, 0.03 * 32**0.5))
     assert resolve(free, data) == free

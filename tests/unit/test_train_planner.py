@@ -70,11 +70,11 @@ def test_gradients_in_factors_cost_what_the_samples_do() -> None:
 def test_what_a_training_needs_follows_from_its_config() -> None:
     config = TrainConfig(dict_size=1024, group="D_32", k=24, encoder_reads="0,8", lanes=4, batch=512, accumulate=2)
     config = dataclasses.replace(config, blocks_per_step=64)
-    found = demand_of([config], channels=480)
+    found = demand_of([config], channels=480, stored_elements=64)
     assert (found.num_elements, found.num_reads, found.batch, found.k, found.by_row) == (64, 2, 256, 24, True)
     dense = dataclasses.replace(config, activation="l1", dict_size=2048, optimiser_state="bfloat16")
-    assert demand_of([dense], channels=480).state_bytes == 2
-    both = demand_of([config, dense], channels=480)
+    assert demand_of([dense], channels=480, stored_elements=64).state_bytes == 2
+    both = demand_of([config, dense], channels=480, stored_elements=64)
     assert (both.dict_sizes, both.k, both.by_row, both.state_bytes) == ((1024, 2048), None, False, 4)
 
 

@@ -11,9 +11,9 @@ from gc_core.store import Store
 from gc_core.train.recovery import newest
 
 LIST = [
-    {"dict_size": 20, "k": 2},
-    {"dict_size": 12, "k": 3},
-    {"dict_size": 12, "activation": "batchtopk", "average_decay": 0.9},
+    {"dict_size": 20, "k": 2, "augment": True},
+    {"dict_size": 12, "k": 3, "augment": True},
+    {"dict_size": 12, "activation": "batchtopk", "average_decay": 0.9, "augment": True},
 ]
 
 

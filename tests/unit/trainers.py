@@ -14,8 +14,17 @@ from gc_core.run_folder import RunFolder
 from gc_core.train import Place, Trainer, TrainingData, open_data, resolve, train
 
 SMALL = TrainConfig(
-    dict_size=20, k=2, batch=64, lanes=4, steps=40, buffer_rows=512, learning_rate=1e-2, encoder_reads="all"
+    dict_size=20,
+    k=2,
+    batch=64,
+    lanes=4,
+    steps=40,
+    buffer_rows=512,
+    learning_rate=1e-2,
+    encoder_reads="all",
+    augment=False,
 )
+"""Planted samples are no pictures: turned, they are made of other features."""
 
 EVERY = Keep(last=100)
 
