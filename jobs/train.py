@@ -108,9 +108,10 @@ def run_train(
 def _summary(folder: str, config: TrainConfig, data: training.TrainingData) -> list[tuple[str, str]]:
     results = read_json(folder, "config.json")["results"]
     features = f"{config.dict_size:,} features over {config.group}, {config.activation}"
+    turned = ", turned at random" if config.augment else ""
     held_out = f"held-out FVU {results['held_out_fvu']:.3f} ({len(data.held_out_rows):,} samples)"
     return [
-        ("crosscoder", f"{features}, {len(data.train_rows):,} samples to train on"),
+        ("crosscoder", f"{features}, {len(data.train_rows):,} samples to train on{turned}"),
         ("unexplained", f"{held_out}, in training {results['fvu']:.3f}"),
         ("sparsity", f"L0 {results['l0']:.1f}, dead {results['dead_share']:.1%}"),
         ("weights", objects.join(folder, "model.safetensors")),
