@@ -110,11 +110,14 @@ def choose_per_batch(score_BF: Tensor, k: int, peers: Peers, shards: Shards = AL
     wanted = k * len(score_BF) * peers.count
     largest = peers.gather(shards.gather(own.topk(min(wanted, own.numel()), sorted=False).values).flatten())
     kept = largest.topk(min(wanted, largest.numel()), sorted=False).values
-    smallest = torch.where(kept > 0, kept, torch.inf).min()
-    active_BF = score_BF >= smallest  # nowhere, if nothing is positive
-    fullest = max(1, int(active_BF.sum(1).max()))
+    return choose_above(score_BF, torch.where(kept > 0, kept, torch.inf).min())  # nowhere, if nothing is positive
+
+
+def choose_above(score_BF: Tensor, least: Tensor) -> Choice:
+    """All scores of at least `least` (), which the choice names as its smallest."""
+    fullest = max(1, int((score_BF >= least).sum(1).max()))
     top = score_BF.topk(fullest, dim=1, sorted=False)
-    return Choice(top.indices, top.values >= smallest, smallest)
+    return Choice(top.indices, top.values >= least, least)
 
 
 def jump_relu(pre_BF: Tensor, threshold_F: Tensor, bandwidth: float) -> Tensor:

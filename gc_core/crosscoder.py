@@ -26,6 +26,7 @@ from gc_core.activations import (
     Shards,
     SparseCode,
     best_of_shards,
+    choose_above,
     choose_per_batch,
     choose_per_sample,
 )
@@ -125,6 +126,17 @@ class GroupCrosscoder(nn.Module):
         kept_BK = torch.where(choice.active_BK, pre_BF.gather(1, choice.index_BK), 0)
         return torch.zeros_like(pre_BF).scatter(1, choice.index_BK, kept_BK.relu())
 
+    @torch.no_grad()
+    def reconstruct(self, acts_BGC: Tensor) -> tuple[Tensor, Tensor]:
+        """z (B, F) as `encode` gives it, and its reconstruction (B, G, C), at a cost that follows the active features
+        where these are few."""
+        if self.shape.activation not in ("topk", "batchtopk"):
+            z_BF = self.encode(acts_BGC)
+            return z_BF, self.decode(z_BF)
+        code = self._code_outside_training(acts_BGC)
+        z_BF = acts_BGC.new_zeros(len(acts_BGC), len(self.features))
+        return z_BF.scatter_(1, code.index_BK, code.value_BK), self.decode_sparse(code)
+
     def decode(
         self,
         z_BF: Tensor,
@@ -188,6 +200,18 @@ class GroupCrosscoder(nn.Module):
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(f"{url}: not a crosscoder that this version reads ({reason}); train it again") from error
         return model
+
+    def _code_outside_training(self, acts_BGC: Tensor) -> SparseCode:
+        """`topk` and `batchtopk`: what `encode` gives, as active features."""
+        if self.threshold is None:
+            return self.sparse_code(acts_BGC)[0]
+        score_BF = self.pre_activations(acts_BGC) * self.decoder_norm()
+        known = not self.threshold.isnan()
+        choice = (
+            choose_above(score_BF, self.threshold) if known else choose_per_sample(score_BF, self.shape.k, self.shards)
+        )
+        value_BK = self.encode_sparse(acts_BGC, choice.index_BK)
+        return SparseCode(torch.where(choice.active_BK, value_BK, 0).relu(), choice.index_BK)
 
     def _choose(self, acts_BGC: Tensor, peers: Peers | None) -> Choice:
         norm_F = self.decoder_norm()

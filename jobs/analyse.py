@@ -19,6 +19,7 @@ from gc_core.atlas.build import build_atlas, count_pictures
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.families import Families, group_families
+from gc_core.metrics import or_none
 from gc_core.run_folder import RunFolder
 from gc_core.store import Store, open_store
 from jobs import cluster, console
@@ -73,7 +74,7 @@ def run_analyse(run: RunFolder, name: str, config: AnalyseConfig) -> list[tuple[
     about = {
         "config": config.to_json(),
         "fvu": firing.unexplained.fraction_unexplained(),
-        "fvu_per_block": firing.unexplained.fraction_unexplained_per_block().tolist(),
+        "fvu_per_block": or_none(firing.unexplained.fraction_unexplained_per_block().tolist()),
         "l0": float(firing.fired_F.sum() / firing.num_rows),
     }
     analyse.write_features(run, name, symmetry, firing, found, model.group, about)

@@ -86,7 +86,7 @@ def run_evaluate(job: EvaluateJob) -> dict[str, Evaluation]:
 def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
     """The table in the terminal, and where everything is."""
     rows = [[name, *_numbers(measured)] for name, measured in found.items()]
-    headings = ["crosscoder", "FVU", "untransformed block", "L0", "dead", "dense"]
+    headings = ["crosscoder", "FVU", "95% over pictures", "untransformed block", "L0", "dead", "dense"]
     headings += ["same features"] if job.against else []
     headings += ["loss recovered", "same answer"] if job.classifier else []
     console.table("evaluated on held-out samples", headings, rows)
@@ -126,7 +126,7 @@ def _refuse_unknown(run: RunFolder, name: str) -> None:
 
 def _numbers(measured: Evaluation) -> list[str]:
     held_out: HeldOut = measured.held_out
-    row = [f"{held_out.fvu:.3f}", f"{held_out.fvu_identity:.3f}", f"{held_out.l0:.1f}"]
+    row = [_figure(held_out.fvu), _interval(held_out), _figure(held_out.fvu_identity), f"{held_out.l0:.1f}"]
     row += [f"{held_out.dead_share:.1%}", f"{held_out.dense_share:.1%}"]
     for stability in measured.stability.values():
         row.append(_agreement(stability))
@@ -135,6 +135,14 @@ def _numbers(measured: Evaluation) -> list[str]:
         row.append("-" if recovered is None else f"{recovered:.3f}")
         row.append(f"{measured.downstream.same_top1_reconstructed:.1%}")
     return row
+
+
+def _figure(share: float | None) -> str:
+    return "undefined" if share is None else f"{share:.3f}"
+
+
+def _interval(held_out: HeldOut) -> str:
+    return "-" if held_out.fvu_interval is None else "{:.3f} to {:.3f}".format(*held_out.fvu_interval)
 
 
 def _agreement(stability: Stability) -> str:

@@ -109,14 +109,26 @@ def _summary(folder: str, config: TrainConfig, data: training.TrainingData) -> l
     results = read_json(folder, "config.json")["results"]
     features = f"{config.dict_size:,} features over {config.group}, {config.activation}"
     turned = ", turned at random" if config.augment else ""
-    held_out = f"held-out FVU {results['held_out_fvu']:.3f} ({len(data.held_out_rows):,} samples)"
     return [
         ("crosscoder", f"{features}, {len(data.train_rows):,} samples to train on{turned}"),
-        ("unexplained", f"{held_out}, in training {results['fvu']:.3f}"),
+        ("unexplained", f"{held_out_note(results)}; in training {_figure(results['fvu'])}"),
         ("sparsity", f"L0 {results['l0']:.1f}, dead {results['dead_share']:.1%}"),
         ("weights", objects.join(folder, "model.safetensors")),
         ("metrics", objects.join(folder, "metrics.parquet")),
     ]
+
+
+def held_out_note(results: Mapping[str, float | None]) -> str:
+    """The held-out score, what it rests on, and how far it may be off."""
+    samples, pictures = results.get("held_out_samples"), results.get("held_out_images")
+    rests_on = f" ({samples:,} samples of {pictures:,} pictures)" if samples is not None else ""
+    low, high = results.get("held_out_fvu_low"), results.get("held_out_fvu_high")
+    interval = "" if low is None or high is None else f", 95% interval over pictures {low:.3f} to {high:.3f}"
+    return f"held-out FVU {_figure(results.get('held_out_fvu'))}{interval}{rests_on}"
+
+
+def _figure(share: float | None) -> str:
+    return f"{_short(share)} (samples hardly vary, or there are none)" if share is None else _short(share)
 
 
 def _claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
@@ -208,11 +220,16 @@ def _shown(board: Any, num_steps: int, done: int) -> Iterator[None]:
 def progress_note(metrics: dict[str, dict[str, float]]) -> str:
     """The newest figures of each crosscoder, in one line; by name, where there are several."""
     figures = {
-        name: f"FVU {row['fvu']:.3f}  L0 {row['l0']:.1f}  dead {row['dead_share']:.1%}" for name, row in metrics.items()
+        name: f"FVU {_short(row['fvu'])}  L0 {row['l0']:.1f}  dead {row['dead_share']:.1%}"
+        for name, row in metrics.items()
     }
     if len(figures) == 1:
         return next(iter(figures.values()))
     return " | ".join(f"{name}: {text}" for name, text in figures.items())
+
+
+def _short(share: float | None) -> str:
+    return "undefined" if share is None else f"{share:.3f}"
 
 
 @ray.remote(num_cpus=0)

@@ -62,9 +62,9 @@ def merge_firing(parts: list[Firing], image_N: NDArray[np.int64], *, top_example
 def _watch(store: Store, rows: range, model: GroupCrosscoder, top_examples: int) -> Firing:
     acts = store.read(rows.start, rows.stop)[:, embed(model.group, store.group)]
     acts_BGC = torch.from_numpy(acts).float()
-    z_BF = model.encode(acts_BGC)
+    z_BF, recon_BGC = model.reconstruct(acts_BGC)
     unexplained = VarianceSums.zeros(acts_BGC.shape[1], acts_BGC.shape[2])
-    unexplained.add(acts_BGC, model.decode(z_BF))
+    unexplained.add(acts_BGC, recon_BGC)
     top = z_BF.T.topk(min(len(rows), top_examples * SPARE_CANDIDATES), dim=1)
     value_FT = top.values.numpy()
     return Firing(

@@ -6,7 +6,7 @@ Letters: S patch side, pixels.
 import mimetypes
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,7 @@ def _page(run: RunFolder, name: str, table: FeatureTable, store: Store, cards: l
     facts = [
         ("samples", f"{store.num_rows:,}"),
         ("pictures", f"{len(np.unique(store.image)):,}"),
-        ("held-out FVU", _number(trained["results"].get("held_out_fvu"))),
+        ("held-out FVU", _held_out(trained["results"])),
         ("FVU of all samples", _number(about["fvu"])),
         ("L0", _number(about["l0"])),
         (
@@ -174,5 +174,12 @@ def _page(run: RunFolder, name: str, table: FeatureTable, store: Store, cards: l
     )
 
 
+def _held_out(results: Mapping[str, Any]) -> str:
+    """The figure with how many pictures it rests on, where that was recorded."""
+    figure = _number(results.get("held_out_fvu"))
+    pictures = results.get("held_out_images")
+    return figure if pictures is None else f"{figure} ({pictures:,} pictures)"
+
+
 def _number(value: float | None) -> str:
-    return "unknown" if value is None or value != value else f"{value:.3g}"
+    return "undefined" if value is None or value != value else f"{value:.3g}"

@@ -47,7 +47,14 @@ class Point:
 
     @staticmethod
     def of(shape: CrosscoderShape, held_out: HeldOut) -> "Point":
-        """A crosscoder and what was measured of it."""
+        """A crosscoder and what was measured of it.
+
+        Raises:
+            ValueError: its FVU is undefined.
+        """
+        if held_out.fvu is None or held_out.fvu_identity is None:
+            found = f"figure: the FVU of a crosscoder of {shape.dict_size:,} features is undefined"
+            raise ValueError(f"{found} (held-out samples hardly vary), expected a number; leave it out with --name")
         alone = groups.parse(shape.group).order == 1
         method = WORDS.get(shape.activation, shape.activation)
         if not alone and len(shape.reads) > 1:

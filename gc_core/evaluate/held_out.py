@@ -3,8 +3,9 @@
 Letters: B samples, N rows, G group elements, C channels, F features.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +14,14 @@ from torch import Tensor
 
 from gc_core import groups, manifest
 from gc_core.crosscoder import GroupCrosscoder
-from gc_core.metrics import VarianceSums
+from gc_core.metrics import ImageSums, VarianceSums, or_none, squared_norm_BG
 from gc_core.run_folder import RunFolder
 from gc_core.store import Store, open_store
 from gc_core.stream import read_rows
 
 ROWS_AT_ONCE = 256
+MEAN_ROWS = 2048
+"""Evenly spread rows that the mean is taken from about which pictures' shares of the variance are counted."""
 DENSE = 0.1
 """A feature that fires on more than this share of the samples is dense: it hardly singles anything out."""
 LOG10_DENSITY_EDGES = np.linspace(-6, 0, 25)
@@ -35,6 +38,14 @@ class Histogram:
     counts: list[int]
 
 
+class Samples(NamedTuple):
+    """Raw activations, and which picture each is of."""
+
+    acts_BGC: Tensor
+    image_B: Tensor
+    """int64, the held-out pictures numbered from 0."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
     """What a crosscoder does on held-out samples; plain numbers, fit for JSON."""
@@ -42,11 +53,14 @@ class HeldOut:
     num_rows: int
     num_images: int
     """Pictures that the rows come from: how many independent ones there really are."""
-    fvu: float
-    """Fraction of variance unexplained over all blocks; 0 is perfect, 1 no better than the mean."""
-    fvu_identity: float
+    fvu: float | None
+    """Fraction of variance unexplained over all blocks; 0 is perfect, 1 no better than the mean. None, here and below:
+    undefined, since the samples hardly vary."""
+    fvu_interval: tuple[float, float] | None
+    """Of 95%, over pictures; None where there are fewer than two."""
+    fvu_identity: float | None
     """Of the untransformed block alone: the number to compare with a plain autoencoder's."""
-    fvu_per_block: list[float]
+    fvu_per_block: list[float | None]
     """In the order of the crosscoder's group."""
     l0: float
     """Mean number of active features a sample."""
@@ -77,8 +91,15 @@ def measure_held_out(run: RunFolder, model: GroupCrosscoder) -> HeldOut:
     if len(rows) < 2:
         found = f"{run.url}: {len(rows)} held-out samples found, expected at least 2"
         raise ValueError(f"{found}; harvest more pictures (2% of them are held out)")
-    num_images = len(np.unique(store.image[rows]))
-    return summarise(model, _batches(store, rows, groups.embed(model.group, store.group)), num_images=num_images)
+    images, image_N = np.unique(store.image[rows], return_inverse=True)
+    blocks, device = groups.embed(model.group, store.group), model.W_dec.device
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MEAN_ROWS)).astype(np.int64)]
+    sums_GC = [acts.sum(0, dtype=torch.float64) for acts in _batches(store, some, blocks)]
+    mean_GC = torch.stack(sums_GC).sum(0) / len(some)
+    acts = _batches(store, rows, blocks)
+    image = torch.from_numpy(image_N).split(ROWS_AT_ONCE)
+    batches = (Samples(*(part.to(device) for part in parts)) for parts in zip(acts, image, strict=True))
+    return summarise(model, batches, num_images=len(images), mean_GC=mean_GC.float().to(device))
 
 
 def refuse_misfit(model: GroupCrosscoder, store: Store) -> None:
@@ -92,37 +113,43 @@ def refuse_misfit(model: GroupCrosscoder, store: Store) -> None:
 
 
 @torch.no_grad()
-def summarise(model: GroupCrosscoder, batches: Iterator[Tensor], *, num_images: int) -> HeldOut:
-    """The same of any batches of raw activations (B, G, C); sums over all first, one division at the end."""
+def summarise(model: GroupCrosscoder, batches: Iterable[Samples], *, num_images: int, mean_GC: Tensor) -> HeldOut:
+    """The same of any samples, on the crosscoder's device; sums over all first, one division at the end.
+
+    `mean_GC` is the samples' mean or near it: pictures' shares of the variance are counted about it.
+    """
     num_features, device = model.shape.dict_size, model.W_dec.device
     num_elements, channels = model.b_dec.shape
-    sums = VarianceSums.zeros(num_elements, channels, device)
+    sums, by_image = VarianceSums.zeros(num_elements, channels, device), ImageSums.zeros(num_images, device)
     fired_F = torch.zeros(num_features, dtype=torch.int64, device=device)
     samples_by_l0 = torch.zeros(num_features + 1, dtype=torch.int64, device=device)
-    for acts_BGC in batches:
-        z_BF = model.encode(acts_BGC)
-        sums.add(acts_BGC, model.decode(z_BF))
+    for acts_BGC, image_B in batches:
+        z_BF, recon_BGC = model.reconstruct(acts_BGC)
+        error_BG = squared_norm_BG(recon_BGC - acts_BGC)
+        sums.add_errors(acts_BGC, error_BG)
+        by_image.add(image_B, error_BG.sum(1), squared_norm_BG(acts_BGC - mean_GC).sum(1))
         active_BF = z_BF > 0
         fired_F += active_BF.sum(0)
         samples_by_l0 += torch.bincount(active_BF.sum(1), minlength=num_features + 1)
-    return _summary(model, sums, fired_F.cpu().numpy(), samples_by_l0.cpu().numpy(), num_images)
+    return _summary(model, sums, by_image, fired_F.cpu().numpy(), samples_by_l0.cpu().numpy())
 
 
 def _summary(
     model: GroupCrosscoder,
     sums: VarianceSums,
+    by_image: ImageSums,
     fired_F: NDArray[np.int64],
     samples_by_l0: NDArray[np.int64],
-    num_images: int,
 ) -> HeldOut:
     num_rows = int(sums.count)
-    density_F, per_block = fired_F / num_rows, sums.fraction_unexplained_per_block().tolist()
+    density_F, per_block = fired_F / num_rows, or_none(sums.fraction_unexplained_per_block().tolist())
     norm_F = model.decoder_norm().double().cpu().numpy()
     log10_density = np.clip(np.log10(density_F[fired_F > 0]), LOG10_DENSITY_EDGES[0], 0)
     return HeldOut(
         num_rows=num_rows,
-        num_images=num_images,
-        fvu=sums.fraction_unexplained(),
+        num_images=len(by_image.error_I),
+        fvu=(fvu := sums.fraction_unexplained()),
+        fvu_interval=None if fvu is None else by_image.interval(),
         fvu_identity=per_block[0],
         fvu_per_block=per_block,
         l0=float(fired_F.sum() / num_rows),

@@ -83,7 +83,8 @@ def _facts(shape: CrosscoderShape, results: Mapping[str, Any], evaluation: Mappi
         "active features a sample (L0)": held_out.get("l0", results.get("l0")),
         "dead features, in training": results.get("dead_share"),
         "dense features": held_out.get("dense_share"),
-        "held-out samples": held_out.get("num_rows"),
+        "held-out samples": held_out.get("num_rows", results.get("held_out_samples")),
+        "held-out pictures": held_out.get("num_images", results.get("held_out_images")),
         "loss recovered in the rest of the network": downstream.get("recovered"),
     }
     return {fact: value for fact, value in facts.items() if value is not None}

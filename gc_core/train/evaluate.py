@@ -1,34 +1,99 @@
-"""The held-out score of one or several crosscoders, from one reading.
+"""The held-out score of one or several crosscoders; the samples are read once and kept.
 
 Letters: B samples, N rows, G group elements, C channels.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gc_core.crosscoder import GroupCrosscoder
-from gc_core.metrics import VarianceSums
+from gc_core.metrics import ImageSums, VarianceSums, squared_norm_BG
+from gc_core.stream import read_rows
 from gc_core.train.data import TrainingData
 from gc_core.train.workers import Place, sum_over_replicas
 
 MAX_HELD_OUT_ROWS = 2048
 
 
-@torch.no_grad()
-def evaluate(models: Sequence[GroupCrosscoder], data: TrainingData, place: Place, *, batch: int) -> list[VarianceSums]:
-    """Sums for each model's held-out fraction of variance unexplained, over all workers; `batch` samples at a time."""
-    sums = [VarianceSums.zeros(data.num_elements, data.channels, place.device) for _ in models]
-    mine = _spread(data.held_out_rows, MAX_HELD_OUT_ROWS)[place.replica :: place.num_replicas]
-    for first in range(0, len(mine), batch):
-        acts_BGC = data.read(mine[first : first + batch], place.device)
-        for model, so_far in zip(models, sums, strict=True):
-            so_far.add(acts_BGC, model.decode(model.encode(acts_BGC)))
-    for tensor in [tensor for so_far in sums for tensor in so_far.tensors()]:
-        sum_over_replicas(tensor, place)
-    return sums
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How well a crosscoder explains samples that it was not trained on."""
+
+    fvu: float | None
+    """Fraction of variance unexplained; None where it is undefined."""
+    interval: tuple[float, float] | None
+    """Of 95%, over pictures; None where there are fewer than two."""
+    num_rows: int
+    num_images: int
+    """Pictures that the rows come from: how many independent ones there really are."""
+
+    def as_metrics(self) -> dict[str, float | None]:
+        """Columns of a row of metrics."""
+        low, high = self.interval or (None, None)
+        return {
+            "held_out_fvu": self.fvu,
+            "held_out_fvu_low": low,
+            "held_out_fvu_high": high,
+            "held_out_samples": self.num_rows,
+            "held_out_images": self.num_images,
+        }
+
+
+class HeldOutSamples:
+    """This worker's part of the held-out samples, at most MAX_HELD_OUT_ROWS over all replicas, kept as they are stored:
+    they lie scattered over the store, and finding them decodes most of it."""
+
+    def __init__(self, data: TrainingData, place: Place, *, batch: int) -> None:
+        """Read them; every worker must call it. `batch` samples are scored at a time."""
+        rows = _spread(data.held_out_rows, MAX_HELD_OUT_ROWS)
+        images, image_N = np.unique(data.store.image[rows], return_inverse=True)
+        mine = slice(place.replica, None, place.num_replicas)
+        self._data, self._place, self._batch = data, place, batch
+        self._num_rows, self._num_images = len(rows), len(images)
+        self._image_N = torch.from_numpy(image_N[mine]).to(place.device)
+        self._stored_NGC = torch.from_numpy(read_rows(data.store, rows[mine], data.blocks))
+        self._mean_GC = self._mean()
+
+    def score(self, models: Sequence[GroupCrosscoder]) -> list[Score]:
+        """Of each model, over all workers; every worker must call it."""
+        return [self._score(model) for model in models]
+
+    @torch.no_grad()
+    def _score(self, model: GroupCrosscoder) -> Score:
+        place = self._place
+        sums = VarianceSums.zeros(self._data.num_elements, self._data.channels, place.device)
+        by_image = ImageSums.zeros(self._num_images, place.device)
+        for first in range(0, len(self._image_N), self._batch):
+            acts_BGC = self._acts(first)
+            error_BG = squared_norm_BG(model.reconstruct(acts_BGC)[1] - acts_BGC)
+            sums.add_errors(acts_BGC, error_BG)
+            deviation_BG = squared_norm_BG(acts_BGC - self._mean_GC)
+            by_image.add(self._image_N[first : first + self._batch], error_BG.sum(1), deviation_BG.sum(1))
+        for tensor in [*sums.tensors(), by_image.error_I, by_image.deviation_I]:
+            sum_over_replicas(tensor, place)
+        fvu = sums.fraction_unexplained()
+        return Score(
+            fvu=fvu,
+            interval=None if fvu is None else by_image.interval(),
+            num_rows=self._num_rows,
+            num_images=self._num_images,
+        )
+
+    def _acts(self, first: int) -> Tensor:
+        return self._data.scaled(self._stored_NGC[first : first + self._batch].to(self._place.device))
+
+    def _mean(self) -> Tensor:
+        """(G, C) mean over all workers' samples."""
+        shape = (self._data.num_elements, self._data.channels)
+        total_GC = torch.zeros(shape, dtype=torch.float64, device=self._place.device)
+        for first in range(0, len(self._image_N), self._batch):
+            total_GC += self._acts(first).sum(0)
+        return (sum_over_replicas(total_GC, self._place) / max(1, self._num_rows)).float()
 
 
 def _spread(rows: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from gc_core.checkpoint import Keep
 from gc_core.config import TrainConfig
 from gc_core.train.augmentation import first_samples
 from gc_core.train.data import TrainingData
-from gc_core.train.evaluate import evaluate
+from gc_core.train.evaluate import HeldOutSamples
 from gc_core.train.recovery import Recovery
 from gc_core.train.trainer import Trainer
 from gc_core.train.workers import Place
@@ -21,7 +21,7 @@ LOG_EVERY = 10
 class Report(Protocol):
     """Hears of progress, on every worker: each crosscoder's newest metrics."""
 
-    def __call__(self, metrics: list[dict[str, float]]) -> None: ...
+    def __call__(self, metrics: list[dict[str, float | None]]) -> None: ...
 
 
 def train(
@@ -60,25 +60,25 @@ def train(
 def _advance(trainers: list[Trainer], report: Report, recovery: Recovery | None) -> None:
     """Steps, metrics and checkpoints to the end."""
     lead = trainers[0]
+    held_out = HeldOutSamples(lead.data, lead.place, batch=lead.config.batch)
     with closing(lead.stream()) as stream:
         while lead.step < lead.num_steps:
             acts_BGC = next(stream)
             for trainer in trainers:
                 trainer.advance(acts_BGC)
             if lead.at_checkpoint or lead.step % LOG_EVERY == 0:
-                report(_log(trainers))
+                report(_log(trainers, held_out))
             if recovery and lead.at_checkpoint:
                 recovery.save(trainers)
             if recovery:
                 recovery.check()
 
 
-def _log(trainers: list[Trainer]) -> list[dict[str, float]]:
-    lead = trainers[0]
-    if not lead.at_checkpoint:
+def _log(trainers: list[Trainer], held_out: HeldOutSamples) -> list[dict[str, float | None]]:
+    if not trainers[0].at_checkpoint:
         return [trainer.log() for trainer in trainers]
-    sums = evaluate([trainer.result for trainer in trainers], lead.data, lead.place, batch=lead.config.batch)
-    return [trainer.log(found.fraction_unexplained()) for trainer, found in zip(trainers, sums, strict=True)]
+    scores = held_out.score([trainer.result for trainer in trainers])
+    return [trainer.log(score) for trainer, score in zip(trainers, scores, strict=True)]
 
 
 def _check_one_stream(configs: Sequence[TrainConfig]) -> None:

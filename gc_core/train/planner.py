@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from gc_core import groups
 from gc_core.config import TrainConfig
+from gc_core.train.evaluate import MAX_HELD_OUT_ROWS
 from gc_core.train.recipe import decided, touches_active_rows
 
 FLOAT32 = 4
@@ -56,7 +57,7 @@ class Demand:
     averaged: bool = False
     """Whether an average of the weights is kept too."""
     buffer_blocks: int = 0
-    """Blocks of all samples in the shuffle buffers of all replicas together, float16."""
+    """Blocks of all samples in the shuffle buffers of all replicas together, and of the held-out samples, float16."""
 
     @property
     def row_values(self) -> int:
@@ -162,7 +163,8 @@ def demand_of(configs: Sequence[TrainConfig], *, channels: int, stored_elements:
         state_bytes=max(FLOAT16 if config.optimiser_state == "bfloat16" else FLOAT32 for config in configs),
         by_row=all(touches_active_rows(config, order) for config in configs),
         averaged=any(config.average_decay > 0 for config in configs),
-        buffer_blocks=configs[0].buffer_rows * (stored_elements if configs[0].augment else order),
+        buffer_blocks=configs[0].buffer_rows * (stored_elements if configs[0].augment else order)
+        + MAX_HELD_OUT_ROWS * order,
     )
 
 

@@ -30,8 +30,12 @@ class Progress:
         self._fired += fired_F.sum()
         self._num_steps += 1
 
-    def read(self) -> dict[str, float]:
-        """Mean losses a sample, fraction of variance unexplained, and active features a sample (L0).
+    def is_far_off(self, factor: float) -> bool:
+        """`VarianceSums.is_far_off` of what was read."""
+        return self._variance.is_far_off(factor)
+
+    def read(self) -> dict[str, float | None]:
+        """Mean losses a sample, fraction of variance unexplained (None: undefined), and active features a sample (L0).
 
         Call it once, on every worker: it sums over workers in place.
         """

@@ -19,13 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import BY_FEATURE, GroupCrosscoder
 from gc_core.losses import Losses, combined
-from gc_core.metrics import VarianceSums
 from gc_core.optim import clip_gradients
 from gc_core.sparse import average_over_workers
 from gc_core.stream import batches, lane_order
 from gc_core.train.augmentation import as_seen, blocks_to_read, drawn_elements, first_samples
 from gc_core.train.data import TrainingData
-from gc_core.train.evaluate import evaluate
+from gc_core.train.evaluate import HeldOutSamples, Score
 from gc_core.train.mesh import assembled
 from gc_core.train.objective import Objective, is_by_row, new_model, new_optimiser, over_workers
 from gc_core.train.parts import rows_of_optimiser, rows_of_tensors
@@ -113,8 +112,8 @@ class Trainer:
         self._progress.add(acts_BGC, losses, fired_F)
         self.step += 1
 
-    def log(self, held_out_fvu: float | None = None) -> dict[str, float]:
-        """Metrics of the steps since the last call, over all workers; kept for `metrics.parquet`.
+    def log(self, held_out: Score | None = None) -> dict[str, float | None]:
+        """Metrics of the steps since the last call, over all workers; kept for `metrics.parquet`. None: undefined.
 
         Raises:
             FloatingPointError: the reconstructions are far worse than none.
@@ -122,19 +121,19 @@ class Trainer:
         row = {"step": self.step, "samples": self.step * self.config.batch, **self._progress.read()}
         row |= {"dead_share": float(self.model.shards.total(self.dead_F.sum()) / decided(self.config.dict_size))}
         row |= {"learning_rate": self._optimiser.param_groups[0]["lr"]}
-        if held_out_fvu is not None:
-            row |= {"held_out_fvu": held_out_fvu}
-        if row["fvu"] > DIVERGED_FVU:
-            raise FloatingPointError(
-                f"step {self.step}: the FVU is {row['fvu']:.3g}: training diverged; {self._advice}"
-            )
+        if held_out is not None:
+            row |= held_out.as_metrics()
+        if self._progress.is_far_off(DIVERGED_FVU):
+            fvu = "undefined" if row["fvu"] is None else f"{row['fvu']:.3g}"
+            found = f"the FVU is {fvu}, the squared error {row['reconstruction']:.3g} a sample"
+            raise FloatingPointError(f"step {self.step}: {found}: training diverged; {self._advice}")
         self._progress = self._no_progress()
         self.metrics.append(row)
         return row
 
-    def evaluate(self) -> VarianceSums:
-        """Sums for the held-out fraction of variance unexplained, over all workers."""
-        return evaluate([self.result], self.data, self.place, batch=self.config.batch)[0]
+    def evaluate(self) -> Score:
+        """The held-out score, over all workers."""
+        return HeldOutSamples(self.data, self.place, batch=self.config.batch).score([self.result])[0]
 
     def state(self) -> dict[str, Any]:
         """What this worker holds of everything needed to continue (`gc_core.checkpoint`); live tensors.

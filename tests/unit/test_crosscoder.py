@@ -133,6 +133,18 @@ def test_decoding_is_the_sum_of_features_and_bias() -> None:
     torch.testing.assert_close(model.decode(z_BF), expected)
 
 
+@every_activation
+@pytest.mark.parametrize("known", [True, False])
+def test_reconstructing_at_once_is_encoding_and_decoding(activation: str, known: bool) -> None:
+    model = crosscoder(activation=activation)
+    if model.threshold is not None:
+        model.threshold.fill_(2.0 if known else torch.nan)
+    acts_BGC = samples(model)
+    z_BF, recon_BGC = model.reconstruct(acts_BGC)
+    torch.testing.assert_close(z_BF, model.encode(acts_BGC).detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(recon_BGC, model.decode(z_BF).detach(), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("k", [1, 4, 12])
 def test_sparse_and_dense_decoding_agree_in_value_and_gradient(k: int) -> None:
     model = crosscoder(k=k)

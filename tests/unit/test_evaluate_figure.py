@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from random_crosscoder import random_crosscoder, samples
 
 from gc_core.evaluate import Evaluation, compare, read_evaluation, write_evaluation
 from gc_core.evaluate.figure import Point, draw, file_format
-from gc_core.evaluate.held_out import HeldOut, summarise
+from gc_core.evaluate.held_out import HeldOut, Samples, summarise
 from gc_core.run_folder import RunFolder
 
 POINT = Point(method="D$_{3}$ crosscoder, top-k", autoencoder=False, dict_size=1024, l0=24, fvu=0.5, fvu_identity=0.4)
@@ -19,7 +20,8 @@ SAE = replace(POINT, method="SAE, top-k", autoencoder=True, fvu=0.3, fvu_identit
 
 def held_out(**changes: object) -> HeldOut:
     model = random_crosscoder(**changes)
-    return summarise(model, iter([samples(model)]), num_images=4)
+    parts = [Samples(samples(model), torch.arange(40) % 4)]
+    return summarise(model, parts, num_images=4, mean_GC=samples(model).mean(0))
 
 
 def test_a_point_is_what_was_measured_and_named_by_its_method() -> None:

@@ -3,16 +3,20 @@
 Letters: B samples, N rows, G group elements, C channels, F features.
 """
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import torch
 from conftest import MakeRun, Planted
 from random_crosscoder import every_activation, random_crosscoder, samples
+from torch import Tensor
 
 from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.evaluate import held_out, measure_held_out
-from gc_core.evaluate.held_out import summarise
+from gc_core.evaluate.held_out import HeldOut, Samples, summarise
 from gc_core.store import open_store
 
 
@@ -29,6 +33,14 @@ def planted_crosscoder(planted: Planted) -> GroupCrosscoder:
         # Half precision in the store blurs codes of zero; shift them below it.
         model.b_enc.copy_(-0.3 * inverse_FGC.sum((1, 2)) - 0.05)
     return model
+
+
+def summary_of(model: GroupCrosscoder, acts_BGC: Tensor, rows_at_once: int = 50) -> HeldOut:
+    """Of samples of five pictures in turn."""
+    image_B = torch.arange(len(acts_BGC)) % 5
+    parts = zip(acts_BGC.split(rows_at_once), image_B.split(rows_at_once), strict=True)
+    batches = [Samples(acts, image) for acts, image in parts]
+    return summarise(model, batches, num_images=5, mean_GC=acts_BGC.mean(0))
 
 
 def test_the_true_features_explain_nearly_all_with_two_active_a_sample(planted: Planted) -> None:
@@ -53,10 +65,10 @@ def test_only_held_out_rows_are_looked_at(planted: Planted) -> None:
 def test_batches_do_not_change_the_figures(activation: str) -> None:
     model = random_crosscoder(activation=activation)
     acts_BGC = samples(model, 50)
-    whole = summarise(model, iter([acts_BGC]), num_images=5)
-    parts = summarise(model, iter(acts_BGC.split(7)), num_images=5)
+    whole, parts = summary_of(model, acts_BGC), summary_of(model, acts_BGC, rows_at_once=7)
     assert parts.fired == whole.fired
     assert parts.fvu == pytest.approx(whole.fvu, rel=1e-12)
+    assert parts.fvu_interval == pytest.approx(whole.fvu_interval, rel=1e-9)
     z_BF = model.encode(acts_BGC).detach()
     error = (acts_BGC - model.decode(z_BF).detach()).square()
     variance = (acts_BGC - acts_BGC.mean(0)).square()
@@ -70,7 +82,7 @@ def test_batches_do_not_change_the_figures(activation: str) -> None:
 @every_activation
 def test_histograms_count_everything_once(activation: str) -> None:
     model = random_crosscoder(activation=activation)
-    found = summarise(model, iter([samples(model, 50)]), num_images=5)
+    found = summary_of(model, samples(model, 50))
     alive = sum(count > 0 for count in found.fired)
     assert sum(found.log10_density_histogram.counts) == alive
     assert sum(found.decoder_norm_histogram.counts) == 12
@@ -102,3 +114,12 @@ def test_a_run_without_held_out_samples_is_refused(make_run: MakeRun) -> None:
     shape = CrosscoderShape(group="C_4", channels=8, dict_size=3, reads=(0,), activation="l1", k=1)
     with pytest.raises(ValueError, match="0 held-out samples found, expected at least 2; harvest more pictures"):
         measure_held_out(run, GroupCrosscoder(shape))
+
+
+def test_samples_that_do_not_vary_have_no_score_and_no_interval(make_run: MakeRun) -> None:
+    run = make_run(np.full((200, 4, 8), 0.7, np.float32), groups.cyclic(4), held_out_images=(1, 2))
+    shape = CrosscoderShape(group="C_4", channels=8, dict_size=3, reads=(0,), activation="l1", k=1)
+    found = measure_held_out(run, GroupCrosscoder(shape))
+    assert (found.fvu, found.fvu_interval, found.fvu_identity) == (None, None, None)
+    assert found.fvu_per_block == [None] * 4
+    assert json.dumps(dataclasses.asdict(found), allow_nan=False)

@@ -3,13 +3,11 @@
 Letters: B samples, G group elements, C channels.
 """
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
 
-from gc_core.metrics import VarianceSums, squared_norm_BG
+from gc_core.metrics import ImageSums, VarianceSums, or_none, squared_norm_BG
 
 
 def samples(seed: int = 0, count: int = 40) -> tuple[Tensor, Tensor]:
@@ -67,7 +65,58 @@ def test_float32_samples_far_from_zero_lose_nothing_that_matters() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_samples_have_no_score(count: int) -> None:
-    assert math.isnan(sums_of(samples(count=count)).fraction_unexplained())
+    sums = sums_of(samples(count=count))
+    assert sums.fraction_unexplained() is None
+    assert sums.fraction_unexplained_per_block().isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_samples_that_hardly_vary_have_no_score(dtype: torch.dtype) -> None:
+    """Their variance is what rounding left: a ratio of -45,898 was met."""
+    flat = torch.full((500, 3, 5), 0.3, dtype=dtype) + 1e-6 * torch.randn(500, 3, 5, dtype=dtype)
+    sums = sums_of((flat, flat + 0.01))
+    assert sums.fraction_unexplained() is None
+    assert sums.fraction_unexplained_per_block().isnan().all()
+    varied = flat + 0.01 * torch.randn(500, 3, 5, dtype=dtype)
+    assert sums_of((varied, varied + 0.01)).fraction_unexplained() == pytest.approx(1, rel=0.1), "the control"
+
+
+def test_a_block_that_does_not_vary_leaves_the_others_their_score() -> None:
+    acts, recon = samples()
+    acts[:, 1] = 2.0
+    per_block = sums_of((acts, recon)).fraction_unexplained_per_block()
+    assert per_block.isnan().tolist() == [False, True, False]
+    assert or_none(per_block.tolist())[1] is None
+
+
+def test_far_off_is_told_with_and_without_variance() -> None:
+    acts, _ = samples()
+    flat = torch.ones_like(acts)
+    for target in (acts, flat):
+        assert not sums_of((target, target)).is_far_off(10)
+        assert sums_of((target, target + 100)).is_far_off(10)
+        assert sums_of((target, target * torch.nan)).is_far_off(10)
+        assert sums_of((target, target * torch.inf)).is_far_off(10)
+
+
+def test_an_interval_over_pictures_covers_the_truth_about_as_often_as_it_says() -> None:
+    """Samples of one picture share their share of error; intervals by sample would cover far less."""
+    generator = torch.Generator().manual_seed(0)
+    covered = 0
+    for _ in range(100):
+        share_I = torch.rand(60, generator=generator)  # the true fraction is 0.5
+        sums = ImageSums.zeros(60)
+        image_B = torch.arange(60).repeat_interleave(20)
+        sums.add(image_B, share_I[image_B], torch.ones(1200))
+        low, high = sums.interval() or (0, 0)
+        covered += low <= 0.5 <= high
+    assert 88 <= covered <= 100
+
+
+def test_one_picture_has_no_interval() -> None:
+    sums = ImageSums.zeros(1)
+    sums.add(torch.zeros(4, dtype=torch.int64), torch.ones(4), torch.ones(4))
+    assert sums.interval() is None
 
 
 def test_squared_norms_are_sums_of_squares_in_value_and_gradient() -> None:

@@ -18,7 +18,9 @@ from gc_core import groups
 from gc_core.checkpoint import checkpoints
 from gc_core.config import TrainConfig
 from gc_core.run_folder import RunFolder
-from gc_core.train import Place, Trainer, open_data, resolve
+from gc_core.stream import read_rows
+from gc_core.train import Place, Trainer, evaluate, open_data, resolve
+from gc_core.train.evaluate import HeldOutSamples
 from gc_core.train.whereabouts import rows_of_step
 
 
@@ -28,7 +30,7 @@ def test_training_finds_the_planted_features(planted: Any) -> None:
     assert trainer.metrics[-1]["held_out_fvu"] < 0.05
     untrained = new_trainer(planted.run)
     assert num_recovered(untrained, planted.decoder_FGC) <= 2
-    assert untrained.evaluate().fraction_unexplained() > 0.3
+    assert untrained.evaluate().fvu > 0.3
 
 
 @pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu", "l1"])
@@ -164,9 +166,24 @@ def test_held_out_images_are_never_trained_on(make_run: Any) -> None:
     met = torch.cat(list(itertools.islice(trainer.stream(), 20)))  # three epochs
     assert met.max() < limit
     assert trainer.model.b_dec.max() < limit, "nor are the first weights made from them"
-    sums = trainer.evaluate()
-    assert sums.count == 20
-    assert (sums.sum_GC / sums.count).min() > 10 * limit, "the control: what is evaluated are the marked rows"
+    score = trainer.evaluate()
+    assert (score.num_rows, score.num_images) == (20, 2)
+    mean_GC = HeldOutSamples(trainer.data, trainer.place, batch=8)._mean_GC
+    assert mean_GC.min() > 10 * limit, "the control: what is evaluated are the marked rows"
+
+
+def test_held_out_samples_are_read_once_in_a_training(planted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They lie scattered: a million rows were decoded at every checkpoint."""
+    asked: list[int] = []
+
+    def counting(store: Any, rows: Any, blocks: Any) -> Any:
+        asked.append(len(rows))
+        return read_rows(store, rows, blocks)
+
+    monkeypatch.setattr(evaluate, "read_rows", counting)
+    trainer = trained(planted.run, steps=6, checkpoint_every=2)
+    assert sum("held_out_fvu" in row for row in trainer.metrics) == 3
+    assert asked == [20]
 
 
 def test_the_trivial_group_trains_on_the_identity_block_alone(make_run: Any) -> None:

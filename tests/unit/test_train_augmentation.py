@@ -74,7 +74,7 @@ def test_held_out_samples_stay_as_they_are(run: RunFolder) -> None:
     found = [new_trainer(run, augment=augment, init="transpose") for augment in (True, False)]
     turned, plain = found
     turned.model.load_state_dict(plain.model.state_dict())
-    assert turned.evaluate().fraction_unexplained() == plain.evaluate().fraction_unexplained()
+    assert turned.evaluate() == plain.evaluate()
 
 
 def test_a_dictionary_of_turned_samples_explains_pictures_that_were_turned(make_run: Any) -> None:
@@ -92,6 +92,6 @@ def test_a_dictionary_of_turned_samples_explains_pictures_that_were_turned(make_
         trainer = new_trainer(run, augment=augment, **options)
         for acts_BGC in itertools.islice(trainer.stream(), 300):
             trainer.advance(acts_BGC)
-        found[augment] = trainer.evaluate().fraction_unexplained()
+        found[augment] = trainer.evaluate().fvu
     assert found[True] < 0.3
     assert found[False] > 0.9
