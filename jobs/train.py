@@ -111,7 +111,7 @@ def _summary(folder: str, config: TrainConfig, data: training.TrainingData) -> l
     turned = ", turned at random" if config.augment else ""
     return [
         ("crosscoder", f"{features}, {len(data.train_rows):,} samples to train on{turned}"),
-        ("unexplained", f"{held_out_note(results)}; in training {_figure(results['fvu'])}"),
+        ("unexplained", f"{held_out_note(results)}; in training {_figure(results.get('fvu'))}"),
         ("sparsity", f"L0 {results['l0']:.1f}, dead {results['dead_share']:.1%}"),
         ("weights", objects.join(folder, "model.safetensors")),
         ("metrics", objects.join(folder, "metrics.parquet")),
@@ -220,7 +220,7 @@ def _shown(board: Any, num_steps: int, done: int) -> Iterator[None]:
 def progress_note(metrics: dict[str, dict[str, float]]) -> str:
     """The newest figures of each crosscoder, in one line; by name, where there are several."""
     figures = {
-        name: f"FVU {_short(row['fvu'])}  L0 {row['l0']:.1f}  dead {row['dead_share']:.1%}"
+        name: f"FVU {_short(row.get('fvu'))}  L0 {row['l0']:.1f}  dead {row['dead_share']:.1%}"
         for name, row in metrics.items()
     }
     if len(figures) == 1:
@@ -311,7 +311,8 @@ def _export(folder: str, trainer: training.Trainer, model: GroupCrosscoder) -> N
     """The finished model in the run folder; `results` in config.json are written last and mean that all is there."""
     write_metrics(folder, trainer.metrics)
     model.save(folder)
-    about = {"train": trainer.config.to_json(), "results": trainer.metrics[-1], "finished_unix_s": int(time.time())}
+    results = {"fvu": None, "held_out_fvu": None, **trainer.metrics[-1]}  # what is undefined is null
+    about = {"train": trainer.config.to_json(), "results": results, "finished_unix_s": int(time.time())}
     write_json(folder, "config.json", {**read_json(folder, "config.json"), **about})
 
 

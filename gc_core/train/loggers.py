@@ -63,7 +63,7 @@ def check_installed(names: Iterable[LoggerName]) -> None:
 @contextmanager
 def following(
     names: Sequence[LoggerName], folders: Mapping[str, str], configs: Mapping[str, TrainConfig]
-) -> Iterator[Callable[[Sequence[Mapping[str, float | None]]], None]]:
+) -> Iterator[Callable[[Sequence[Mapping[str, float]]], None]]:
     """Loggers for each crosscoder by name, until the block ends: takes the newest row of metrics of each, in order."""
     with ExitStack() as stack:
         opened = [
@@ -73,12 +73,10 @@ def following(
             )
         ]
 
-        def log(rows: Sequence[Mapping[str, float | None]]) -> None:
+        def log(rows: Sequence[Mapping[str, float]]) -> None:
             for loggers, row in zip(opened, rows, strict=True):
-                known = {name: value for name, value in row.items() if value is not None}
-                step = int(known.pop("step"))
                 for logger in loggers:
-                    logger.log(step, known)
+                    logger.log(int(row["step"]), {name: value for name, value in row.items() if name != "step"})
 
         yield log
 

@@ -21,7 +21,7 @@ LOG_EVERY = 10
 class Report(Protocol):
     """Hears of progress, on every worker: each crosscoder's newest metrics."""
 
-    def __call__(self, metrics: list[dict[str, float | None]]) -> None: ...
+    def __call__(self, metrics: list[dict[str, float]]) -> None: ...
 
 
 def train(
@@ -74,7 +74,7 @@ def _advance(trainers: list[Trainer], report: Report, recovery: Recovery | None)
                 recovery.check()
 
 
-def _log(trainers: list[Trainer], held_out: HeldOutSamples) -> list[dict[str, float | None]]:
+def _log(trainers: list[Trainer], held_out: HeldOutSamples) -> list[dict[str, float]]:
     if not trainers[0].at_checkpoint:
         return [trainer.log() for trainer in trainers]
     scores = held_out.score([trainer.result for trainer in trainers])

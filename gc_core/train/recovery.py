@@ -102,7 +102,7 @@ class Recovery:
         """Leave the newest checkpoints and the best, of those steps that all crosscoders have."""
         found = _by_step(self._folders) if self._place.rank == 0 else []
         for folder, of_step, metrics in zip(self._folders, found, self._metrics, strict=bool(found)):
-            held_out = {row["step"]: row["held_out_fvu"] for row in metrics if row.get("held_out_fvu") is not None}
+            held_out = {row["step"]: row["held_out_fvu"] for row in metrics if "held_out_fvu" in row}
             best = sorted(of_step.keys() & held_out.keys(), key=lambda step: held_out[step])[: self._keep.best]
             last = sorted(of_step)[-self._keep.last :]
             delete_older(objects.join(folder, CHECKPOINTS), keep=[of_step[step] for step in {*best, *last}])

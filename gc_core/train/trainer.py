@@ -112,22 +112,24 @@ class Trainer:
         self._progress.add(acts_BGC, losses, fired_F)
         self.step += 1
 
-    def log(self, held_out: Score | None = None) -> dict[str, float | None]:
-        """Metrics of the steps since the last call, over all workers; kept for `metrics.parquet`. None: undefined.
+    def log(self, held_out: Score | None = None) -> dict[str, float]:
+        """Metrics of the steps since the last call, over all workers; kept for `metrics.parquet`. What is undefined is
+        left out.
 
         Raises:
             FloatingPointError: the reconstructions are far worse than none.
         """
-        row = {"step": self.step, "samples": self.step * self.config.batch, **self._progress.read()}
-        row |= {"dead_share": float(self.model.shards.total(self.dead_F.sum()) / decided(self.config.dict_size))}
-        row |= {"learning_rate": self._optimiser.param_groups[0]["lr"]}
+        found = {"step": self.step, "samples": self.step * self.config.batch, **self._progress.read()}
+        found |= {"dead_share": float(self.model.shards.total(self.dead_F.sum()) / decided(self.config.dict_size))}
+        found |= {"learning_rate": self._optimiser.param_groups[0]["lr"]}
         if held_out is not None:
-            row |= held_out.as_metrics()
+            found |= held_out.as_metrics()
         if self._progress.is_far_off(DIVERGED_FVU):
-            fvu = "undefined" if row["fvu"] is None else f"{row['fvu']:.3g}"
-            found = f"the FVU is {fvu}, the squared error {row['reconstruction']:.3g} a sample"
-            raise FloatingPointError(f"step {self.step}: {found}: training diverged; {self._advice}")
+            fvu = "undefined" if found["fvu"] is None else f"{found['fvu']:.3g}"
+            errors = f"the FVU is {fvu}, the squared error {found['reconstruction']:.3g} a sample"
+            raise FloatingPointError(f"step {self.step}: {errors}: training diverged; {self._advice}")
         self._progress = self._no_progress()
+        row = {name: value for name, value in found.items() if value is not None}
         self.metrics.append(row)
         return row
 
