@@ -88,7 +88,7 @@ def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
     rows = [[name, *_numbers(measured)] for name, measured in found.items()]
     headings = ["crosscoder", "FVU", "95% over pictures", "untransformed block", "L0", "dead", "dense"]
     headings += ["same features"] if job.against else []
-    headings += ["loss recovered", "same answer"] if job.classifier else []
+    headings += ["loss recovered", "in the interior", "same answer"] if job.classifier else []
     console.table("evaluated on held-out samples", headings, rows)
     first = next(iter(found.values())).held_out
     kept = objects.join(RunFolder.at(job.run).url, "crosscoders")
@@ -131,8 +131,9 @@ def _numbers(measured: Evaluation) -> list[str]:
     for stability in measured.stability.values():
         row.append(_agreement(stability))
     if measured.downstream is not None:
-        recovered = measured.downstream.recovered
-        row.append("-" if recovered is None else f"{recovered:.3f}")
+        interior = measured.downstream.interior
+        recovered = measured.downstream.recovered, interior.recovered if interior else None
+        row += ["-" if share is None else f"{share:.3f}" for share in recovered]
         row.append(f"{measured.downstream.same_top1_reconstructed:.1%}")
     return row
 

@@ -2,18 +2,23 @@
 
     recovered = (L_ablated - L_reconstructed) / (L_ablated - L_original)
 
-Ablated means: the mean activation everywhere. With true labels L is the cross-entropy; without, the divergence
-KL(original output || disturbed output), whose original value is zero. Loss recovered: Bricken et al. 2023.
+Ablated means: the mean activation in its place. At the border of a picture units see padding, which no crosscoder was
+trained on, so the same is measured with the border left as it is: the interior alone. With true labels L is the
+cross-entropy; without, the divergence KL(original output || disturbed output), whose original value is zero. Loss
+recovered: Bricken et al. 2023.
 
 Letters: N pictures, B positions, C channels, F features, H W pixels, h w units, K classes.
 """
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core.crosscoder import GroupCrosscoder
@@ -26,6 +31,17 @@ class Trunk(Protocol):
 
     def whole(self, pixels_N3HW: Tensor, /) -> Tensor:
         """The layer's map, (N, C, h, w), of pixels in 0..255."""
+        ...
+
+
+@runtime_checkable
+class Located(Protocol):
+    """What a trunk knows of its units' fields, as `gc_core.backbones.Backbone` does: then the interior is known."""
+
+    receptive_field_px: int
+
+    def unit_centres(self, length_px: int, /) -> NDArray[np.int64]:
+        """Pixel coordinates of the units' centres along an axis of a picture."""
         ...
 
 
@@ -47,6 +63,18 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interior:
+    """What replacing the layer does where no unit sees padding, the border left as it is."""
+
+    share: float
+    """Of all positions."""
+    loss_reconstructed: float
+    loss_ablated: float
+    recovered: float | None
+    """As of all positions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Downstream:
     """What replacing the layer does to the network's output; plain numbers, fit for JSON."""
 
@@ -61,6 +89,8 @@ class Downstream:
     same_top1_reconstructed: float
     """Share of pictures whose first answer is the undisturbed network's."""
     same_top1_ablated: float
+    interior: Interior | None
+    """None where the trunk does not know its units' fields, or no unit's lies inside a picture."""
 
 
 def measure_downstream(
@@ -80,29 +110,25 @@ def measure_replacements(
     replace: Callable[[Tensor], Tensor], trunk: Trunk, rest: Rest, batches: Iterable[Batch], mean_C: Tensor
 ) -> Downstream:
     """The same for anything that turns a map (N, C, h, w) into another."""
-    sums, count, labelled = torch.zeros(5, dtype=torch.float64), 0, False
-    for pixels_N3HW, label_N in batches:
-        map_NChw = trunk.whole(pixels_N3HW)
-        own_NK = rest(map_NChw.clone())  # a layer may begin with an operation in place
-        ablated_NK = rest(mean_C.to(map_NChw)[:, None, None].expand_as(map_NChw).clone())
-        replaced_NK = rest(replace(map_NChw))
-        losses = [_loss(logits_NK, own_NK, label_N) for logits_NK in (own_NK, replaced_NK, ablated_NK)]
-        same = [_same_top1(logits_NK, own_NK) for logits_NK in (replaced_NK, ablated_NK)]
-        sums += torch.stack([*losses, *same]).double().cpu()
-        count, labelled = count + len(map_NChw), label_N is not None
-    if not count:
+    sums: Counter[str] = Counter()
+    labelled = False
+    for batch in batches:
+        sums.update(_sums(replace, trunk, rest, batch, mean_C))
+        labelled = batch.label_N is not None
+    if not sums["pictures"]:
         found = "downstream: no usable picture found, expected at least one of 224 px or more each way"
         raise ValueError(f"{found}; name others with --images")
-    original, replaced, ablated, same_replaced, same_ablated = (sums / count).tolist()
+    mean = {name: total / sums["pictures"] for name, total in sums.items()}
     return Downstream(
-        num_pictures=count,
+        num_pictures=int(sums["pictures"]),
         loss="cross_entropy" if labelled else "kl_to_original",
-        loss_original=original,
-        loss_reconstructed=replaced,
-        loss_ablated=ablated,
-        recovered=(ablated - replaced) / (ablated - original) if ablated != original else None,
-        same_top1_reconstructed=same_replaced,
-        same_top1_ablated=same_ablated,
+        loss_original=mean["original"],
+        loss_reconstructed=mean["reconstructed"],
+        loss_ablated=mean["ablated"],
+        recovered=_recovered(mean["original"], mean["reconstructed"], mean["ablated"]),
+        same_top1_reconstructed=mean["same reconstructed"],
+        same_top1_ablated=mean["same ablated"],
+        interior=_interior(mean) if mean["positions inside"] else None,
     )
 
 
@@ -136,6 +162,52 @@ def reconstructed_map(model: GroupCrosscoder, map_NChw: Tensor) -> Tensor:
         torch.addmm(bias_C, model.encode(part_BC[:, None]), decoder_FC) for part_BC in acts_BC.split(POSITIONS_AT_ONCE)
     ]
     return torch.cat(parts).view(num_pictures, height, width, channels).permute(0, 3, 1, 2).contiguous()
+
+
+def _sums(
+    replace: Callable[[Tensor], Tensor], trunk: Trunk, rest: Rest, batch: Batch, mean_C: Tensor
+) -> dict[str, float]:
+    """Over the pictures of one batch: losses, equal answers, and how many positions there are."""
+    map_NChw = trunk.whole(batch.pixels_N3HW)
+    replaced_NChw, mean_NChw = replace(map_NChw), mean_C.to(map_NChw)[:, None, None].expand_as(map_NChw)
+    inside_hw = _inside(trunk, batch.pixels_N3HW, map_NChw)
+    own_NK = rest(map_NChw.clone())  # a layer may begin with an operation in place
+    logits_NK = {"original": own_NK, "reconstructed": rest(replaced_NChw), "ablated": rest(mean_NChw.clone())}
+    if inside_hw.any():
+        logits_NK["inside reconstructed"] = rest(torch.where(inside_hw, replaced_NChw, map_NChw))
+        logits_NK["inside ablated"] = rest(torch.where(inside_hw, mean_NChw, map_NChw))
+    losses = {name: float(_loss(each_NK, own_NK, batch.label_N)) for name, each_NK in logits_NK.items()}
+    same = {f"same {name}": float(_same_top1(each_NK, own_NK)) for name, each_NK in logits_NK.items()}
+    positions = {"positions": inside_hw.numel(), "positions inside": int(inside_hw.sum())}
+    num_pictures = len(map_NChw)
+    return {"pictures": num_pictures, **losses, **same, **{name: n * num_pictures for name, n in positions.items()}}
+
+
+def _inside(trunk: Trunk, pixels_N3HW: Tensor, map_NChw: Tensor) -> Tensor:
+    """(h, w) bool: units whose field lies inside the picture; none where that is not known."""
+    if not isinstance(trunk, Located):
+        return torch.zeros(map_NChw.shape[-2:], dtype=torch.bool, device=map_NChw.device)
+    reach_px = trunk.receptive_field_px // 2
+    rows_h, columns_w = (
+        torch.from_numpy((centres - reach_px >= 0) & (centres + reach_px < length_px)).to(map_NChw.device)
+        for length_px in pixels_N3HW.shape[-2:]
+        for centres in [trunk.unit_centres(length_px)]
+    )
+    return rows_h[:, None] & columns_w
+
+
+def _interior(mean: Mapping[str, float]) -> Interior:
+    reconstructed, ablated = mean["inside reconstructed"], mean["inside ablated"]
+    return Interior(
+        share=mean["positions inside"] / mean["positions"],
+        loss_reconstructed=reconstructed,
+        loss_ablated=ablated,
+        recovered=_recovered(mean["original"], reconstructed, ablated),
+    )
+
+
+def _recovered(original: float, reconstructed: float, ablated: float) -> float | None:
+    return (ablated - reconstructed) / (ablated - original) if ablated != original else None
 
 
 def _loss(logits_NK: Tensor, own_NK: Tensor, label_N: Tensor | None) -> Tensor:

@@ -86,6 +86,7 @@ def _facts(shape: CrosscoderShape, results: Mapping[str, Any], evaluation: Mappi
         "held-out samples": held_out.get("num_rows", results.get("held_out_samples")),
         "held-out pictures": held_out.get("num_images", results.get("held_out_images")),
         "loss recovered in the rest of the network": downstream.get("recovered"),
+        "loss recovered where no unit sees padding": (downstream.get("interior") or {}).get("recovered"),
     }
     return {fact: value for fact, value in facts.items() if value is not None}
 

@@ -5,8 +5,10 @@ Letters: N pictures, C channels, H W pixels, h w units, K classes.
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import googlenet
@@ -134,6 +136,47 @@ def test_losses_are_those_of_the_definition() -> None:
     assert without.recovered == pytest.approx(1 - divergence[0] / divergence[1], rel=1e-9)
     assert without.loss_original == 0
     assert without.same_top1_reconstructed == 1
+
+
+class Padded(FirstChannel):
+    """Fields of three pixels: the outermost units see padding."""
+
+    receptive_field_px = 3
+
+    def unit_centres(self, length_px: int) -> NDArray[np.int64]:
+        return np.arange(length_px)
+
+
+def test_the_interior_is_where_no_unit_sees_padding() -> None:
+    network = Padded()
+    pixels_N3HW = torch.rand((2, 3, 5, 6), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    batch, mean_C = Batch(pixels_N3HW, None), torch.tensor([0.5, 0.0, 0.25], dtype=torch.float64)
+
+    def halved_outside(map_NChw: Tensor) -> Tensor:
+        halved = map_NChw / 2
+        halved[:, :, 1:-1, 1:-1] = map_NChw[:, :, 1:-1, 1:-1]
+        return halved
+
+    spoilt_border = measure_replacements(halved_outside, network, network, [batch], mean_C)
+    assert spoilt_border.interior is not None
+    assert spoilt_border.interior.share == pytest.approx(3 * 4 / 30)
+    assert spoilt_border.interior.recovered == pytest.approx(1)
+    assert spoilt_border.recovered is not None
+    assert spoilt_border.recovered < 0.999, "the control: all positions together notice"
+    narrow = Batch(pixels_N3HW[..., :2], None)
+    nothing_left = measure_replacements(lambda same: same, network, network, [narrow], mean_C)
+    assert nothing_left.interior is None
+
+
+def test_the_interior_of_the_real_trunk_is_where_its_fields_fit(weights: str, batches: list[Batch]) -> None:
+    trunk = backbones.load("googlenet", weights=weights)
+    rest, mean_C = load_rest(weights, trunk), mean_activation(trunk, batches)
+    found = measure_downstream(exact_autoencoder(480), trunk, rest, batches, mean_C).interior
+    assert found is not None
+    centres = trunk.unit_centres(96)
+    inside = ((centres >= 29) & (centres <= 66)).sum()
+    assert found.share == pytest.approx((inside / len(centres)) ** 2)
+    assert found.recovered == pytest.approx(1, abs=1e-3), "of a small loss: one position is inside"
 
 
 def test_where_ablation_does_no_harm_nothing_can_be_recovered() -> None:
