@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""How names of pictures end, in folders and archives, in small letters or capitals."""
+from gc_core.images import formats, png
 
 MAX_PIXELS = 200_000_000
 """Larger pictures are refused before they are unpacked: a small file can claim to be a huge picture."""
@@ -21,9 +20,6 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow warns beyond this, and refuses bey
 DRAFT_FACTOR = 2
 """A JPEG is unpacked at 1/2, 1/4 or 1/8 of its size while that leaves this many times the pixels wanted, each way: what
 Lanczos then throws away hides how the codec averaged."""
-
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""Pillow also opens formats that run other programs, such as EPS; a file's first bytes must not choose those."""
 
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,7 +67,7 @@ def resize_settings(resize_px: int) -> dict[str, Any]:
 def _upright_rgb(content: bytes, resize_px: int) -> tuple[Image.Image, tuple[int, int]]:
     """The picture, and the upright width and height that it has in the file."""
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
+        with Image.open(io.BytesIO(png.without_long_texts(content)), formats=formats.PILLOW) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise _too_large(f"{width} x {height} px")
@@ -87,7 +83,7 @@ def _upright_rgb(content: bytes, resize_px: int) -> tuple[Image.Image, tuple[int
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"not a JPEG, PNG, WebP, BMP, GIF or TIFF picture (starts with {content[:12]!r})") from None
+        raise ImageError(f"not a {formats.NAMES} picture (starts with {content[:12]!r})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # the warning where it is an error
         raise _too_large(str(error)) from None
     except Exception as error:  # damaged bytes make Pillow's decoders fail in any way: struct.error, TypeError, ...
@@ -113,7 +109,7 @@ def _from_wide_grey(picture: Image.Image) -> Image.Image:
     """8 bits of grey from 16 or 32, scaled, where Pillow's own conversion would clip."""
     values = np.asarray(picture, dtype=np.float64)
     largest = values.max(initial=0)
-    if picture.mode.startswith("I;16"):
+    if picture.mode.startswith("I;16") or picture.format == "PPM":
         white = 2**16 - 1
     else:  # 32 bits hold what the writer liked: the narrowest range that all values fit
         white = next(w for w in (2**8 - 1, 2**16 - 1, 2**32 - 1) if largest <= w)

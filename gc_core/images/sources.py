@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gc_core import objects
 from gc_core.images import packaged, parquet, patterns, ranges, ref, tar, url_list
-from gc_core.images.decode import SUFFIXES
+from gc_core.images.formats import SUFFIXES
 from gc_core.images.ref import ImageRef, Listed
 
 Kind = Literal["picture", "tar", "parquet", "list"]

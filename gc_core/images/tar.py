@@ -4,7 +4,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO
 
-from gc_core.images.decode import SUFFIXES, ImageError
+from gc_core.images.decode import ImageError
+from gc_core.images.formats import SUFFIXES
 from gc_core.images.ranges import open_ranges, read_range
 from gc_core.images.ref import ImageRef, Listed
 

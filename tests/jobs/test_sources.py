@@ -11,6 +11,7 @@ from packing import as_folder, as_parquet, as_tar, encoded, png
 from gc_core import backbones, manifest, objects, store
 from gc_core.config import HarvestConfig
 from gc_core.images import list_images, load
+from gc_core.images.formats import NAMES
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
 from jobs import index
@@ -140,7 +141,7 @@ def test_too_many_bad_pictures_stop_the_index_and_mended_ones_are_seen(tmp_path:
     assert table["status"].to_pylist().count("bad") == 10
     assert dict(index.describe(table)) == {
         "pictures": "90 used of 100",
-        "not used": "10 not a JPEG, PNG, WebP, BMP, GIF or TIFF picture; each with its reason in the manifest",
+        "not used": f"10 not a {NAMES} picture; each with its reason in the manifest",
     }
     with pytest.raises(ValueError, match=r"10 of 100 pictures are bad, more than --max-bad-fraction 0\.05"):
         indexed(run, images, max_bad_fraction=0.05)

@@ -35,7 +35,11 @@ BAD = {
     "bomb.png": (bomb(), "bad", "more than 200 megapixels"),
     "cut.jpg": (encoded(NOISE, "JPEG")[:-200], "bad", "damaged picture"),
     "empty.jpg": (b"", "bad", "empty file"),
-    "page.jpg": (b"<!DOCTYPE html><html><body>404", "bad", "not a JPEG, PNG, WebP, BMP, GIF or TIFF picture"),
+    "page.jpg": (
+        b"<!DOCTYPE html><html><body>404",
+        "bad",
+        "not a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000 or PNM picture",
+    ),
     "small.png": (png(1, 8), "small", "smaller than the field"),
 }
 FILES = {name: content for name, (content, _, _) in BAD.items()} | {"good.png": png(2, 9), "well.jpg": encoded(NOISE)}
