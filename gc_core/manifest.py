@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gc_core import objects
 from gc_core.images import ImageError, ImageRef
 from gc_core.images.load import content_key, pixels, read
+from gc_core.images.moved import Move, relocate
 from gc_core.images.ref import LISTING
 
 HELD_OUT_SHARE = 0.02
@@ -136,6 +137,18 @@ def load_if_of(url: str, source: dict[str, Any]) -> pa.Table | None:
     if found != source:
         raise ValueError(f"{url}: lists other pictures ({found}), expected {source}; choose another --out")
     return table
+
+
+def relocated(table: pa.Table, moves: Sequence[Move]) -> pa.Table:
+    """The manifest as of pictures that lie elsewhere now.
+
+    Raises:
+        ValueError: a move is of no picture here.
+    """
+    if not moves:
+        return table
+    urls = relocate(table["url"].to_pylist(), moves)
+    return table.set_column(table.schema.get_field_index("url"), SCHEMA.field("url"), [pa.array(urls, pa.string())])
 
 
 def refs_of(table: pa.Table) -> list[ImageRef]:

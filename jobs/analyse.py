@@ -3,6 +3,7 @@
 python -m jobs.analyse --run RUN --name topk-1024
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
@@ -19,17 +20,18 @@ from gc_core.atlas.build import build_atlas, count_pictures
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.families import Families, group_families
+from gc_core.images.moved import Move
 from gc_core.metrics import or_none
 from gc_core.run_folder import RunFolder
 from gc_core.store import Store, open_store
 from jobs import cluster, console
-from jobs.options import cli
+from jobs.options import MovedPictures, cli
 
 FEATURES_A_TASK = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalyseJob:
+class AnalyseJob(MovedPictures):
     """Describe every feature of a trained crosscoder, and draw the atlas."""
 
     run: str
@@ -46,7 +48,7 @@ def main(args: list[str] | None = None) -> None:
         with cluster.connect():
             run = RunFolder.at(job.run)
             name = job.name or only_crosscoder(run)
-            console.summary("analysed", run_analyse(run, name, job.config) + run_atlas(run, name))
+            console.summary("analysed", run_analyse(run, name, job.config) + run_atlas(run, name, job.moves()))
 
 
 def only_crosscoder(run: RunFolder) -> str:
@@ -87,11 +89,12 @@ def run_analyse(run: RunFolder, name: str, config: AnalyseConfig) -> list[tuple[
     ]
 
 
-def run_atlas(run: RunFolder, name: str) -> list[tuple[str, str]]:
-    """Draw the page; its row of the summary."""
+def run_atlas(run: RunFolder, name: str, moves: Sequence[Move] = ()) -> list[tuple[str, str]]:
+    """Draw the page; its row of the summary, and one of pictures that are not where they were."""
+    absent: list[str] = []
     with console.progress("atlas", count_pictures(run, name), "pictures") as meter:
-        page = build_atlas(run, name, meter.set)
-    return [("atlas", page)]
+        page = build_atlas(run, name, meter.set, moves=moves, warn=absent.append)
+    return [("atlas", page), *(("grey patches", line) for line in absent)]
 
 
 def _watch(run: RunFolder, name: str, config: AnalyseConfig, store: Store) -> Firing:

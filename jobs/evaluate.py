@@ -24,11 +24,11 @@ from gc_core.evaluate.figure import Point, draw, file_format
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
 from jobs import cluster, console
-from jobs.options import cli
+from jobs.options import MovedPictures, cli
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateJob:
+class EvaluateJob(MovedPictures):
     """Measure finished crosscoders of a run."""
 
     run: str
@@ -52,6 +52,7 @@ class EvaluateJob:
     """Draw FVU against L0 of all the crosscoders named into this .png, .svg or .pdf file."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.figure is not None:
             file_format(self.figure)
         if self.classifier is None and (self.images or self.labels):
@@ -162,7 +163,9 @@ def _pictures(run: RunFolder, job: EvaluateJob) -> tuple[Pictures | None, torch.
     """Pictures for the classifier, if there is one, and the layer's mean over them."""
     if job.classifier is None:
         return None, None
-    pictures = evaluate.choose_pictures(run, location=job.images, labels=job.labels, at_most=job.max_images)
+    pictures = evaluate.choose_pictures(
+        run, location=job.images, labels=job.labels, at_most=job.max_images, moves=job.moves()
+    )
     return pictures, cluster.result(_mean.remote(run, job.classifier, pictures))
 
 

@@ -7,6 +7,7 @@ Continues where an earlier, interrupted run of the same command stopped.
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -15,17 +16,18 @@ import ray
 import torch
 import tyro
 
-from gc_core import backbones, groups, harvest, store
+from gc_core import backbones, groups, harvest, manifest, store
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
+from gc_core.images.moved import Move
 from gc_core.run_folder import RunFolder
 from gc_core.shards import ShardPlan
 from jobs import cluster, console, index
-from jobs.options import Workers, cli
+from jobs.options import MovedPictures, Workers, cli
 
 
 @dataclass(frozen=True, kw_only=True)
-class HarvestJob:
+class HarvestJob(MovedPictures):
     """Compute the activations of every transformed version of sampled centres, into chunked Zarr."""
 
     out: str
@@ -45,17 +47,19 @@ def main(args: list[str] | None = None) -> None:
             if job.dry_run:
                 console.summary("would harvest", foretell(run, job.config, job.workers))
             else:
-                console.summary("harvested", run_harvest(run, job.config, job.workers))
+                console.summary("harvested", run_harvest(run, job.config, job.workers, job.moves()))
 
 
-def run_harvest(run: RunFolder, config: HarvestConfig, workers: Workers) -> list[tuple[str, str]]:
+def run_harvest(
+    run: RunFolder, config: HarvestConfig, workers: Workers, moves: Sequence[Move] = ()
+) -> list[tuple[str, str]]:
     """Index, plan, compute what is missing; rows of the summary."""
     backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights)
     table = index.manifest_of(run, config, backbone)
     plan = harvest.plan_rows(config, table, backbone)
     config = with_decided_dtype(run, config, workers)
     harvest.create_store(run, config, plan, backbone)
-    compute_missing(run, config, plan, table, workers)
+    compute_missing(run, config, plan, manifest.relocated(table, moves), workers)
     mean = store.finish(run)
     blocks = f"{groups.parse(config.group).order} x {backbone.channels} numbers"
     field_px = f"field {backbone.receptive_field_px} px"

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import docstring_parser
 import tyro
 
+from gc_core.images import moved
+from gc_core.images.moved import Move
 from gc_core.store import DiskCache
 
 T = TypeVar("T")
@@ -66,6 +68,22 @@ class Workers:
         fitting = num_gpus // gpus if gpus else num_cpus // self.cpus_per_worker
         number = self.num_workers or max(1, int(fitting))
         return replace(self, num_workers=number, gpus_per_worker=gpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovedPictures:
+    """Part of jobs that read a run's pictures again."""
+
+    images_at: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Where pictures that moved since they were indexed are now, as OLD=NEW: what lay below the path or s3:// URL OLD
+    lies below NEW. May be given several times."""
+
+    def __post_init__(self) -> None:
+        self.moves()
+
+    def moves(self) -> tuple[Move, ...]:
+        """What `images_at` says."""
+        return moved.parse(self.images_at)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,12 +20,12 @@ from gc_core.run_folder import RunFolder
 from jobs import cluster, console, lists
 from jobs.analyse import run_analyse, run_atlas
 from jobs.harvest import run_harvest
-from jobs.options import Workers, cli
+from jobs.options import MovedPictures, Workers, cli
 from jobs.train import run_train
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pipeline:
+class Pipeline(MovedPictures):
     """All four stages, one after the other."""
 
     out: str
@@ -52,10 +52,10 @@ def run_pipeline(job: Pipeline, configs: Sequence[TrainConfig] = ()) -> None:
     """Run the stages and print one table of where everything is; `configs` in place of the job's own one."""
     start = time.monotonic()
     run = RunFolder.at(job.out)
-    rows = run_harvest(run, job.harvest, job.workers)
+    rows = run_harvest(run, job.harvest, job.workers, job.moves())
     for name, trained in run_train(run, job.name, configs or [job.train], job.workers).items():
         rows += trained + run_analyse(run, name, job.analyse)
-        rows += run_atlas(run, name)
+        rows += run_atlas(run, name, job.moves())
     console.summary(f"finished in {console.duration(time.monotonic() - start)}", rows)
 
 

@@ -5,6 +5,7 @@ python -m jobs.verify RUN --repair    computes again what is damaged or missing
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -18,11 +19,12 @@ from gc_core import backbones, harvest, manifest, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
+from gc_core.images.moved import Move
 from gc_core.run_folder import RunFolder
 from gc_core.store import StoreError
 from jobs import cluster, console
 from jobs.harvest import compute_missing
-from jobs.options import Workers, cli
+from jobs.options import MovedPictures, Workers, cli
 
 TOLD = 10
 """Faults that are told in full."""
@@ -30,7 +32,7 @@ IMAGES_A_SHARD = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyJob:
+class VerifyJob(MovedPictures):
     """Check a run's activations, and with --repair compute again what is damaged."""
 
     run: tyro.conf.Positional[str]
@@ -58,11 +60,11 @@ def run_verify(job: VerifyJob) -> bool:
     faults = _shard_faults(run, range(opened.num_shards))
     _tell(list(faults.values()))
     if faults and job.repair:
-        _repair(run, config, job.workers, faults)
+        _repair(run, config, job, faults)
         faults = _shard_faults(run, sorted(faults))
         _tell(list(faults.values()))
     sound = [shard for shard in range(opened.num_shards) if shard not in faults]
-    strange = _origin_faults(run, config, sound, job.sample)
+    strange = _origin_faults(run, config, sound, job)
     _tell(strange)
     if job.repair and not faults:
         store.finish(run)
@@ -98,11 +100,11 @@ def _shard_faults(run: RunFolder, shards: Any) -> dict[int, str]:
     return faults
 
 
-def _origin_faults(run: RunFolder, config: HarvestConfig, sound: list[int], sample: int) -> list[str]:
-    chosen = sorted(np.random.default_rng(config.seed).permutation(sound)[:sample].tolist())
+def _origin_faults(run: RunFolder, config: HarvestConfig, sound: list[int], job: VerifyJob) -> list[str]:
+    chosen = sorted(np.random.default_rng(config.seed).permutation(sound)[: job.sample].tolist())
     if not chosen:
         return []
-    plan, table = _plan(run, config)
+    plan, table = _plan(run, config, job.moves())
     work = [harvest.shard_work(plan, table, shard) for shard in chosen]
     with console.progress("origin", len(work), "shards") as meter:
         found = cluster.in_order(
@@ -115,15 +117,15 @@ def _origin_faults(run: RunFolder, config: HarvestConfig, sound: list[int], samp
     return faults
 
 
-def _repair(run: RunFolder, config: HarvestConfig, workers: Workers, faults: dict[int, str]) -> None:
+def _repair(run: RunFolder, config: HarvestConfig, job: VerifyJob, faults: dict[int, str]) -> None:
     for shard in faults:
         store.discard_commit(run, shard)
-    plan, table = _plan(run, config)
-    compute_missing(run, config, plan, table, workers)
+    plan, table = _plan(run, config, job.moves())
+    compute_missing(run, config, plan, table, job.workers)
 
 
-def _plan(run: RunFolder, config: HarvestConfig) -> tuple[Any, Any]:
-    """The harvest's own plan.
+def _plan(run: RunFolder, config: HarvestConfig, moves: Sequence[Move]) -> tuple[Any, Any]:
+    """The harvest's own plan, and its pictures where they are now.
 
     Raises:
         StoreError: the manifest is not the one of this store.
@@ -136,7 +138,7 @@ def _plan(run: RunFolder, config: HarvestConfig) -> tuple[Any, Any]:
     if (plan.num_rows, plan.shard_rows) != (opened.num_rows, opened.shard_rows):
         found = f"{plan.num_rows} samples planned from it, the store has {opened.num_rows}"
         raise StoreError(f"{run.manifest}: is not of this store ({found}); restore both from one copy")
-    return plan, table
+    return plan, manifest.relocated(table, moves)
 
 
 def _unfinished(run: RunFolder) -> str | None:

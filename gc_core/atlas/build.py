@@ -6,7 +6,7 @@ Letters: S patch side, pixels.
 import mimetypes
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from gc_core.analyse.table import FeatureTable, load_features
 from gc_core.atlas.cards import AtlasPage, Example, FeatureCard
 from gc_core.atlas.page import write_page
 from gc_core.images import ImageError, ImageRef, load
+from gc_core.images.moved import Absent, Move
 from gc_core.run_folder import RunFolder, read_json
 from gc_core.store import Store, open_store
 
@@ -33,19 +34,28 @@ BUNDLED_NOTE = (
 )
 
 
-def build_atlas(run: RunFolder, name: str, tick: Callable[[int], None]) -> str:
+def build_atlas(
+    run: RunFolder,
+    name: str,
+    tick: Callable[[int], None],
+    *,
+    moves: Sequence[Move] = (),
+    warn: Callable[[str], None] = lambda line: None,
+) -> str:
     """Write RUN/atlas/NAME/index.html and its pictures, and return the page's URL; `tick` hears how many pictures were
-    opened.
+    opened, `warn` of those that are missing or were replaced, whose patches are grey.
 
     Raises:
-        ValueError: the crosscoder was not analysed.
+        ValueError: the crosscoder was not analysed, or a move is of no picture.
     """
     table, store = load_features(run, name), open_store(run)
     folder = run.atlas(name)
     shown = _shown(table)
-    examples = _examples(run, store, table, shown, tick)
+    examples, absent = _examples(run, store, table, shown, tick, moves)
+    if line := absent.describe():
+        warn(line)
     cards = [_card(row, table, examples.get(row["feature"], [])) for row in shown]
-    page = _page(run, name, table, store, cards)
+    page = _page(run, name, table, store, cards, absent)
     if objects.is_local(folder):
         write_page(page, Path(objects.local_path(folder)))
     else:
@@ -72,10 +82,16 @@ def _shown(table: FeatureTable) -> list[dict[str, Any]]:
 
 
 def _examples(
-    run: RunFolder, store: Store, table: FeatureTable, shown: list[dict[str, Any]], tick: Callable[[int], None]
-) -> dict[int, list[Example]]:
-    """Patches of every shown feature; each picture is opened once."""
-    refs = manifest.refs_of(manifest.load_table(run.manifest))
+    run: RunFolder,
+    store: Store,
+    table: FeatureTable,
+    shown: list[dict[str, Any]],
+    tick: Callable[[int], None],
+    moves: Sequence[Move],
+) -> tuple[dict[int, list[Example]], Absent]:
+    """Patches of every shown feature, and pictures that could not be read again; each is opened once."""
+    pictures = manifest.relocated(manifest.load_table(run.manifest), moves)
+    refs, key_I = manifest.refs_of(pictures), pictures["key"].to_pylist()
     wanted: dict[int, list[tuple[int, int, int, float]]] = defaultdict(list)  # image -> (feature, place, row, value)
     for feature in (row["feature"] for row in shown if row["alive"]):
         pairs = zip(
@@ -86,14 +102,17 @@ def _examples(
                 wanted[int(store.image[row])].append((feature, place, row, value))
     side_px, resize_px = store.attrs["receptive_field_px"], store.attrs["resize"]["shorter_side_px"]
     found: dict[int, dict[int, Example]] = defaultdict(dict)
+    errors: list[tuple[ImageRef, OSError | None]] = []
     with ThreadPoolExecutor(DECODE_THREADS) as threads:
-        pictures = threads.map(lambda image: _pixels(refs[image], resize_px), wanted)
-        for opened, (image, pixels_CHW) in enumerate(zip(wanted, pictures, strict=True), start=1):
+        read = threads.map(lambda image: _pixels(refs[image], resize_px, key_I[image]), wanted)
+        for opened, (image, (pixels_CHW, error)) in enumerate(zip(wanted, read, strict=True), start=1):
+            errors.append((refs[image], error))
             for feature, place, row, value in wanted[image]:
                 patch = _patch(pixels_CHW, store.centre_yx[row], side_px)
                 found[feature][place] = Example(image_name=refs[image].name, value=value, patch_HWC=patch)
             tick(opened)
-    return {feature: [by_place[place] for place in sorted(by_place)] for feature, by_place in found.items()}
+    examples = {feature: [by_place[place] for place in sorted(by_place)] for feature, by_place in found.items()}
+    return examples, Absent.among(errors)
 
 
 def count_pictures(run: RunFolder, name: str) -> int:
@@ -105,11 +124,14 @@ def count_pictures(run: RunFolder, name: str) -> int:
     return len(np.unique(store.image[rows[rows >= 0]]))
 
 
-def _pixels(ref: ImageRef, resize_px: int) -> NDArray[np.uint8] | None:
+def _pixels(ref: ImageRef, resize_px: int, key: int) -> tuple[NDArray[np.uint8] | None, OSError | None]:
+    """The very picture that was harvested; one that has gone since leaves a grey patch, not a missing page."""
     try:
-        return load(ref, resize_px)
-    except (ImageError, OSError):
-        return None  # a picture that has gone since leaves a grey patch, not a missing page
+        return load(ref, resize_px, key=key), None
+    except OSError as error:
+        return None, error
+    except ImageError as error:  # another version of the decoder
+        return None, OSError(str(error))
 
 
 def _patch(pixels_CHW: NDArray[np.uint8] | None, centre_yx: NDArray[np.int32], side_px: int) -> NDArray[np.uint8]:
@@ -136,7 +158,9 @@ def _card(row: dict[str, Any], table: FeatureTable, examples: list[Example]) -> 
     )
 
 
-def _page(run: RunFolder, name: str, table: FeatureTable, store: Store, cards: list[FeatureCard]) -> AtlasPage:
+def _page(
+    run: RunFolder, name: str, table: FeatureTable, store: Store, cards: list[FeatureCard], absent: Absent
+) -> AtlasPage:
     trained = read_json(run.crosscoder(name), "config.json")
     config, about = trained["train"], table.attrs
     sparsity = (
@@ -158,6 +182,7 @@ def _page(run: RunFolder, name: str, table: FeatureTable, store: Store, cards: l
     if len(cards) < len(table.rows):
         facts.append(("shown here", f"{len(cards):,}"))
     group = about["group"]
+    note = f"Patches are grey where pictures could not be read again: {absent.describe()}." if absent.describe() else ""
     bundled = store.attrs["config"]["weights"] in (None, "bundled") and store.attrs["backbone"] == "googlenet"
     return AtlasPage(
         title=f"{store.attrs['backbone']} {store.attrs['layer']}",
@@ -169,7 +194,7 @@ def _page(run: RunFolder, name: str, table: FeatureTable, store: Store, cards: l
         layer=store.attrs["layer"],
         irrep_labels=table.irrep_labels,
         facts=facts,
-        notes=[BUNDLED_NOTE] if bundled else [],
+        notes=[*filter(None, [note, BUNDLED_NOTE if bundled else ""])],
         features=cards,
     )
 

@@ -13,6 +13,7 @@ import torch
 from gc_core import images, manifest, objects
 from gc_core.evaluate.downstream import Batch
 from gc_core.images import ImageError, ImageRef
+from gc_core.images.moved import Move, option
 from gc_core.run_folder import RunFolder
 
 CROP_PX = 224
@@ -39,15 +40,20 @@ class Pictures:
                 yield Batch(torch.from_numpy(np.stack(list(found.values()))).float(), labels)
 
 
-def held_out_pictures(run: RunFolder) -> list[ImageRef]:
-    """The pictures of the run that are kept for validation."""
-    table = manifest.load_table(run.manifest)
+def held_out_pictures(run: RunFolder, moves: Sequence[Move] = ()) -> list[ImageRef]:
+    """The pictures of the run that are kept for validation, where they are now."""
+    table = manifest.relocated(manifest.load_table(run.manifest), moves)
     held = manifest.held_out(table)
     return [ref for ref, kept in zip(manifest.refs_of(table), held, strict=True) if kept]
 
 
 def choose_pictures(
-    run: RunFolder, *, location: str | None = None, labels: str | None = None, at_most: int | None = None
+    run: RunFolder,
+    *,
+    location: str | None = None,
+    labels: str | None = None,
+    at_most: int | None = None,
+    moves: Sequence[Move] = (),
 ) -> Pictures:
     """The run's held-out pictures, or those at a location; the first `at_most` of them; labels from a text file.
 
@@ -55,7 +61,7 @@ def choose_pictures(
         ValueError: there are no pictures, or the label file is not one or misses a picture.
     """
     if location is None:
-        refs = held_out_pictures(run)
+        refs = held_out_pictures(run, moves)
     else:
         refs = images.list_images(location, stimulus_px=RESIZE_PX, max_stimuli=at_most or 600)
     refs = refs[:at_most]
@@ -69,6 +75,8 @@ def _cropped(ref: ImageRef) -> np.ndarray | None:
         pixels_3HW = images.load(ref, RESIZE_PX)
     except ImageError:
         return None
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; if pictures moved, say where to: {option(ref)}") from None
     _, height, width = pixels_3HW.shape
     if min(height, width) < CROP_PX:
         return None

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gc_core import objects
-from gc_core.images import packaged, parquet, stimuli, tar
+from gc_core.images import moved, packaged, parquet, stimuli, tar
 from gc_core.images.decode import ImageError, decode
+from gc_core.images.moved import ReplacedError
 from gc_core.images.ref import ImageRef
 
 
@@ -16,16 +17,18 @@ def load(ref: ImageRef, resize_px: int, *, key: int | None = None) -> NDArray[np
 
     Raises:
         ImageError: it cannot be decoded.
-        OSError: it cannot be read, or is another picture than the one that had the key.
+        OSError: it cannot be read. ReplacedError: it is another picture than the one that had the key.
     """
     if key is None:
         return pixels(ref, read(ref), resize_px)
     try:
         content = read(ref)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; if pictures moved, say where to: {moved.option(ref)}") from None
     except ImageError as error:
-        raise OSError(_changed(ref)) from error
+        raise ReplacedError(_changed(ref)) from error
     if content_key(ref, content) != key:
-        raise OSError(_changed(ref))
+        raise ReplacedError(_changed(ref))
     return pixels(ref, content, resize_px)
 
 
