@@ -1,4 +1,4 @@
-"""Pictures inside Parquet files: a column of encoded pictures, read by row; or a column of their URLs."""
+"""Pictures inside Parquet files: a column of encoded pictures, read by row; or of their paths and URLs."""
 
 import threading
 from bisect import bisect_right
@@ -12,19 +12,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gc_core import objects
-from gc_core.images import url_list
+from gc_core.images import columns
+from gc_core.images.columns import Cell, Column
 from gc_core.images.decode import ImageError
 from gc_core.images.ranges import open_ranges
 from gc_core.images.ref import ImageRef, Listed
 
 SUFFIXES = (".parquet", ".pq")
-PICTURE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
-"""Which of several columns of bytes holds the pictures: the first of these that is there."""
 CACHE_BYTES = 256 << 20
 """Row groups kept by a process. A Parquet file gives no less than a row group, however few pictures are wanted."""
-
-_NO_COLUMN = "expected `image`, a column of bytes or a struct of bytes and path, or `url`"
+ROWS_AT_ONCE = 64
+MOST_GROUP_BYTES = 4 << 30
+FEW_BYTES, MOST_RATIO = 64 << 20, 100
+"""A row group may unpack to the first and this many times what is stored of it: pictures are compressed already."""
+FEW_ROWS = 1000
+"""A file has at most one row a byte, and these."""
 
 
 def is_parquet(url: str) -> bool:
@@ -33,16 +35,15 @@ def is_parquet(url: str) -> bool:
 
 
 def scan(url: str) -> Iterator[Listed]:
-    """A picture for each row of a Parquet file: of its column of pictures, or else those that its column `url` names.
+    """Every picture of a Parquet file's column of pictures: inside it, or where its paths and URLs lead.
 
     Raises:
         OSError: the file cannot be reached, or its end is damaged.
     """
     try:
         with open_ranges(url) as file, pq.ParquetFile(file) as parquet:
-            column = _picture_column(parquet.schema_arrow)
-            rows = _rows(url, parquet, column) if column else _urls(url, parquet)
-            yield from rows
+            _refuse_too_many_rows(parquet, file.seek(0, 2))
+            yield from _each(url, parquet)
     except (pa.ArrowException, ImageError) as error:
         reason = str(error) if isinstance(error, ImageError) else f"damaged Parquet file ({_line(error)})"
         yield Listed(ref=ImageRef(url=url, member="(the whole file)", offset=-1), error=reason)
@@ -62,10 +63,9 @@ def read(ref: ImageRef) -> bytes:
         values = _kept.get((ref.url, group), lambda: _read_group(ref.url, group, column))
     except pa.ArrowException as error:
         raise ImageError(f"damaged Parquet file ({_line(error)})") from error
-    content = values[ref.offset - (ends[group - 1] if group else 0)].as_py()
-    if content is None:
-        raise ImageError("no bytes in this row (a path without bytes is not followed)")
-    return content
+    value = values[ref.offset - (ends[group - 1] if group else 0)].as_py()
+    places = columns.place_in(ref.member)
+    return columns.bytes_of(value, column, places[-1] if places else None)
 
 
 def forget() -> None:
@@ -122,78 +122,75 @@ class Kept:
 _kept = Kept(CACHE_BYTES)
 
 
-def _picture_column(schema: pa.Schema) -> tuple[str, ...]:
-    """Path to the leaf that holds pictures: `(jpg,)` or `(image, bytes)`; empty where there is none.
-
-    Raises:
-        ImageError: several columns could be meant.
-    """
-    found = {field.name: path for field in schema if (path := _leaf(field))}
-    named = next((name for name in PICTURE_NAMES if name in found), None)
-    if named is None and len(found) > 1:
-        raise ImageError(f"several columns of bytes ({', '.join(found)}; name the one with pictures `image`)")
-    return found[named or next(iter(found))] if found else ()
-
-
-def _leaf(field: "pa.Field[Any]") -> tuple[str, ...]:
-    kind = field.type
-    if _is_bytes(kind):
-        return (field.name,)
-    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_bytes(kind.field("bytes").type):
-        return (field.name, "bytes")
-    return ()
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
-
-
-def _rows(url: str, parquet: pq.ParquetFile, column: tuple[str, ...]) -> Iterator[Listed]:
-    row = 0
+def _each(url: str, parquet: pq.ParquetFile) -> Iterator[Listed]:
+    """Every picture. Bytes are looked at only where rows may have none, or several."""
+    column = columns.find(parquet.schema_arrow)
+    first = 0
     for group in range(parquet.num_row_groups):
-        num_rows = parquet.metadata.row_group(group).num_rows
-        for name in _names(parquet, group, column, num_rows):
-            yield Listed(ref=ImageRef(url=url, member=name or str(row), offset=row))
-            row += 1
+        for row, cell in _cells(parquet, group, column):
+            place = "" if cell.position is None else f"[{cell.position}]"
+            yield columns.listed(cell, column, container=url, row=first + row, offset=first + row, place=place)
+        first += parquet.metadata.row_group(group).num_rows
 
 
-def _names(parquet: pq.ParquetFile, group: int, column: tuple[str, ...], num_rows: int) -> list[str | None]:
-    """What rows call their pictures (`path` of the Hugging Face struct); only that part is read."""
-    root = parquet.schema_arrow.field(column[0]).type
-    if len(column) == 1 or root.get_field_index("path") < 0 or not pa.types.is_string(root.field("path").type):
-        return [None] * num_rows
-    return _column_of(parquet, group, (column[0], "path")).to_pylist()
+def _cells(parquet: pq.ParquetFile, group: int, column: Column) -> Iterator[tuple[int, Cell]]:
+    """Each picture of a row group with its row there."""
+    num_rows = parquet.metadata.row_group(group).num_rows
+    if column.form == "bytes" and not column.is_list:
+        yield from ((row, Cell(row, None, True, None)) for row in range(num_rows))
+        return
+    whole = column.form != "struct" or column.is_list or _may_lack_bytes(parquet, group, column)
+    part = column.name if whole else f"{column.name}.path"
+    first = 0
+    for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[part]):
+        if whole:
+            yield from ((first + cell.row, cell) for cell in columns.cells(batch.column(0), column))
+        else:
+            names = batch.column(0).field("path").to_pylist() if batch.num_columns else [None] * batch.num_rows
+            yield from ((first + row, Cell(row, None, True, name)) for row, name in enumerate(names))
+        first += batch.num_rows
 
 
-def _urls(url: str, parquet: pq.ParquetFile) -> Iterator[Listed]:
-    schema = parquet.schema_arrow
-    place = schema.get_field_index("url")
-    if place < 0 or not (pa.types.is_string(kind := schema.field(place).type) or pa.types.is_large_string(kind)):
-        raise ImageError(f"no column of pictures (found {', '.join(schema.names)}; {_NO_COLUMN})")
-    locations = (
-        location
-        for group in range(parquet.num_row_groups)
-        for location in _column_of(parquet, group, ("url",)).to_pylist()
-    )
-    yield from url_list.listed(locations, objects.split(url)[0])
+def _may_lack_bytes(parquet: pq.ParquetFile, group: int, column: Column) -> bool:
+    """Whether a struct's bytes may be null in a row group, or nothing but they stand there."""
+    chunks = parquet.metadata.row_group(group)
+    parts = {(chunk := chunks.column(place)).path_in_schema: chunk for place in range(chunks.num_columns)}
+    found = parts.get(f"{column.name}.bytes")
+    if found is None or f"{column.name}.path" not in parts:
+        return True
+    return not (found.is_stats_set and found.statistics.has_null_count and found.statistics.null_count == 0)
+
+
+def _refuse_too_many_rows(parquet: pq.ParquetFile, file_bytes: int) -> None:
+    most = FEW_ROWS + file_bytes
+    if (found := parquet.metadata.num_rows) > most:
+        raise ImageError(f"more rows than bytes ({found:,} rows in {file_bytes:,} bytes cannot be pictures)")
 
 
 @lru_cache(maxsize=256)
-def _layout(url: str) -> tuple[list[int], tuple[str, ...]]:
-    """Row after the last row of each row group, and the path of the pictures' column."""
+def _layout(url: str) -> tuple[list[int], Column]:
+    """Row after the last row of each row group, and the pictures' column."""
     with open_ranges(url) as file, pq.ParquetFile(file) as parquet:
         groups = (parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups))
-        return list(accumulate(groups)), _picture_column(parquet.schema_arrow)
+        return list(accumulate(groups)), columns.find(parquet.schema_arrow)
 
 
-def _read_group(url: str, group: int, column: tuple[str, ...]) -> pa.ChunkedArray:
+def _read_group(url: str, group: int, column: Column) -> pa.ChunkedArray:
     with open_ranges(url) as file, pq.ParquetFile(file) as parquet:
-        return _column_of(parquet, group, column)
+        part = f"{column.name}.bytes" if column.form == "struct" and not column.is_list else column.name
+        chunks = parquet.metadata.row_group(group)
+        most_bytes = min(MOST_GROUP_BYTES, FEW_BYTES + MOST_RATIO * _stored_bytes(chunks))
+        batches, num_bytes = [], 0
+        for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[part]):
+            batches.append(batch.column(0))
+            num_bytes += batch.nbytes
+            if num_bytes > most_bytes:
+                raise ImageError(f"its row group unpacks to more than {most_bytes:,} bytes (write smaller row groups)")
+        return pa.chunked_array(batches)
 
 
-def _column_of(parquet: pq.ParquetFile, group: int, column: tuple[str, ...]) -> pa.ChunkedArray:
-    values = parquet.read_row_group(group, columns=[".".join(column)]).column(0)
-    return values if len(column) == 1 else values.flatten()[0]
+def _stored_bytes(chunks: pq.RowGroupMetaData) -> int:
+    return sum(chunks.column(place).total_compressed_size for place in range(chunks.num_columns))
 
 
 def _line(error: BaseException) -> str:

@@ -1,14 +1,19 @@
 """Pictures in Parquet: every way a column may hold them; a row group is read once, not once for each picture."""
 
+import base64
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from packing import as_parquet, png, write_parquet
+from packing import as_folder, as_parquet, png, write_parquet
 
 from gc_core.images import ImageError, ImageRef, parquet
+from gc_core.images.columns import Column
+from gc_core.images.load import content_key
+from gc_core.images.load import read as read_anywhere
 from gc_core.images.parquet import Kept
 from gc_core.images.ref import Listed
 
@@ -56,6 +61,79 @@ def test_the_column_of_pictures_is_found_and_rows_without_a_name_have_their_numb
     assert [parquet.read(entry.ref) for entry in listed] == BYTES
 
 
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+NAMES = list(PICTURES)
+BASE64 = [base64.b64encode(content).decode() for content in BYTES]
+PATH_ONLY = [{"bytes": None, "path": name} for name in NAMES]
+PAIRS = [[{"bytes": content, "path": None} for content in BYTES[i : i + 2]] for i in range(0, 10, 2)]
+FORMS = {
+    "path-only structs": {"image": pa.array(PATH_ONLY, STRUCT)},
+    "structs of a path alone": {"image": [{"path": name} for name in NAMES]},
+    "structs whose bytes have no type": {"image": pa.array([{"path": n, "bytes": None} for n in NAMES])},
+    "bytes and paths mixed": {
+        "image": pa.array([{"bytes": b if i % 2 else None, "path": NAMES[i]} for i, b in enumerate(BYTES)], STRUCT)
+    },
+    "lists of structs": {"images": pa.array(PAIRS, pa.list_(STRUCT))},
+    "lists with none and empty ones": {"images": pa.array([None, [], PAIRS[0], *PAIRS[1:]], pa.list_(STRUCT))},
+    "lists of bytes": {"images": pa.array([BYTES[:7], BYTES[7:]], pa.large_list(pa.binary()))},
+    "lists of one length": {"image": pa.array([BYTES[:5], BYTES[5:]], pa.list_(pa.binary(), 5))},
+    "lists of paths": {"images": [NAMES[:1], NAMES[1:]]},
+    "base64": {"image": BASE64, "label": [1] * 10},
+    "base64 as data URLs": {"image": [f"data:image/png;base64,{text}" for text in BASE64]},
+    "paths": {"image": NAMES, "label": [1] * 10},
+    "URL in capitals": {"URL": NAMES, "TEXT": ["x"] * 10},
+    "file names": {"file_name": NAMES},
+    "bytes under a name in capitals": {"IMAGE": BYTES, "mask": BYTES},
+}
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("rows_per_group", [1, 3, 100])
+def test_every_form_gives_the_pictures_of_the_folder_in_order(tmp_path: Path, kind: str, rows_per_group: int) -> None:
+    as_folder(tmp_path, PICTURES)
+    write_parquet(tmp_path / "a.parquet", FORMS[kind], rows_per_group)
+    listed = scanned(tmp_path / "a.parquet")
+    assert [entry.error for entry in listed] == [""] * 10
+    assert [content_key(e.ref, read_anywhere(e.ref)) for e in listed] == [
+        content_key(e.ref, b) for e, b in zip(listed, BYTES, strict=True)
+    ]
+    assert len({(entry.ref.url, entry.ref.member) for entry in listed}) == 10
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../secret.png", "a/../../secret.png", "file:///etc/passwd", "~/x.png"]
+)
+def test_a_path_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path, path: str) -> None:
+    rows = pa.array([{"bytes": None, "path": path}], STRUCT)
+    write_parquet(tmp_path / "a.parquet", {"image": rows})
+    assert only_error(tmp_path / "a.parquet").startswith("no bytes in this row (and its path leads out of file://")
+
+
+@pytest.mark.parametrize("pixels", [[[1, 2], [3, 4]], [[[0.5, 1.0]], [[0.5]]]])
+def test_raw_pixels_are_one_row_that_says_what_to_do(tmp_path: Path, pixels: object) -> None:
+    write_parquet(tmp_path / "a.parquet", {"label": [1, 2], "pixel_values": pixels})
+    assert only_error(tmp_path / "a.parquet").startswith(
+        "raw pixels (column pixel_values of lists of numbers; save each"
+    )
+
+
+def test_a_small_file_of_very_many_rows_is_one_row_with_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": pa.nulls(3_000_000, STRUCT)}), path, compression="zstd")
+    assert only_error(path).startswith("more rows than bytes (3,000,000 rows in")
+
+
+def test_a_row_group_that_unpacks_to_far_more_than_is_stored_is_an_image_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "FEW_BYTES", 1 << 20)
+    path = tmp_path / "a.parquet"
+    write_parquet(path, {"image": pa.array([bytes(1 << 20)] * 900, pa.binary())}, 900)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(ImageError, match=r"^its row group unpacks to more than [\d,]+ bytes \(write smaller"):
+        parquet.read(scanned(path)[0].ref)
+
+
 def test_a_row_without_bytes_is_an_image_error_and_its_path_is_not_followed(tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(png(1))
@@ -89,7 +167,7 @@ def test_a_column_of_urls_lists_those(tmp_path: Path) -> None:
 
 
 def test_a_table_of_something_else_is_one_row_with_its_reason(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "a.parquet", {"label": [1, 2], "image": ["a.png", "b.png"], "url": [1, 2]})
+    write_parquet(tmp_path / "a.parquet", {"label": [1, 2], "image": [1, 2], "url": [1, 2]})
     assert only_error(tmp_path / "a.parquet").startswith("no column of pictures (found label, image, url; expected")
 
 
@@ -120,7 +198,7 @@ def test_a_row_group_is_read_once_for_all_its_pictures(tmp_path: Path, monkeypat
     groups: list[int] = []
     read_group = parquet._read_group
 
-    def counted(url: str, group: int, column: tuple[str, ...]) -> pa.ChunkedArray:
+    def counted(url: str, group: int, column: Column) -> pa.ChunkedArray:
         groups.append(group)
         return read_group(url, group, column)
 
