@@ -3,7 +3,8 @@
 Letters: B samples, G group elements, E elements that the encoder reads, C channels, F features, N some of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -24,10 +25,27 @@ LEAST_DRAW = 16
 """PyTorch draws normal numbers in blocks of 16, so that pieces of multiples of that give what one draw gives."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstSamples:
+    """What first weights are made from."""
+
+    acts_BGC: Tensor
+    """For the bias, the encoder's size and thresholds, in random order."""
+    along: Callable[[range], Tensor]
+    """The samples (N, G, C) that features with these numbers in the whole dictionary begin along."""
+
+    @staticmethod
+    def of(acts_BGC: Tensor) -> "FirstSamples":
+        """The same samples for all; features take them from the last one on, since the first ones set the size."""
+        return FirstSamples(
+            acts_BGC=acts_BGC, along=lambda features: acts_BGC[[-1 - number % len(acts_BGC) for number in features]]
+        )
+
+
 @torch.no_grad()
 def initialise(
     model: GroupCrosscoder,
-    acts_BGC: Tensor,
+    first: FirstSamples,
     generator: torch.Generator,
     *,
     init: Init = "data",
@@ -35,15 +53,18 @@ def initialise(
 ) -> None:
     """Start from data: decoder rows along samples' deviations from the bias, or random ones; the encoder transposed.
 
+    Features begin along different samples. Two that begin along one are twins that share its codes: they stay alike,
+    or one of them dies.
+
     A random direction of the identity block says nothing about the other blocks, and a short training on few samples
     never finds them; a sample's deviation names all blocks at once. Thresholds of `jumprelu` start where k features a
     sample are active.
 
     A part of a dictionary gets the rows that the whole would have, and no more of them is ever made.
     """
+    acts_BGC = first.acts_BGC
     bias_GC = _first_bias(acts_BGC, bias_init)
-    deviation_BGC = acts_BGC - bias_GC
-    _set_decoder(model, deviation_BGC, init, generator)
+    _set_decoder(model, first, bias_GC, init, generator)
     model.b_dec.copy_(bias_GC)
     reads = list(model.shape.reads)
     read_FEC = model.W_dec[:, reads]
@@ -77,16 +98,16 @@ def _first_bias(acts_BGC: Tensor, bias_init: BiasInit) -> Tensor:
     return acts_BGC.mean(0)
 
 
-def _set_decoder(model: GroupCrosscoder, deviation_BGC: Tensor, init: Init, generator: torch.Generator) -> None:
-    num_samples, num_features = len(deviation_BGC), model.shape.dict_size
-    along_F = torch.randint(num_samples, (num_features,), generator=generator) if init == "data" else None
+def _set_decoder(
+    model: GroupCrosscoder, first: FirstSamples, bias_GC: Tensor, init: Init, generator: torch.Generator
+) -> None:
     for rows, normal_NGC in _normals(model, generator):
-        if along_F is None:
-            made_NGC = _random_directions(deviation_BGC, normal_NGC)
+        if init == "data":
+            made_NGC = _along_samples(first.along(rows) - bias_GC, normal_NGC)
         else:
-            made_NGC = _along_samples(deviation_BGC[along_F[rows.start : rows.stop]], normal_NGC)
-        first = model.features.start
-        model.W_dec[rows.start - first : rows.stop - first] = made_NGC
+            made_NGC = _random_directions(first.acts_BGC - bias_GC, normal_NGC)
+        own = model.features.start
+        model.W_dec[rows.start - own : rows.stop - own] = made_NGC
 
 
 def _normals(model: GroupCrosscoder, generator: torch.Generator) -> Iterator[tuple[range, Tensor]]:
@@ -111,7 +132,7 @@ def _normals(model: GroupCrosscoder, generator: torch.Generator) -> Iterator[tup
 def _along_samples(chosen_NGC: Tensor, normal_NGC: Tensor) -> Tensor:
     """Unit vectors (N, G, C) along the samples chosen.
 
-    A little noise keeps rows distinct where F exceeds the samples; more would stay in the decoder for long, and make
+    A little noise keeps rows distinct where samples are alike; more would stay in the decoder for long, and make
     every feature look less like itself under the group.
     """
     noise_NGC = normal_NGC * chosen_NGC.square().mean((1, 2), keepdim=True).sqrt() * NOISE

@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core.config import TrainConfig
-from gc_core.stream import read_rows
 from gc_core.train.data import TrainingData
-
-INITIAL_ROWS = 1024
 
 
 def blocks_to_read(config: TrainConfig, data: TrainingData) -> NDArray[np.int64]:
@@ -33,17 +30,15 @@ def as_seen(
     stored_BSC: NDArray[np.float16], element_B: NDArray[np.int64], config: TrainConfig, data: TrainingData, device: str
 ) -> Tensor:
     """Samples of the blocks that `blocks_to_read` names as a crosscoder trains on them, (B, G, C) scaled float32."""
-    stored = torch.from_numpy(stored_BSC).to(device)
     if not config.augment:
-        return data.scaled(stored)
-    batch, order, channels = stored.shape
+        return data.scaled(torch.from_numpy(stored_BSC).to(device))
+    return turned(stored_BSC, element_B, data, device)
+
+
+def turned(stored_BSC: NDArray[np.float16], element_B: NDArray[np.int64], data: TrainingData, device: str) -> Tensor:
+    """Samples of all the store's blocks, each as of its picture that an element acted on, (B, G, C) scaled float32."""
+    batch, order, channels = stored_BSC.shape
     block_BG = data.store.group.cayley[data.blocks, element_B[:, None]] + order * np.arange(batch)[:, None]
-    chosen = stored.flatten(0, 1).index_select(0, torch.from_numpy(block_BG).to(device).flatten())
+    blocks = torch.from_numpy(stored_BSC).to(device).flatten(0, 1)
+    chosen = blocks.index_select(0, torch.from_numpy(block_BG).to(device).flatten())
     return data.scaled(chosen.view(batch, -1, channels))
-
-
-def first_samples(config: TrainConfig, data: TrainingData) -> Tensor:
-    """The samples that first weights are made from, (N, G, C) scaled float32."""
-    rows = data.train_rows[:INITIAL_ROWS]
-    element_N = np.random.default_rng([config.seed, 4]).integers(data.store.group.order, size=len(rows))
-    return as_seen(read_rows(data.store, rows, blocks_to_read(config, data)), element_N, config, data, "cpu")

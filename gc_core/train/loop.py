@@ -7,9 +7,9 @@ from typing import Protocol
 
 from gc_core.checkpoint import Keep
 from gc_core.config import TrainConfig
-from gc_core.train.augmentation import first_samples
 from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import HeldOutSamples
+from gc_core.train.first import first_samples, statistics
 from gc_core.train.recovery import Recovery
 from gc_core.train.trainer import Trainer
 from gc_core.train.workers import Place
@@ -46,8 +46,8 @@ def train(
         OSError: checkpoints cannot be read or written.
     """
     _check_one_stream(configs)
-    first_acts_NGC = first_samples(configs[0], data)
-    trainers = [Trainer(config, data, place, first_acts_NGC) for config in configs]
+    shared_NGC = statistics(configs[0], data)
+    trainers = [Trainer(config, data, place, first_samples(config, data, shared_NGC)) for config in configs]
     if folders is None:
         _advance(trainers, report, None)
         return trainers

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from gc_core import groups
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
-from gc_core.initial import initialise
+from gc_core.initial import FirstSamples, initialise
 from gc_core.losses import (
     JumpReLUPenalty,
     Losses,
@@ -86,7 +86,7 @@ def new_optimiser(model: GroupCrosscoder, config: TrainConfig, place: Place) -> 
     return RowAdam(model.parameters(), **options)
 
 
-def new_model(config: TrainConfig, acts_BGC: Tensor, place: Place) -> GroupCrosscoder:
+def new_model(config: TrainConfig, first: FirstSamples, place: Place) -> GroupCrosscoder:
     """A resolved config's first weights, of the features that are here. Every worker makes them from the same samples
     and seed.
 
@@ -96,7 +96,7 @@ def new_model(config: TrainConfig, acts_BGC: Tensor, place: Place) -> GroupCross
     group = groups.parse(decided(config.group))
     shape = CrosscoderShape(
         group=group.name,
-        channels=acts_BGC.shape[2],
+        channels=first.acts_BGC.shape[2],
         dict_size=decided(config.dict_size),
         reads=config.elements_read(group.order),
         activation=config.activation,
@@ -105,5 +105,5 @@ def new_model(config: TrainConfig, acts_BGC: Tensor, place: Place) -> GroupCross
     model = GroupCrosscoder(shape, shards_of(place))
     model.gradients_by_row = touches_active_rows(config, group.order)
     generator = torch.Generator().manual_seed(config.seed)
-    initialise(model, acts_BGC, generator, init=config.init, bias_init=config.bias_init)
+    initialise(model, first, generator, init=config.init, bias_init=config.bias_init)
     return model

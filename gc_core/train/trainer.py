@@ -18,13 +18,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import BY_FEATURE, GroupCrosscoder
+from gc_core.initial import FirstSamples
 from gc_core.losses import Losses, combined
 from gc_core.optim import clip_gradients
 from gc_core.sparse import average_over_workers
 from gc_core.stream import batches, lane_order
-from gc_core.train.augmentation import as_seen, blocks_to_read, drawn_elements, first_samples
+from gc_core.train.augmentation import as_seen, blocks_to_read, drawn_elements
 from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import HeldOutSamples, Score
+from gc_core.train.first import first_samples
 from gc_core.train.mesh import assembled
 from gc_core.train.objective import Objective, is_by_row, new_model, new_optimiser, over_workers
 from gc_core.train.parts import rows_of_optimiser, rows_of_tensors
@@ -43,7 +45,7 @@ class Trainer:
     """A crosscoder, its optimiser and counters, and the place in the data: all that a checkpoint holds."""
 
     def __init__(
-        self, config: TrainConfig, data: TrainingData, place: Place, first_acts_NGC: Tensor | None = None
+        self, config: TrainConfig, data: TrainingData, place: Place, first: FirstSamples | None = None
     ) -> None:
         if config.lanes % place.num_replicas:
             workers = f"the {place.num_workers} workers" if place.dict_shards == 1 else f"{place.num_replicas} replicas"
@@ -54,8 +56,8 @@ class Trainer:
         self._order = lane_order(
             data.train_rows, num_lanes=config.lanes, buffer_rows=config.buffer_rows, seed=config.seed
         )
-        first_acts_NGC = first_samples(config, data) if first_acts_NGC is None else first_acts_NGC
-        self.model = new_model(config, first_acts_NGC, place).to(place.device)
+        first = first_samples(config, data) if first is None else first
+        self.model = new_model(config, first, place).to(place.device)
         self.model.product_dtype = torch.bfloat16 if config.dtype == "bfloat16" else None
         self.average = self._copy_of_weights() if config.average_decay else None
         self._losses = over_workers(Objective(self.model, config, place))

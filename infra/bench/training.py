@@ -16,6 +16,7 @@ from torch import Tensor
 from gc_core import groups, store
 from gc_core.config import TrainConfig
 from gc_core.harvest.activations import arithmetic
+from gc_core.initial import FirstSamples
 from gc_core.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS
 from gc_core.sparse import choose
@@ -119,7 +120,7 @@ def new_trainer(size: Size, path: str, device: str) -> Trainer:
         lr_decay="none",
         clip_norm=0,
     )
-    trainer = Trainer(config, _data(size), Place(device=device), random_batches(size, "cpu")[0])
+    trainer = Trainer(config, _data(size), Place(device=device), FirstSamples.of(random_batches(size, "cpu")[0]))
     trainer.model.load_state_dict(random_weights(size, device))
     return trainer
 

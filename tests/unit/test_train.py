@@ -39,7 +39,7 @@ def test_the_loss_falls(planted: Any, activation: str, reads: str) -> None:
     options = {"activation": activation, "encoder_reads": reads, "l1_coefficient": 0.1, "l1_warmup_share": 0.0}
     options |= {"jumprelu_coefficient": 0.1}
     metrics = trained(planted.run, steps=60, learning_rate=3e-3, **options).metrics
-    assert metrics[-1]["loss"] < 0.7 * metrics[0]["loss"]
+    assert metrics[-1]["loss"] < 0.8 * metrics[0]["loss"]
     assert [row["step"] for row in metrics] == [10, 20, 30, 40, 50, 60]
 
 

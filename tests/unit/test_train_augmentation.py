@@ -16,7 +16,7 @@ from gc_core import groups
 from gc_core.run_folder import RunFolder
 from gc_core.symmetry import translate
 from gc_core.train import Trainer
-from gc_core.train.augmentation import drawn_elements, first_samples
+from gc_core.train.augmentation import drawn_elements
 from gc_core.train.whereabouts import rows_of_step
 
 D_4 = groups.dihedral(4)
@@ -61,13 +61,6 @@ def test_a_stream_that_begins_late_turns_samples_as_the_whole_one_does(run: RunF
     late.step = 7
     expected = next(itertools.islice(whole.stream(), 7, None))
     torch.testing.assert_close(next(late.stream()), expected, rtol=0, atol=0)
-
-
-def test_first_weights_are_made_from_turned_samples_too(run: RunFolder) -> None:
-    turned, plain = (first_samples(*opened(run, augment=augment)) for augment in (True, False))
-    same_N = (turned == plain).flatten(1).all(1)
-    assert 0 < same_N.sum() < len(same_N) / 4, "the identity acts on an eighth"
-    torch.testing.assert_close(turned.flatten(1).sort(1).values, plain.flatten(1).sort(1).values, rtol=0, atol=0)
 
 
 def test_held_out_samples_stay_as_they_are(run: RunFolder) -> None:

@@ -1,0 +1,99 @@
+"""The samples that first weights are made from: rows drawn over the whole store, and turned copies once it is used up.
+
+Letters: N rows, S elements of the store's group, G of the crosscoder's, C channels, F features.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gc_core.config import TrainConfig
+from gc_core.initial import SAMPLES_TO_MATCH, FirstSamples
+from gc_core.shards import CHUNK_ROWS
+from gc_core.stream import read_rows
+from gc_core.train.augmentation import turned
+from gc_core.train.data import TrainingData
+from gc_core.train.recipe import decided
+
+STATISTICS_ROWS = 1024
+"""Samples that the bias, the encoder's size and thresholds are made from; read together."""
+FEWEST_CHUNKS = 256
+ROWS_OF_A_CHUNK = 16
+"""Rows are drawn from so many chunks of a large store that it gives about this many of each: drawn from all, each would
+cost a chunk's reading."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """Rows, and what acts on each."""
+
+    row_N: NDArray[np.int64]
+    element_N: NDArray[np.int64]
+    """Of the store's group."""
+
+    def part(self, first: int, last: int) -> "Drawn":
+        """Some of them, in their order."""
+        return Drawn(row_N=self.row_N[first:last], element_N=self.element_N[first:last])
+
+
+def first_samples(config: TrainConfig, data: TrainingData, statistics_NGC: Tensor | None = None) -> FirstSamples:
+    """What a resolved config's first weights are made from, the same on every worker.
+
+    Statistics depend on neither the size of a dictionary nor its activation: one set serves several on one stream.
+    """
+    acts_NGC = statistics(config, data) if statistics_NGC is None else statistics_NGC
+    num_features = decided(config.dict_size)
+    if num_features + SAMPLES_TO_MATCH <= len(acts_NGC):
+        return FirstSamples.of(acts_NGC)
+    drawn_F = drawn(config, data, num_features)
+    return FirstSamples(
+        acts_BGC=acts_NGC, along=lambda features: _seen(drawn_F.part(features.start, features.stop), data)
+    )
+
+
+def statistics(config: TrainConfig, data: TrainingData) -> Tensor:
+    """Samples (N, G, C) scaled float32 in random order, without repetition."""
+    found = drawn(config, data, min(STATISTICS_ROWS, len(data.train_rows)))
+    order = np.random.default_rng([config.seed, 5]).permutation(len(found.row_N))
+    return _seen(Drawn(row_N=found.row_N[order], element_N=found.element_N[order]), data)
+
+
+def drawn(config: TrainConfig, data: TrainingData, count: int) -> Drawn:
+    """So many training rows, ascending; none is met again before all were met, and then turned otherwise.
+
+    Each is turned at random where training turns samples; where it does not, copies alone are, for a feature that
+    begins as another's twin stays that or dies.
+    """
+    rng, order = np.random.default_rng([config.seed, 4, count]), data.store.group.order
+    row_N = drawn_rows(data.train_rows, count, rng)
+    _, number_N = np.unique(row_N, return_inverse=True)
+    copy_N = np.arange(count) - np.searchsorted(row_N, row_N)
+    first = rng.integers(order, size=count) if config.augment else np.zeros(count, np.int64)
+    other = np.append(0, 1 + rng.permutation(order - 1))
+    return Drawn(row_N=row_N, element_N=(first[number_N] + other[copy_N % order]) % order)
+
+
+def drawn_rows(rows_N: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`count` of ascending rows, ascending, each as often as any other, but for one."""
+    copies, rest = divmod(count, len(rows_N))
+    chunk_N = rows_N // CHUNK_ROWS
+    chunks = rng.permutation(np.unique(chunk_N))[: max(FEWEST_CHUNKS, rest // ROWS_OF_A_CHUNK)]
+    near_N = rows_N[np.isin(chunk_N, chunks)]
+    chosen = rng.choice(near_N if len(near_N) >= rest else rows_N, rest, replace=False)
+    return np.sort(np.concatenate([np.tile(rows_N, copies), chosen]))
+
+
+def _seen(wanted: Drawn, data: TrainingData) -> Tensor:
+    """Samples (N, G, C) scaled float32; of the store's blocks a bounded number is in memory at a time."""
+    acts_NGC = torch.empty(len(wanted.row_N), data.num_elements, data.channels)
+    for first in range(0, len(acts_NGC), STATISTICS_ROWS):
+        part = wanted.part(first, first + STATISTICS_ROWS)
+        if part.element_N.any():
+            stored_NSC = read_rows(data.store, part.row_N, np.arange(data.store.group.order))
+            acts_NGC[first : first + STATISTICS_ROWS] = turned(stored_NSC, part.element_N, data, "cpu")
+        else:
+            acts_NGC[first : first + STATISTICS_ROWS] = data.read(part.row_N)
+    return acts_NGC
