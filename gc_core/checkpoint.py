@@ -26,6 +26,7 @@ from torch import Tensor
 from gc_core import objects
 
 METRICS = "metrics.parquet"
+PART = r"part-(\d+)-of-(\d+)\.pt"
 REPLICATED = ("b_dec", "threshold")
 """Tensors of a crosscoder that every shard holds whole; the others' first axis is features."""
 
@@ -88,7 +89,7 @@ def checkpoints(folder: str) -> list[Checkpoint]:
     """Those that are there with all their parts, oldest first."""
     found: dict[tuple[str, str, str], set[int]] = {}
     for name in objects.sizes(folder):
-        if match := re.fullmatch(r"step-(\d+)-([0-9a-f]+)/part-(\d+)-of-(\d+)\.pt", name):
+        if match := re.fullmatch(rf"step-(\d+)-([0-9a-f]+)/{PART}", name):
             step, attempt, part, num_parts = match.groups()
             found.setdefault((step, attempt, num_parts), set()).add(int(part))
     return sorted(
@@ -135,7 +136,7 @@ def delete_older(folder: str, *, keep: Sequence[Checkpoint]) -> None:
     for name in objects.folders(folder):
         match = re.fullmatch(r"step-(\d+)-[0-9a-f]+", name)
         if match and int(match[1]) < newest and name not in kept:
-            objects.delete_folder(objects.join(folder, name))
+            objects.delete_named(objects.join(folder, name), PART)
 
 
 def metrics_table(metrics: list[dict[str, Any]]) -> pa.Table:

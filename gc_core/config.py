@@ -2,15 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from gc_core import groups
+from gc_core.typed import record_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """A record that goes to JSON and back; a field with a fixed choice of words takes no other."""
+
+    LATER: ClassVar[Mapping[str, Any]] = {}
+    """Fields that earlier versions did not have, with the value that says what those did. A field with that value is
+    left out of the JSON and of the fingerprint: what was made before keeps its identity, and its meaning."""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -19,20 +25,21 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by field name."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if not self._is_as_before(name, value)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The record from `to_json`'s values.
 
         Raises:
-            ValueError: a field is unknown (written by another version) or its value is refused.
+            ValueError: a field is unknown or missing (written by another version) or its value is refused.
         """
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(values.keys() - known):
-            found = f"{cls.__name__}: unknown fields {unknown}"
-            raise ValueError(f"{found}, expected some of {sorted(known)}; another version wrote it")
-        return cls(**values)
+        if missing := sorted({f.name for f in fields(cls)} - values.keys() - cls.LATER.keys()):
+            found = f"{cls.__name__}: no {', '.join(missing)} found"
+            raise ValueError(
+                f"{found}, a version wrote it that did not know them; use that one, or another --name or --out"
+            )
+        return record_of(cls, {**cls.LATER, **values}, where=cls.__name__)
 
     def fingerprint(self) -> str:
         """16 hex digits that differ whenever a field differs."""
@@ -40,8 +47,12 @@ class Config:
 
     def differences(self, other: Self) -> list[str]:
         """`field: mine, not theirs` for each field that differs."""
-        mine, theirs = self.to_json(), other.to_json()
+        mine, theirs = asdict(self), asdict(other)
         return [f"{name}: {mine[name]!r}, not {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+
+    @classmethod
+    def _is_as_before(cls, name: str, value: Any) -> bool:
+        return name in cls.LATER and value == cls.LATER[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +126,8 @@ class HarvestConfig(Config):
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
     """What decides a crosscoder. Sizes of activations are after scaling: a block's mean squared norm is C."""
+
+    LATER: ClassVar[Mapping[str, Any]] = {"augment": False}
 
     group: str | None = None
     """None for the store's group; a group inside it trains on those blocks only, `trivial` on the untransformed one (an

@@ -30,11 +30,15 @@ from gc_core.activations import (
     choose_per_batch,
     choose_per_sample,
 )
+from gc_core.artefacts import DamagedError, digest, fault_of, read_checked
 from gc_core.groups import Group
 from gc_core.run_folder import read_json, write_json
 from gc_core.sparse import choose_with_scores, select_rows, sparse_decode, sparse_encode
+from gc_core.typed import record_of
 
 Activation = Literal["topk", "batchtopk", "jumprelu", "l1"]
+WEIGHTS = "model.safetensors"
+REMEDY = "the command that trained it writes it again from its last checkpoint; or restore it from a copy"
 BY_FEATURE = frozenset({"W_enc", "b_enc", "W_dec", "log_threshold"})
 """Parameters that have a row for each feature; all else is the same on every shard."""
 
@@ -177,25 +181,54 @@ class GroupCrosscoder(nn.Module):
             self.threshold.div_(scale)
 
     def save(self, url: str) -> None:
-        """Write `model.safetensors` and `config.json` into a folder (path or URL); the JSON's other entries stay."""
+        """Write `model.safetensors` and `config.json` into a folder (path or URL); the JSON's other entries stay.
+
+        Raises:
+            ValueError: a weight is not finite.
+        """
+        content = self.weights_file()
+        objects.write(url, WEIGHTS, content)
+        write_json(url, "config.json", {**_known(url), **self.about(content)})
+
+    def weights_file(self) -> bytes:
+        """The bytes of `model.safetensors`; ValueError if a weight is not finite."""
         assert self.shards.count == 1, "a part of a dictionary is no crosscoder"
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        write_json(url, "config.json", {**_known(url), "crosscoder": asdict(self.shape)})
-        objects.write(url, "model.safetensors", save(weights))
+        if name := self.not_finite():
+            raise ValueError(f"crosscoder: {name} is not finite; train again with a lower learning rate")
+        return save({name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()})
+
+    def about(self, weights_file: bytes) -> dict[str, Any]:
+        """Entries of `config.json` that `load` needs: the shape, and the weights' hash."""
+        return {"crosscoder": asdict(self.shape), "files": {WEIGHTS: digest(weights_file)}}
+
+    def not_finite(self) -> str | None:
+        """The first parameter with a value that is not finite; None if all are."""
+        for name, parameter in self.named_parameters():
+            if not torch.stack(parameter.detach().aminmax()).isfinite().all():
+                return name
+        return None
 
     @classmethod
     def load(cls, url: str) -> "GroupCrosscoder":
         """Read what `save` wrote.
 
         Raises:
-            ValueError: nothing is there, or it is not a crosscoder's.
+            ValueError: nothing is there, or it is not a crosscoder's, or damaged.
         """
         try:
-            shape = read_json(url, "config.json")["crosscoder"]
-            model = cls(CrosscoderShape(**{**shape, "reads": tuple(shape["reads"])}))
-            model.load_state_dict(load(objects.read(url, "model.safetensors")))
+            config = read_json(url, "config.json")
         except FileNotFoundError:
             raise ValueError(f"{url}: no finished crosscoder found; train one with `python -m jobs.train`") from None
+        try:
+            expected = config.get("files", {}).get(WEIGHTS)
+            model = cls(record_of(CrosscoderShape, config["crosscoder"], where="crosscoder"))
+            model.load_state_dict(load(read_checked(url, WEIGHTS, expected, REMEDY)))
+            if name := model.not_finite():
+                raise ValueError(f"{name} has values that are not finite")
+        except FileNotFoundError:
+            raise ValueError(f"{url}: its {WEIGHTS} is missing; {REMEDY}") from None
+        except DamagedError:
+            raise
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(f"{url}: not a crosscoder that this version reads ({reason}); train it again") from error
@@ -239,6 +272,18 @@ class GroupCrosscoder(nn.Module):
         if self.product_dtype is None:
             return left @ right
         return (left.to(self.product_dtype) @ right.to(self.product_dtype)).to(left.dtype)
+
+
+def fault_of_weights(url: str) -> str | None:
+    """What is wrong with the stored weights of a finished crosscoder, without loading them; None if nothing is."""
+    try:
+        expected = read_json(url, "config.json").get("files", {}).get(WEIGHTS)
+        if expected is None:  # stored before there were hashes
+            objects.size(url, WEIGHTS)
+            return None
+    except FileNotFoundError as error:
+        return str(error)
+    return fault_of(url, WEIGHTS, expected)
 
 
 def _some_blocks(weights_FGC: Tensor, blocks: Tensor | None) -> Tensor:

@@ -8,8 +8,10 @@ working scale, does not count.
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +25,7 @@ from gc_core.reasons import Reasons
 
 MANY_PARTS = 64
 FEWEST_ROWS, MOST_ROWS = 32, 1024
+OWN_NAMES = r"(part-\d{5,}|listing-[0-9a-f]{24})\.parquet"
 THREADS = 4
 """Pictures a task looks at together: while one is fetched another is decoded."""
 
@@ -49,6 +52,16 @@ class PartReport:
     """Could not be fetched; another attempt may."""
     bad: Reasons
     """Why pictures cannot be used, those not fetched included."""
+
+
+class GoneError(OSError):
+    """A part that was looked at is not there any more."""
+
+
+def folder_of(index_url: str, source: Mapping[str, Any]) -> str:
+    """Where the parts of these pictures lie: a harvest of others leaves them alone."""
+    named = hashlib.blake2b(json.dumps(source, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return objects.join(index_url, f"of-{named}")
 
 
 def parts(num_images: int) -> list[range]:
@@ -102,7 +115,7 @@ def collect(index_url: str, num_parts: int) -> pa.Table:
     tables = [_kept(index_url, _part_name(part)) for part in range(num_parts)]
     missing = [part for part, table in enumerate(tables) if table is None]
     if missing:
-        raise OSError(f"{index_url}: part {missing[0]} has gone; run the same command again")
+        raise GoneError(f"{index_url}: part {missing[0]} has gone; run the same command again")
     found = pa.concat_tables([table.replace_schema_metadata(None) for table in tables if table is not None])
     status = pa.array("bad" if status == UNREAD else status for status in found["status"].to_pylist())
     return found.set_column(found.schema.get_field_index("status"), RECORDS.field("status"), status)
@@ -110,7 +123,7 @@ def collect(index_url: str, num_parts: int) -> pa.Table:
 
 def clear(index_url: str) -> None:
     """Remove everything kept; the manifest has it."""
-    objects.delete_folder(index_url)
+    objects.delete_named(index_url, OWN_NAMES)
 
 
 def _look(listed: Listed, lens: Lens) -> ImageRecord:

@@ -15,10 +15,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gc_core import objects
+from gc_core.artefacts import DamagedError, check, digest
 from gc_core.images import ImageError, ImageRef
 from gc_core.images.load import content_key, pixels, read
 from gc_core.images.moved import Move, relocate
 from gc_core.images.ref import LISTING
+from gc_core.run_folder import parse_json
 
 HELD_OUT_SHARE = 0.02
 
@@ -111,16 +113,38 @@ def complete(records: pa.Table, source: dict[str, Any]) -> pa.Table:
     return table.replace_schema_metadata({"source": json.dumps(source, sort_keys=True)})
 
 
-def write(url: str, table: pa.Table) -> None:
-    """Write the manifest as Parquet."""
+def write(url: str, table: pa.Table) -> bool:
+    """Write the manifest as Parquet, once; False if one stands there, which is left alone."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
-    objects.write(*objects.split(url), buffer.getvalue())
+    return objects.write_once(*objects.split(url), buffer.getvalue())
 
 
-def load_table(url: str) -> pa.Table:
-    """The manifest; FileNotFoundError if there is none."""
-    return pq.read_table(io.BytesIO(objects.read(*objects.split(url))))
+def load_table(url: str, *, sha256: str | None = None) -> pa.Table:
+    """The manifest, which must have this SHA-256 if one is given.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is not that one, or no manifest.
+    """
+    content = objects.read(*objects.split(url))
+    check(content, sha256, url, "it is damaged, or of another harvest: restore it from the copy that the store is from")
+    try:
+        table = pq.read_table(io.BytesIO(content))
+        if table.schema.remove_metadata() != SCHEMA:
+            raise ValueError("its columns are not a manifest's")
+        return table
+    except (pa.ArrowException, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise DamagedError(f"{url}: no manifest can be read here ({reason}); restore it from a copy") from None
+
+
+def digest_of(url: str) -> str | None:
+    """SHA-256 of the manifest; None if there is none."""
+    try:
+        return digest(objects.read(*objects.split(url)))
+    except FileNotFoundError:
+        return None
 
 
 def load_if_of(url: str, source: dict[str, Any]) -> pa.Table | None:
@@ -133,8 +157,7 @@ def load_if_of(url: str, source: dict[str, Any]) -> pa.Table | None:
         table = load_table(url)
     except FileNotFoundError:
         return None
-    found = json.loads((table.schema.metadata or {}).get(b"source", b"{}"))
-    if found != source:
+    if (found := _source_of(table, url)) != source:
         raise ValueError(f"{url}: lists other pictures ({found}), expected {source}; choose another --out")
     return table
 
@@ -149,6 +172,10 @@ def relocated(table: pa.Table, moves: Sequence[Move]) -> pa.Table:
         return table
     urls = relocate(table["url"].to_pylist(), moves)
     return table.set_column(table.schema.get_field_index("url"), SCHEMA.field("url"), [pa.array(urls, pa.string())])
+
+
+def _source_of(table: pa.Table, url: str) -> dict[str, Any]:
+    return parse_json((table.schema.metadata or {}).get(b"source", b"{}"), url)
 
 
 def refs_of(table: pa.Table) -> list[ImageRef]:

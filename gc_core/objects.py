@@ -4,8 +4,10 @@ A location is a path or a URL; a name is an object's key below it, plain text wi
 percent-encoded.
 """
 
+import contextlib
 import io
-import shutil
+import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -43,6 +45,8 @@ def normalise(location: str) -> str:
     Raises:
         ValueError: the URL is not one that this system stores to.
     """
+    if not location.strip():
+        raise ValueError(f"location: {location!r} found, expected a path, file:///path or s3://bucket/prefix")
     parts = urlsplit(location)
     if not parts.scheme:
         return Path(local_path(location)).resolve().as_uri()
@@ -242,13 +246,45 @@ def folders(location: str) -> list[str]:
             return []
 
 
-def delete_folder(location: str) -> None:
-    """Remove everything below the location, if there is anything."""
+def first_names(location: str, *, most: int) -> list[str]:
+    """Names directly below the location, of objects, files and folders, at most about that many; empty where nothing
+    is.
+
+    Raises:
+        OSError: the location is a file, or cannot be read.
+    """
     with one_line_errors(location):
-        if is_local(location):
-            shutil.rmtree(local_path(location), ignore_errors=not Path(local_path(location)).exists())
-        else:
-            obstore.delete(open_folder(location), list(sizes(location)))
+        try:
+            if is_local(location):
+                return sorted(path.name for path in Path(local_path(location)).iterdir())[:most]
+            batch = next(iter(obstore.list(open_folder(location), chunk_size=most)), [])
+        except FileNotFoundError:
+            return []
+        return list(dict.fromkeys(entry["path"].partition("/")[0] for entry in batch))
+
+
+def delete_named(location: str, pattern: str) -> None:
+    """Remove the objects below the location whose whole name matches, and on a disk the folders that are empty then.
+
+    Whatever else is there, a stranger's, stays.
+    """
+    with one_line_errors(location):
+        if not is_local(location):
+            for name in sizes(location):
+                if re.fullmatch(pattern, name):
+                    delete(location, name)
+            return
+        top = Path(local_path(location))
+        for path in [path for path in top.rglob("*") if not path.is_dir()]:
+            if re.fullmatch(rf"({pattern})(#\d+)?", path.relative_to(top).as_posix()):  # #: what was cut off in writing
+                path.unlink(missing_ok=True)
+        _remove_empty_folders(top)
+
+
+def _remove_empty_folders(top: Path) -> None:
+    for folder, _, _ in os.walk(top, topdown=False):
+        with contextlib.suppress(OSError):  # it is not empty, or another process was faster
+            Path(folder).rmdir()
 
 
 def _object(location: str, name: str, *, create: bool = False) -> tuple[ObjectStore, str]:

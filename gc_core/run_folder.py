@@ -1,11 +1,14 @@
 """Where everything of a run lies (the layout of the run folder), and its small JSON records."""
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gc_core import objects
+from gc_core import objects, ownership
+from gc_core.artefacts import DamagedError, sealed, unsealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,23 @@ class RunFolder:
     def at(location: str) -> "RunFolder":
         """The run at a path or URL, which need not exist yet."""
         return RunFolder(objects.normalise(location))
+
+    def claim(self) -> None:
+        """Make it a run folder, if nothing else is there.
+
+        Raises:
+            ForeignError: the folder holds something else.
+        """
+        ownership.claim(self.url, "run", recognises=self._was_made_before_markers)
+
+    def _was_made_before_markers(self) -> bool:
+        """By files that only this project writes."""
+        try:
+            attributes = read_json(self.activations, "zarr.json")["attributes"]
+            return {"format_version", "config_hash"} <= attributes.keys()
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            parts = objects.sizes(self.index)  # of a harvest that was interrupted early
+            return bool(parts) and all(re.fullmatch(r"(part-\d{5}|listing-[0-9a-f]{24})\.parquet", n) for n in parts)
 
     @property
     def manifest(self) -> str:
@@ -67,10 +87,51 @@ def checked_name(name: str) -> str:
 
 
 def read_json(location: str, name: str) -> dict[str, Any]:
-    """A JSON object; FileNotFoundError if there is none."""
-    return json.loads(objects.read(location, name))
+    """A JSON object, whose own hash is checked where it has one.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is not JSON, no JSON object, or was changed since it was written.
+    """
+    return unsealed(
+        parse_json(objects.read(location, name), objects.join(location, name)), objects.join(location, name)
+    )
 
 
-def write_json(location: str, name: str, record: dict[str, Any]) -> None:
-    """Replace a JSON object, indented for people."""
-    objects.write(location, name, json.dumps(record, indent=1, sort_keys=True).encode())
+def write_json(location: str, name: str, record: Mapping[str, Any]) -> None:
+    """Replace a JSON object, indented for people, with its own hash; NaN and infinities become null."""
+    objects.write(location, name, json_bytes(sealed(finite(record))))
+
+
+def write_json_once(location: str, name: str, record: Mapping[str, Any]) -> bool:
+    """The same unless the object exists; False if it did."""
+    return objects.write_once(location, name, json_bytes(sealed(finite(record))))
+
+
+def json_bytes(record: Mapping[str, Any]) -> bytes:
+    """JSON, indented for people."""
+    return json.dumps(record, indent=1, sort_keys=True, allow_nan=False).encode()
+
+
+def parse_json(content: bytes, where: str) -> dict[str, Any]:
+    """A JSON object from outside; NaN, which JSON does not know, is null.
+
+    Raises:
+        DamagedError: it is not JSON, or no object.
+    """
+    try:
+        found = json.loads(content, parse_constant=lambda constant: None)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{where}: not readable as JSON ({str(error) or type(error).__name__})") from None
+    if not isinstance(found, dict):
+        raise DamagedError(f"{where}: {type(found).__name__} found, expected a JSON object")
+    return found
+
+
+def finite(value: Any) -> Any:
+    """The same plain values with None for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

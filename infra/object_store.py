@@ -24,6 +24,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from gc_core import ownership
 from jobs import console
 from jobs.options import cli
 
@@ -87,6 +88,8 @@ def main(args: list[str] | None = None) -> None:
     job = cli(ServerJob, prog="python -m infra.object_store", args=args, description=__doc__)
     with contextlib.ExitStack() as stack:
         stack.enter_context(console.one_line_errors(remedy="The server has stopped."))
+        if job.folder is not None:
+            ownership.claim(job.folder, "object store", recognises=lambda: _was_served_from(Path(job.folder or "")))
         folder = Path(job.folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="object-store-")))
         server = stack.enter_context(serve(folder, bucket=job.bucket, port=job.port))
         print(f"# S3 on {server.endpoint}, objects in {folder}. In another shell:")
@@ -95,6 +98,11 @@ def main(args: list[str] | None = None) -> None:
         print(f"# then: python -m jobs.pipeline --out s3://{job.bucket}/first     (Ctrl-C here stops the server)")
         sys.stdout.flush()
         raise OSError(f"the server ended by itself with code {server.process.wait()}; its log is in {folder}")
+
+
+def _was_served_from(folder: Path) -> bool:
+    """By an earlier version, which left no marker."""
+    return (folder / "s3.json").is_file() and (folder / "server.log").is_file()
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from gc_core.backbones import Backbone
 from gc_core.backbones.rest import load_rest
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.evaluate import Downstream, Evaluation, HeldOut, Pictures, Stability
-from gc_core.evaluate.figure import Point, draw, file_format
+from gc_core.evaluate.figure import Point, draw, file_format, refuse_other_file
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
 from jobs import cluster, console
@@ -55,6 +55,7 @@ class EvaluateJob(MovedPictures):
         super().__post_init__()
         if self.figure is not None:
             file_format(self.figure)
+            refuse_other_file(Path(objects.local_path(self.figure)))
         if self.classifier is None and (self.images or self.labels):
             raise ValueError("images, labels: given without --classifier, which alone looks at pictures; name one")
         if self.max_images < 1:

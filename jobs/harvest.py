@@ -55,6 +55,7 @@ def run_harvest(
 ) -> list[tuple[str, str]]:
     """Index, plan, compute what is missing; rows of the summary."""
     backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights)
+    run.claim()
     table = index.manifest_of(run, config, backbone)
     plan = harvest.plan_rows(config, table, backbone)
     config = with_decided_dtype(run, config, workers)
@@ -79,6 +80,7 @@ def foretell(run: RunFolder, config: HarvestConfig, workers: Workers) -> list[tu
         StoreError: a store of other options stands there; the differences are listed.
     """
     backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights)
+    run.claim()
     table = index.manifest_of(run, config, backbone)
     plan = harvest.plan_rows(config, table, backbone)
     harvest.refuse_other_store(run, with_decided_dtype(run, config, workers), plan, backbone)

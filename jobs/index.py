@@ -44,13 +44,27 @@ def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa
     }
     table = manifest.load_if_of(run.manifest, source)
     if table is None:
-        listing = _listing(run, config, window_px)
-        num_parts = _look_at_all(run, config, listing, Lens(resize_px=config.resize_px, window_px=window_px))
-        table = manifest.complete(index.collect(run.index, num_parts), source)
-        manifest.write(run.manifest, table)
-        index.clear(run.index)
+        _make(run, config, source, window_px)
+        table = manifest.load_if_of(run.manifest, source)  # another harvest may have been faster
+        assert table is not None, "it was just written"
     _refuse_too_many(reasons.count(table, "bad"), len(table), config)
     return table
+
+
+def _make(run: RunFolder, config: HarvestConfig, source: dict[str, Any], window_px: int) -> None:
+    """List, look, write the manifest unless one is there. Parts lie apart by source: harvests of other pictures into
+    one run never mix, and harvests of the same ones write the same parts."""
+    index_url = index.folder_of(run.index, source)
+    listing = _listing(index_url, config, window_px)
+    num_parts = _look_at_all(index_url, config, listing, Lens(resize_px=config.resize_px, window_px=window_px))
+    try:
+        table = manifest.complete(index.collect(index_url, num_parts), source)
+    except index.GoneError:
+        if manifest.load_if_of(run.manifest, source) is None:
+            raise
+        return  # another harvest of the same pictures was faster, and has cleared up
+    manifest.write(run.manifest, table)
+    index.clear(index_url)
 
 
 def describe(table: pa.Table) -> list[tuple[str, str]]:
@@ -63,19 +77,19 @@ def describe(table: pa.Table) -> list[tuple[str, str]]:
     return rows
 
 
-def _listing(run: RunFolder, config: HarvestConfig, window_px: int) -> pa.Table:
+def _listing(index_url: str, config: HarvestConfig, window_px: int) -> pa.Table:
     """Every picture at the location, or the seeded choice of them, in a stable order."""
     found = sources.find(
         config.images, stimulus_px=window_px, max_stimuli=config.max_stimuli, tick=_count_aloud("files found")
     )
     if found.note:
         console.say(found.note)
-    table = pa.concat_tables([found.listing, *_scan_all(run, found.containers)])
+    table = pa.concat_tables([found.listing, *_scan_all(index_url, found.containers)])
     sources.refuse_empty(table, config.images)
     return table.take(sources.choose(len(table), config.max_images, config.seed))
 
 
-def _scan_all(run: RunFolder, files: tuple[File, ...]) -> list[pa.Table]:
+def _scan_all(index_url: str, files: tuple[File, ...]) -> list[pa.Table]:
     """The listing of each archive, Parquet file or list."""
     if not files:
         return []
@@ -84,7 +98,7 @@ def _scan_all(run: RunFolder, files: tuple[File, ...]) -> list[pa.Table]:
         for attempt in range(1, ATTEMPTS + 1):
             left = [file for file in files if file not in tables]
             _pause(attempt if left else 1)
-            for file, found in zip(left, _in_order(lambda f: _scan.remote(run.index, f), left), strict=True):
+            for file, found in zip(left, _in_order(lambda f: _scan.remote(index_url, f), left), strict=True):
                 if isinstance(found, pa.Table):
                     tables[file] = found
                 elif attempt == ATTEMPTS:
@@ -93,7 +107,7 @@ def _scan_all(run: RunFolder, files: tuple[File, ...]) -> list[pa.Table]:
     return [tables[file] for file in files]
 
 
-def _look_at_all(run: RunFolder, config: HarvestConfig, listing: pa.Table, lens: Lens) -> int:
+def _look_at_all(index_url: str, config: HarvestConfig, listing: pa.Table, lens: Lens) -> int:
     """Look at every picture; the number of parts. What cannot be fetched is tried again when all others are done."""
     places = index.parts(len(listing))
     reports: dict[int, PartReport] = {}
@@ -101,7 +115,7 @@ def _look_at_all(run: RunFolder, config: HarvestConfig, listing: pa.Table, lens:
 
         def submit(part: int) -> ray.ObjectRef[Any]:
             rows = places[part]
-            return _look.remote(run.index, part, ref.listed_in(listing.slice(rows.start, len(rows))), lens)
+            return _look.remote(index_url, part, ref.listed_in(listing.slice(rows.start, len(rows))), lens)
 
         left: list[int] = list(range(len(places)))
         for attempt in range(1, ATTEMPTS + 1):

@@ -9,6 +9,7 @@ it is given now.
 """
 
 import contextlib
+import secrets
 import sys
 import threading
 import time
@@ -28,10 +29,10 @@ from gc_core import objects, s3
 from gc_core import train as training
 from gc_core.checkpoint import Keep, write_metrics
 from gc_core.config import TrainConfig
-from gc_core.crosscoder import GroupCrosscoder
-from gc_core.run_folder import RunFolder, read_json, write_json
+from gc_core.crosscoder import GroupCrosscoder, fault_of_weights
+from gc_core.run_folder import RunFolder, read_json, write_json, write_json_once
 from gc_core.train.loggers import LoggerName, check_installed, following, usual
-from gc_core.train.recovery import newest
+from gc_core.train.recovery import NAMES_ITS_CONFIG, newest
 from jobs import cluster, console, lists, meshes
 from jobs.options import Cache, Workers, cli
 
@@ -132,19 +133,22 @@ def _figure(share: float | None) -> str:
 
 
 def _claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
-    """Results if this very crosscoder is finished; else None, with the config written so that no other takes the
-    name."""
-    try:
-        known = read_json(folder, "config.json")
-    except FileNotFoundError:
-        write_json(folder, "config.json", {"train": config.to_json()})
+    """Results if this very crosscoder is finished, and whole; else None, with the config written so that no other takes
+    the name."""
+    if write_json_once(folder, "config.json", {"format_version": NAMES_ITS_CONFIG, "train": config.to_json()}):
         return None
+    known = read_json(folder, "config.json")
+    if "train" not in known:
+        raise ValueError(f"{folder}: its config.json says nothing of a training; choose another --name")
     other = TrainConfig.from_json(known["train"])
     if other != config:
         changed = "; ".join(config.differences(other))
         raise ValueError(
             f"{folder}: was trained with other options ({changed}); choose another --name, or the same options"
         )
+    if known.get("results") and (fault := fault_of_weights(folder)):
+        console.say(f"{fault}; writing it again")
+        return None
     return known.get("results")
 
 
@@ -180,8 +184,8 @@ def _fit(run: RunFolder, configs: dict[str, TrainConfig], workers: Workers, watc
             },
         ),
         run_config=RunConfig(
-            name="ray",  # Ray's own records; checkpoints are `gc_core.train`'s
-            storage_path=objects.without_scheme(folders[0]),
+            name=secrets.token_hex(4),  # Ray's own records; checkpoints are `gc_core.train`'s
+            storage_path=objects.without_scheme(objects.join(folders[0], "ray")),
             storage_filesystem=None if objects.is_local(run.url) else s3.file_system(),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
         ),

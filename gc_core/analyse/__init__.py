@@ -2,12 +2,13 @@
 
 from gc_core.analyse.features import FeatureSymmetry, describe_features, similarity_rows
 from gc_core.analyse.firing import Firing, merge_firing, watch_shard
-from gc_core.analyse.table import load_features, write_features
+from gc_core.analyse.table import fault_of_features, load_features, write_features
 
 __all__ = [
     "FeatureSymmetry",
     "Firing",
     "describe_features",
+    "fault_of_features",
     "load_features",
     "merge_firing",
     "similarity_rows",

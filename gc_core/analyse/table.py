@@ -4,6 +4,7 @@ Letters: F features, G group elements, K examples.
 """
 
 import io
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,11 @@ from zarr.storage import ObjectStore
 from gc_core import objects
 from gc_core.analyse.features import FeatureSymmetry
 from gc_core.analyse.firing import Firing
+from gc_core.artefacts import DamagedError, digest, fault_of
 from gc_core.families import Families
 from gc_core.groups import Group
-from gc_core.run_folder import RunFolder
+from gc_core.run_folder import RunFolder, finite, read_json, write_json
+from gc_core.zarr_bytes import array_names, group_of
 
 ARRAYS = ("curves", "self_similarity", "block_norms", "top_rows", "top_values")
 
@@ -49,15 +52,11 @@ def write_features(
     table = pa.table(_columns(symmetry, firing, found))
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
-    root = zarr.create_group(
-        ObjectStore(objects.open_folder(run.feature_arrays(name), create=True)),
-        overwrite=True,
-        attributes={
-            "irreps": [irrep.label for irrep in group.irreps()],
-            "group": {"kind": group.kind, "n": group.n},
-            **about,
-        },
-    )
+    attributes = {
+        "irreps": [irrep.label for irrep in group.irreps()],
+        "group": {"kind": group.kind, "n": group.n},
+        **about,
+    }
     values = (
         symmetry.curve_FG,
         symmetry.self_similarity_FG,
@@ -65,34 +64,69 @@ def write_features(
         firing.top_row_FT,
         firing.top_value_FT,
     )
-    for array_name, value in zip(ARRAYS, values, strict=True):
-        root.create_array(array_name, data=np.ascontiguousarray(value))
-    parent, _, file_name = run.feature_table(name).rpartition("/")
+    made = group_of(finite(attributes), dict(zip(ARRAYS, values, strict=True)))
+    for key, content in made.items():
+        objects.write(run.feature_arrays(name), key, content)
+    parent, file_name = objects.split(run.feature_table(name))
     objects.write(parent, file_name, buffer.getvalue())
+    _, arrays_name = objects.split(run.feature_arrays(name))
+    hashes = {f"{arrays_name}/{key}": digest(content) for key, content in made.items()}
+    write_json(parent, _record_name(name), {"files": {file_name: digest(buffer.getvalue()), **hashes}})
+    stale = objects.sizes(run.feature_arrays(name)).keys() - made.keys()
+    for key in stale:
+        if re.fullmatch(array_names(dict.fromkeys(ARRAYS)), key):
+            objects.delete(run.feature_arrays(name), key)
 
 
 def load_features(run: RunFolder, name: str) -> FeatureTable:
     """What was stored.
 
     Raises:
-        ValueError: the crosscoder was not analysed.
+        ValueError: the crosscoder was not analysed, or what was stored is damaged.
     """
-    parent, _, file_name = run.feature_table(name).rpartition("/")
+    remedy = f"run `python -m jobs.analyse --run {run.url} --name {name}`"
+    parent, file_name = objects.split(run.feature_table(name))
     try:
+        if fault := fault_of_features(run, name):
+            raise DamagedError(f"{fault}; {remedy} again")
         rows = pq.read_table(io.BytesIO(objects.read(parent, file_name))).to_pylist()
         root = zarr.open_group(ObjectStore(objects.open_folder(run.feature_arrays(name))), mode="r")
+        attrs: dict[str, Any] = dict(root.attrs)
+        arrays = {array_name: _values(root, array_name) for array_name in ARRAYS}
+        return FeatureTable(rows=rows, arrays=arrays, irrep_labels=attrs.pop("irreps"), attrs=attrs)
     except FileNotFoundError:
-        raise ValueError(
-            f"{run.url}: no features of {name!r} found; run `python -m jobs.analyse --run {run.url} --name {name}`"
-        ) from None
-    attrs: dict[str, Any] = dict(root.attrs)
-    arrays = {array_name: _values(root, array_name) for array_name in ARRAYS}
-    return FeatureTable(rows=rows, arrays=arrays, irrep_labels=attrs.pop("irreps"), attrs=attrs)
+        raise ValueError(f"{run.url}: no features of {name!r} found; {remedy}") from None
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        if isinstance(error, DamagedError):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DamagedError(f"{run.feature_table(name)}: cannot be read ({reason}); {remedy} again") from None
+
+
+def fault_of_features(run: RunFolder, name: str) -> str | None:
+    """What is wrong with a crosscoder's stored features, compared with the record beside them; None if nothing is.
+
+    Features stored before there were records are compared with nothing.
+    """
+    parent, _ = objects.split(run.feature_table(name))
+    try:
+        files = read_json(parent, _record_name(name))["files"]
+    except FileNotFoundError:
+        return None
+    except (KeyError, DamagedError) as error:
+        return str(error)
+    faults = (fault_of(parent, file, expected) for file, expected in files.items())
+    return next((fault for fault in faults if fault), None)
+
+
+def _record_name(name: str) -> str:
+    return f"{name}.json"
 
 
 def _values(root: zarr.Group, name: str) -> NDArray[Any]:
     found = root[name]
-    assert isinstance(found, zarr.Array), f"{name} is not an array"
+    if not isinstance(found, zarr.Array):
+        raise TypeError(f"{name} is no array")
     return np.asarray(found[:])
 
 

@@ -4,6 +4,7 @@ Letters: S patch side, pixels.
 """
 
 import mimetypes
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 from gc_core import manifest, objects
 from gc_core.analyse.table import FeatureTable, load_features
 from gc_core.atlas.cards import AtlasPage, Example, FeatureCard
-from gc_core.atlas.page import write_page
+from gc_core.atlas.page import STRIP, write_page
 from gc_core.images import ImageError, ImageRef, load
 from gc_core.images.moved import Absent, Move
 from gc_core.run_folder import RunFolder, read_json
-from gc_core.store import Store, open_store
+from gc_core.store import MANIFEST, Store, open_store
 
 DECODE_THREADS = 4
 MOST_CARDS = 2000
@@ -71,7 +72,8 @@ def upload(drawn: Path, folder: str) -> None:
     for name in sorted(names, key=lambda name: (name == "index.html", name)):
         objects.write(folder, name, names[name].read_bytes(), media_type=mimetypes.guess_type(name)[0])
     for stale in objects.sizes(folder).keys() - names.keys():
-        objects.delete(folder, stale)
+        if re.fullmatch(f"examples/{STRIP}", stale):
+            objects.delete(folder, stale)
 
 
 def _shown(table: FeatureTable) -> list[dict[str, Any]]:
@@ -90,7 +92,7 @@ def _examples(
     moves: Sequence[Move],
 ) -> tuple[dict[int, list[Example]], Absent]:
     """Patches of every shown feature, and pictures that could not be read again; each is opened once."""
-    pictures = manifest.relocated(manifest.load_table(run.manifest), moves)
+    pictures = manifest.relocated(manifest.load_table(run.manifest, sha256=store.attrs.get(MANIFEST)), moves)
     refs, key_I = manifest.refs_of(pictures), pictures["key"].to_pylist()
     wanted: dict[int, list[tuple[int, int, int, float]]] = defaultdict(list)  # image -> (feature, place, row, value)
     for feature in (row["feature"] for row in shown if row["alive"]):

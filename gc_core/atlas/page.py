@@ -15,6 +15,8 @@ from gc_core.atlas.view import describe, strip_name
 
 __all__ = ["AtlasPage", "Example", "FeatureCard", "render", "write_page"]
 
+STRIP = r"f\d+\.jpg"
+"""Names of example strips."""
 _JPEG_QUALITY = 85
 
 
@@ -69,5 +71,5 @@ def _write_strip(card: FeatureCard, path: Path) -> None:
 def _remove_stale_strips(strips: Path, current: set[str]) -> None:
     """A picture that the new page does not show must not stay published beside it."""
     for path in strips.iterdir():
-        if re.fullmatch(r"f\d+\.jpg", path.name) and path.name not in current:
+        if re.fullmatch(STRIP, path.name) and path.name not in current:
             path.unlink()

@@ -8,7 +8,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
@@ -19,6 +19,8 @@ from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape
 from gc_core.evaluate.held_out import HeldOut
 
+DRAWN_BY = "group-crosscoders"
+"""Stands in every figure's metadata."""
 FORMATS = ("png", "svg", "pdf")
 CAPTION = (
     "Held-out samples; numbers are dictionary sizes. Left: all blocks, which only a crosscoder explains.\n"
@@ -104,8 +106,15 @@ def draw(points: Sequence[Point], *, title: str, form: str) -> bytes:
     _label(left, ends_left)
     _label(right, ends_right)
     file = io.BytesIO()
-    figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)
+    named = {"png": {"Software": DRAWN_BY}, "svg": {"Creator": DRAWN_BY, "Date": None}, "pdf": {"Creator": DRAWN_BY}}
+    figure.savefig(file, format=form, metadata=named[form])
     return file.getvalue()
+
+
+def refuse_other_file(path: Path) -> None:
+    """ValueError if a file stands there that is no figure of this program."""
+    if path.exists() and not (path.is_file() and DRAWN_BY.encode() in path.read_bytes()):
+        raise ValueError(f"figure: {path} is there and was not drawn by this program; name another file")
 
 
 def _panel(

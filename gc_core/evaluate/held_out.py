@@ -16,7 +16,7 @@ from gc_core import groups, manifest
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.metrics import ImageSums, VarianceSums, or_none, squared_norm_BG
 from gc_core.run_folder import RunFolder
-from gc_core.store import Store, open_store
+from gc_core.store import MANIFEST, Store, open_store
 from gc_core.stream import read_rows
 
 ROWS_AT_ONCE = 256
@@ -87,7 +87,9 @@ def measure_held_out(run: RunFolder, model: GroupCrosscoder) -> HeldOut:
     """
     store = open_store(run)
     refuse_misfit(model, store)
-    rows = np.flatnonzero(manifest.held_out(manifest.load_table(run.manifest))[store.image])
+    rows = np.flatnonzero(
+        manifest.held_out(manifest.load_table(run.manifest, sha256=store.attrs.get(MANIFEST)))[store.image]
+    )
     if len(rows) < 2:
         found = f"{run.url}: {len(rows)} held-out samples found, expected at least 2"
         raise ValueError(f"{found}; harvest more pictures (2% of them are held out)")

@@ -15,6 +15,7 @@ from gc_core.evaluate.downstream import Batch
 from gc_core.images import ImageError, ImageRef
 from gc_core.images.moved import Move, option
 from gc_core.run_folder import RunFolder
+from gc_core.store import MANIFEST, open_store
 
 CROP_PX = 224
 RESIZE_PX = 256
@@ -42,7 +43,8 @@ class Pictures:
 
 def held_out_pictures(run: RunFolder, moves: Sequence[Move] = ()) -> list[ImageRef]:
     """The pictures of the run that are kept for validation, where they are now."""
-    table = manifest.relocated(manifest.load_table(run.manifest), moves)
+    sha256 = open_store(run, unfinished=True).attrs.get(MANIFEST)
+    table = manifest.relocated(manifest.load_table(run.manifest, sha256=sha256), moves)
     held = manifest.held_out(table)
     return [ref for ref, kept in zip(manifest.refs_of(table), held, strict=True) if kept]
 

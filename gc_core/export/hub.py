@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gc_core import objects
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.artefacts import sealed
+from gc_core.crosscoder import WEIGHTS, GroupCrosscoder
 from gc_core.export.card import card
-from gc_core.run_folder import write_json
+from gc_core.export.folder import write_files
+from gc_core.run_folder import finite, json_bytes
 
 NOT_FOR_OTHERS = ("images", "weights")
 """Options of a harvest that are places on somebody's disk; only their last part is published."""
@@ -30,12 +31,16 @@ class Story:
 
 
 def write_hub(folder: str, model: GroupCrosscoder, story: Story) -> None:
-    """Write `model.safetensors`, `config.json` and `README.md`, for `GroupCrosscoder.load(folder)`."""
-    published = without_places(story.store)
-    write_json(folder, "config.json", {**story.trained, "name": story.name, "store": published})
-    model.save(folder)
+    """Write `model.safetensors`, `config.json` and `README.md`, for `GroupCrosscoder.load(folder)`.
+
+    Raises:
+        ForeignError: the folder holds something else.
+    """
+    published, weights = without_places(story.store), model.weights_file()
+    config = {**story.trained, "name": story.name, "store": published, **model.about(weights)}
     text = card(story.name, model.shape, story.trained, published, story.evaluation)
-    objects.write(folder, "README.md", text.encode())
+    files = {WEIGHTS: weights, "config.json": json_bytes(sealed(finite(config))), "README.md": text.encode()}
+    write_files(folder, files)
 
 
 def without_places(store: Mapping[str, Any]) -> dict[str, Any]:

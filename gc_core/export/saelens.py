@@ -24,8 +24,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from gc_core import objects
 from gc_core.crosscoder import GroupCrosscoder
+from gc_core.export.folder import write_files
 
 ARCHITECTURE = {"l1": "standard", "topk": "topk", "jumprelu": "jumprelu", "batchtopk": "jumprelu"}
 
@@ -65,9 +65,8 @@ def write_saelens(folder: str, model: GroupCrosscoder, about: dict[str, Any]) ->
     }
     if found.k is not None:
         config |= {"k": found.k, "rescale_acts_by_decoder_norm": False}
-    objects.write(folder, "cfg.json", json.dumps(config, indent=1).encode())
     weights = {name: tensor.contiguous() for name, tensor in found.weights.items()}
-    objects.write(folder, "sae_weights.safetensors", save(weights))
+    write_files(folder, {"cfg.json": json.dumps(config, indent=1).encode(), "sae_weights.safetensors": save(weights)})
 
 
 @torch.no_grad()

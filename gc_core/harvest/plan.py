@@ -18,7 +18,7 @@ from gc_core.harvest.activations import window_px_of
 from gc_core.harvest.centres import capacity
 from gc_core.images import ImageRef
 from gc_core.images.decode import resize_settings
-from gc_core.manifest import refs_of
+from gc_core.manifest import digest_of, refs_of
 from gc_core.run_folder import RunFolder
 from gc_core.shards import ShardPlan
 
@@ -81,7 +81,7 @@ def shard_work(plan: ShardPlan, manifest: pa.Table, shard: int) -> ShardWork:
 
 def create_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> None:
     """Make the empty store, with all that a reader must know about where its numbers come from."""
-    store.create(run, **_layout(config, plan, backbone))
+    store.create(run, **_layout(run, config, plan, backbone))
 
 
 def refuse_other_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> None:
@@ -90,17 +90,22 @@ def refuse_other_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, b
     Raises:
         StoreError: a store of another configuration stands there; the differences are listed.
     """
-    store.refuse_other(run, **_layout(config, plan, backbone))
+    store.refuse_other(run, **_layout(run, config, plan, backbone))
 
 
-def _layout(config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> dict[str, Any]:
+def _layout(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> dict[str, Any]:
     return {
         "num_rows": plan.num_rows,
         "shard_rows": plan.shard_rows,
         "channels": backbone.channels,
         "group": groups.parse(config.group),
-        "attrs": _attributes(config, backbone),
+        "attrs": _attributes(config, backbone) | _manifest(run),
     }
+
+
+def _manifest(run: RunFolder) -> dict[str, str]:
+    found = digest_of(run.manifest)
+    return {} if found is None else {store.MANIFEST: found}
 
 
 def _attributes(config: HarvestConfig, backbone: Backbone) -> dict[str, Any]:

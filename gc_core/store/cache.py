@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from threading import Lock
 
 LEFT_AFTER_CLEARING = 0.8
 """Share of the limit that stays when parts are removed, those unused for longest first."""
+OWN_FOLDER = "group-crosscoders-cache"
+OWN_NAMES = re.compile(r"[0-9a-f]{64}|part-\w+")
 CHECK_EVERY_SHARE = 0.05
 """Of the limit: how much one process adds between two looks at the folder."""
 
@@ -22,9 +25,11 @@ class DiskCache:
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """ValueError if the limit is not positive. The folder is made if it does not exist."""
+        """ValueError if the limit is not positive. Parts lie in a folder of their own inside `folder`, which is made if
+        it does not exist."""
         if max_bytes < 1:
             raise ValueError(f"cache: a limit of {max_bytes} bytes found, expected at least 1")
+        folder = folder / OWN_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.max_bytes = folder, max_bytes
         self._added_bytes, self._lock = 0, Lock()
@@ -67,7 +72,7 @@ class DiskCache:
     def _clear(self) -> None:
         """Remove what was unused for longest, if the folder holds too much."""
         found: list[tuple[float, int, Path]] = []
-        for path in self.folder.iterdir():
+        for path in (path for path in self.folder.iterdir() if OWN_NAMES.fullmatch(path.name)):
             with contextlib.suppress(OSError):  # another process removed it
                 about = path.stat()
                 found.append((about.st_mtime, about.st_size, path))

@@ -3,24 +3,31 @@
 Letters: N rows, G group elements, C channels.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.core.array import Array
-from zarr.storage import ObjectStore
+from zarr.storage import MemoryStore, ObjectStore
 
 from gc_core import objects
-from gc_core.run_folder import RunFolder, read_json
+from gc_core.artefacts import sealed, unsealed
+from gc_core.run_folder import RunFolder, finite, read_json
 from gc_core.shards import CHUNK_ROWS
 from gc_core.store.encoded import codecs
+from gc_core.typed import record_of
+from gc_core.zarr_bytes import objects_of
 
 FORMAT_VERSION = 1
 ARRAYS = ("activations", "image", "centre_yx")
 MEAN = "mean_squared_block_norm"
 """The attribute that is set when all shards are there."""
+MANIFEST = "manifest_sha256"
+"""The attribute that says which manifest the samples' pictures are numbered in; stores of before have none."""
 
 
 class StoreError(ValueError):
@@ -39,6 +46,36 @@ class ShardArrays:
     """(n, 2) centre pixel in the resized image."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GroupName:
+    """Which group the blocks are of."""
+
+    kind: Literal["cyclic", "dihedral"]
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n: {self.n} found, expected at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The attributes that say how the arrays are laid out, and by which config."""
+
+    num_rows: int
+    shard_rows: int
+    group: GroupName
+    config: dict[str, Any]
+    config_hash: str
+
+    def __post_init__(self) -> None:
+        if self.num_rows < 1 or self.shard_rows < 1 or self.shard_rows % CHUNK_ROWS:
+            raise ValueError(
+                f"num_rows {self.num_rows}, shard_rows {self.shard_rows} found, expected at least 1, and a multiple of "
+                f"{CHUNK_ROWS}"
+            )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
     """One stored object of a shard."""
@@ -50,31 +87,33 @@ class Placed:
     """By which `objects.stat` knows these bytes again."""
 
 
-def make_group(run: RunFolder, attrs: dict[str, Any]) -> zarr.Group:
-    """The empty group."""
-    with objects.one_line_errors(run.activations):
-        return zarr.create_group(ObjectStore(objects.open_folder(run.activations, create=True)), attributes=attrs)
+def make_metadata(
+    run: RunFolder, attrs: dict[str, Any], *, num_rows: int, shard_rows: int, order: int, channels: int
+) -> None:
+    """Create the group and its empty arrays, those that are not there yet: nothing is written over."""
 
-
-def make_arrays(run: RunFolder, root: zarr.Group, *, num_rows: int, shard_rows: int, order: int, channels: int) -> None:
-    """The empty arrays, those that are not there yet."""
-    with objects.one_line_errors(run.activations):
+    def write(store: MemoryStore) -> None:
+        root = zarr.create_group(store, attributes=sealed(finite(attrs)))
         _make_array(root, "activations", (num_rows, order, channels), shard_rows, np.float16, np.nan)
         _make_array(root, "image", (num_rows,), shard_rows, np.int64, -1)
         _make_array(root, "centre_yx", (num_rows, 2), shard_rows, np.int32, -1)
 
+    made = objects_of(write)
+    for name in sorted(made, key=lambda name: name == "zarr.json"):  # the group last: with it there is a store
+        objects.write_once(run.activations, name, made[name])
 
-def open_group(run: RunFolder, mode: Literal["r", "r+"]) -> zarr.Group:
-    """The group; StoreError if there is none, or its metadata are damaged."""
+
+def open_group(run: RunFolder) -> zarr.Group:
+    """The group, read-only; StoreError if there is none, or its metadata are damaged."""
     try:
         objects.size(run.activations, "zarr.json")  # tells a bucket that is missing or closed from a store that is
         with objects.one_line_errors(run.activations):
-            return zarr.open_group(ObjectStore(objects.open_folder(run.activations)), mode=mode, zarr_format=3)
+            return zarr.open_group(ObjectStore(objects.open_folder(run.activations)), mode="r", zarr_format=3)
     except FileNotFoundError:
         raise StoreError(
             f"{run.activations}: no activation store found; make one with `python -m jobs.harvest`"
         ) from None
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:  # as Zarr meets damaged JSON
         raise _damaged_metadata(run, "zarr.json", error) from error
 
 
@@ -83,20 +122,54 @@ def array_of(run: RunFolder, root: zarr.Group, name: str) -> Array[Any]:
     try:
         with objects.one_line_errors(run.activations, name):
             found = root[name]
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:  # as Zarr meets damaged JSON
         raise _damaged_metadata(run, f"{name}/zarr.json", error) from error
-    assert isinstance(found, Array), f"{name} is not an array"
+    if not isinstance(found, Array):
+        raise _damaged_metadata(run, f"{name}/zarr.json", TypeError("it is no array"))
     return found
 
 
 def attributes(run: RunFolder) -> dict[str, Any] | None:
     """The group's attributes; None if there is no store."""
     try:
-        return read_json(run.activations, "zarr.json").get("attributes", {})
+        record = read_json(run.activations, "zarr.json")
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise _damaged_metadata(run, "zarr.json", error) from error
+    return attributes_in(run, record.get("attributes"))
+
+
+def attributes_in(run: RunFolder, found: Any) -> dict[str, Any]:
+    """The attributes without their own hash; StoreError if it is that of others, or they cannot be a store's."""
+    try:
+        if (version := dict(found)["format_version"]) != FORMAT_VERSION:
+            said = f"format version {version!r} found, expected {FORMAT_VERSION}"
+            raise StoreError(f"{run.activations}: {said}; harvest again")
+        attrs = unsealed(dict(found), "its attributes")
+        _check_attributes(attrs)
+    except StoreError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise _damaged_metadata(run, "zarr.json", error) from None
+    return attrs
+
+
+def _check_attributes(attrs: dict[str, Any]) -> None:
+    """ValueError unless they are what a store of this version has."""
+    record_of(Layout, {field.name: attrs[field.name] for field in fields(Layout)}, where="its attributes")
+    mean = attrs[MEAN]
+    if mean is not None and not (isinstance(mean, float | int) and math.isfinite(mean) and mean >= 0):
+        raise ValueError(f"its attributes: {MEAN}: {mean!r} found, expected a number of at least 0, or null")
+
+
+def refuse_other_manifest(run: RunFolder, attrs: Mapping[str, Any], found: str | None) -> None:
+    """StoreError if a manifest with this hash is not the one that the store was made with; None is not known."""
+    if None not in (expected := attrs.get(MANIFEST), found) and found != expected:
+        raise StoreError(
+            f"{run.manifest}: is not the manifest of this store, or is damaged (SHA-256 {found:.12}... found, "
+            f"{expected:.12}... recorded); restore both from one copy, or harvest into another --out"
+        )
 
 
 def object_name(array: str, shard: int) -> str:
@@ -127,8 +200,6 @@ def to_repair(run: RunFolder) -> str:
 
 
 def _make_array(root: zarr.Group, name: str, shape: tuple[int, ...], shard_rows: int, dtype: type, fill: float) -> None:
-    if name in root:
-        return
     root.create_array(
         name,
         shape=shape,

@@ -24,11 +24,11 @@ from gc_core.store.chunks import ChunkReader, DamagedError
 from gc_core.store.encoded import Form, form_of
 from gc_core.store.layout import (
     ARRAYS,
-    FORMAT_VERSION,
     MEAN,
     ShardArrays,
     StoreError,
     array_of,
+    attributes_in,
     object_name,
     open_group,
     stored_bytes,
@@ -69,12 +69,8 @@ class Store:
 
     def __init__(self, run: RunFolder, cache: DiskCache | None = None) -> None:
         self.run, self._cache = run, cache
-        root = open_group(run, "r")
-        self.attrs: dict[str, Any] = dict(root.attrs)
-        if (found := self.attrs.get("format_version")) != FORMAT_VERSION:
-            raise StoreError(
-                f"{run.activations}: format version {found} found, expected {FORMAT_VERSION}; harvest again"
-            )
+        root = open_group(run)
+        self.attrs: dict[str, Any] = attributes_in(run, root.attrs)
         arrays = {name: array_of(run, root, name) for name in ARRAYS}
         self.num_rows, _, self.channels = arrays["activations"].shape
         self._forms = {name: self._form_of(name, array) for name, array in arrays.items()}
@@ -83,6 +79,7 @@ class Store:
         }
         self.shard_rows: int = self.attrs["shard_rows"]
         self.group = Group(self.attrs["group"]["kind"], self.attrs["group"]["n"])
+        self._check_shapes(arrays)
 
     @property
     def num_shards(self) -> int:
@@ -206,6 +203,20 @@ class Store:
             yield
         except DamagedError as error:
             raise StoreError(self._damage(error.shard, str(error))) from None
+
+    def _check_shapes(self, arrays: dict[str, Array[Any]]) -> None:
+        """StoreError unless the arrays are laid out as the attributes say."""
+        rows, order = self.attrs["num_rows"], self.group.order
+        shapes = {"activations": (rows, order, self.channels), "image": (rows,), "centre_yx": (rows, 2)}
+        types = {"activations": np.float16, "image": np.int64, "centre_yx": np.int32}
+        for name, array in arrays.items():
+            shape, shards = shapes[name], (self.shard_rows, *shapes[name][1:])
+            found, expected = (array.shape, array.shards, array.dtype), (shape, shards, np.dtype(types[name]))
+            if found != expected:
+                said = f"shape, shards and type {found} found, the store's attributes say {expected}"
+                raise StoreError(
+                    f"{objects.join(self.run.activations, name)}: {said}; restore it from a copy, or harvest again"
+                )
 
     def _form_of(self, name: str, array: Array[Any]) -> Form:
         try:

@@ -1,7 +1,6 @@
 """Commit records: a shard counts only when its record exists, and the record is written after the shard's data."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -13,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from gc_core import objects
-from gc_core.run_folder import RunFolder, read_json, write_json
+from gc_core.run_folder import RunFolder, read_json, write_json, write_json_once
 from gc_core.store.layout import Placed, StoreError
+from gc_core.typed import record_of
 
 READ_THREADS = 16
 """Records are small and many: on object storage their reading is all waiting."""
@@ -55,7 +55,7 @@ def read_commit(run: RunFolder, shard: int) -> Commit | None:
 
 def write_commit_once(run: RunFolder, commit: Commit) -> bool:
     """Write a record unless the shard has one; False if it had."""
-    return objects.write_once(run.commits, _name(commit.shard), json.dumps(asdict(commit), indent=1).encode())
+    return write_json_once(run.commits, _name(commit.shard), asdict(commit))
 
 
 def replace_commit(run: RunFolder, commit: Commit) -> None:
@@ -105,8 +105,11 @@ def _name(shard: int) -> str:
 
 def _read(run: RunFolder, shard: int) -> Commit:
     try:
-        return Commit(**read_json(run.commits, _name(shard)))
-    except (ValueError, TypeError) as error:
+        commit = record_of(Commit, read_json(run.commits, _name(shard)), where=_name(shard))
+        if commit.shard != shard:
+            raise ValueError(f"it is of shard {commit.shard}")
+        return commit
+    except ValueError as error:
         raise StoreError(
             f"{commit_url(run, shard)}: no commit record can be read here ({error}); delete it,"
             f" then `python -m jobs.harvest --out {run.url}` with the same options writes it anew"

@@ -5,18 +5,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gc_core import objects
+from gc_core.artefacts import sealed
 from gc_core.groups import Group
-from gc_core.run_folder import RunFolder, read_json, write_json
+from gc_core.run_folder import RunFolder, json_bytes, read_json
 from gc_core.store.layout import (
     ARRAYS,
     FORMAT_VERSION,
+    MANIFEST,
     MEAN,
     ShardArrays,
     StoreError,
     attributes,
-    make_arrays,
-    make_group,
-    open_group,
+    make_metadata,
+    refuse_other_manifest,
     stored_bytes,
 )
 from gc_core.store.place import check_still_there, place
@@ -32,7 +33,7 @@ from gc_core.store.records import (
 
 ENCODE_THREADS = min(4, os.cpu_count() or 1)
 
-_MAY_DIFFER = {MEAN, "config", "config_hash", "code_version"}
+_MAY_DIFFER = {MEAN, "config", "config_hash", "code_version", MANIFEST}
 """Attributes that may change under one store, or are compared field by field."""
 
 
@@ -54,8 +55,10 @@ def create(
         StoreError: a store of another configuration stands there; the differences are listed.
     """
     wanted = _wanted(num_rows, shard_rows, group, attrs)
-    root = open_group(run, "r+") if _refuse_another_config(run, wanted) else make_group(run, wanted)
-    make_arrays(run, root, num_rows=num_rows, shard_rows=shard_rows, order=group.order, channels=channels)
+    _refuse_another_config(run, wanted)
+    make_metadata(run, wanted, num_rows=num_rows, shard_rows=shard_rows, order=group.order, channels=channels)
+    _refuse_another_config(run, wanted)  # somebody else's, who was faster
+    open_store(run, unfinished=True)
 
 
 def refuse_other(
@@ -109,10 +112,9 @@ def finish(run: RunFolder) -> float:
     done = store.check_complete()
     total = sum(done[shard].sum_squares for shard in sorted(done))  # in shard order, so that every run rounds alike
     mean = total / (store.num_rows * store.group.order)
-    record = read_json(run.activations, "zarr.json")
-    if record["attributes"][MEAN] != mean:
-        record["attributes"][MEAN] = mean
-        write_json(run.activations, "zarr.json", record)
+    if store.attrs[MEAN] != mean:
+        record = read_json(run.activations, "zarr.json") | {"attributes": sealed({**store.attrs, MEAN: mean})}
+        objects.write(run.activations, "zarr.json", json_bytes(record))
     return mean
 
 
@@ -130,6 +132,7 @@ def _refuse_another_config(run: RunFolder, wanted: dict[str, Any]) -> bool:
         {**{name: value for name, value in attrs.items() if name not in _MAY_DIFFER}, **attrs.get("config", {})}
         for attrs in (existing, wanted)
     )
+    refuse_other_manifest(run, existing, wanted.get(MANIFEST))
     names = [name for name in sorted(theirs.keys() | mine.keys()) if theirs.get(name) != mine.get(name)]
     if names or existing.get("config_hash") != wanted.get("config_hash"):
         changed = "; ".join(f"{name} {theirs.get(name)!r} -> {mine.get(name)!r}" for name in names)

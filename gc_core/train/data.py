@@ -14,7 +14,7 @@ from torch import Tensor
 from gc_core import groups, manifest
 from gc_core.config import TrainConfig
 from gc_core.run_folder import RunFolder
-from gc_core.store import DiskCache, Store, open_store
+from gc_core.store import MANIFEST, DiskCache, Store, open_store
 from gc_core.stream import read_rows
 
 
@@ -62,7 +62,7 @@ def open_data(run: RunFolder, config: TrainConfig, *, cache: DiskCache | None = 
         ValueError: the config's group is not inside the store's, or every activation is zero.
     """
     store = open_store(run, cache=cache)
-    held_out_N = manifest.held_out(manifest.load_table(run.manifest))[store.image]
+    held_out_N = manifest.held_out(manifest.load_table(run.manifest, sha256=store.attrs.get(MANIFEST)))[store.image]
     group = store.group if config.group is None else groups.parse(config.group)
     mean_squared_norm = store.attrs["mean_squared_block_norm"]
     if not mean_squared_norm > 0:

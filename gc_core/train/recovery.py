@@ -1,7 +1,7 @@
 """Checkpoints of a training under way: written beside the next steps, thinned out, found again by the next attempt."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
@@ -21,9 +21,13 @@ from gc_core.checkpoint import (
     save_part,
     write_metrics,
 )
+from gc_core.config import TrainConfig
+from gc_core.run_folder import read_json
 from gc_core.train.trainer import Trainer
 from gc_core.train.workers import Place
 
+NAMES_ITS_CONFIG = 2
+"""Format version of a crosscoder's folder from which on checkpoints say what options they are of."""
 CHECKPOINTS = "checkpoints"
 """Folder in a crosscoder's own."""
 
@@ -62,15 +66,17 @@ class Recovery:
         """Put the trainers where the newest checkpoints left off, if there are any.
 
         Raises:
-            ValueError: a checkpoint is damaged.
+            ValueError: a checkpoint is damaged, or of other options.
             OSError: a checkpoint cannot be read, or the workers see different ones.
         """
         found = newest(self._folders)
         step = found[0].step if found else 0
         if (first := _of_first_worker(step, self._place)) != step:
             raise OSError(f"{self._folders[0]}: a checkpoint of step {step} found, the first worker's is of {first}")
-        for trainer, checkpoint in zip(trainers, found, strict=bool(found)):
-            trainer.restore(load(checkpoint))
+        for trainer, checkpoint, folder in zip(trainers, found, self._folders, strict=bool(found)):
+            state = load(checkpoint)
+            _refuse_other_config(state, checkpoint, folder, trainer.config)
+            trainer.restore(state)
 
     def save(self, trainers: Sequence[Trainer]) -> None:
         """Copy the states to memory of their own and have them written, once those before are."""
@@ -106,6 +112,24 @@ class Recovery:
             best = sorted(of_step.keys() & held_out.keys(), key=lambda step: held_out[step])[: self._keep.best]
             last = sorted(of_step)[-self._keep.last :]
             delete_older(objects.join(folder, CHECKPOINTS), keep=[of_step[step] for step in {*best, *last}])
+
+
+def _refuse_other_config(state: Mapping[str, Any], checkpoint: Checkpoint, folder: str, config: TrainConfig) -> None:
+    """A checkpoint says which options it is of; earlier versions' are believed beside such a version's config.json."""
+    remedy = f"choose another --name, or delete {objects.join(folder, CHECKPOINTS)}"
+    if "config" in state:
+        other = TrainConfig.from_json(state["config"])
+        if changed := config.differences(other):
+            raise ValueError(f"{checkpoint.url}: was trained with other options ({'; '.join(changed)}); {remedy}")
+    elif _version_of(folder) >= NAMES_ITS_CONFIG:
+        raise ValueError(f"{checkpoint.url}: an earlier version's, and the config.json beside it is not; {remedy}")
+
+
+def _version_of(folder: str) -> int:
+    try:
+        return int(read_json(folder, "config.json").get("format_version", 1))
+    except FileNotFoundError:
+        return 1
 
 
 def _by_step(folders: Sequence[str]) -> list[dict[int, Checkpoint]]:

@@ -148,6 +148,7 @@ class Trainer:
         here, rows = self.model.features, self._rows_to_step
         return {
             "step": self.step,
+            "config": self.config.to_json(),
             "features": [here.start + rows.start, here.start + rows.stop],
             "dict_size": self.model.shape.dict_size,
             "model": rows_of_tensors(self.model.state_dict(), rows),
@@ -174,11 +175,16 @@ class Trainer:
         """A copy on the CPU that takes raw activations: the store's scale folded into its weights.
 
         Where features are split, every worker must call it, and rank 0 alone gets the crosscoder.
+
+        Raises:
+            FloatingPointError: a weight is not finite.
         """
         split = self.place.dict_shards > 1
         model = assembled(self.result, keep=self.place.rank == 0) if split else deepcopy(self.result).cpu()
         if model:
             model.fold_scale(self.data.scale)
+            if name := model.not_finite():
+                raise FloatingPointError(f"step {self.step}: {name} is not finite: training diverged; {self._advice}")
         return model
 
     def _elements(self, step: int) -> NDArray[np.int64]:

@@ -11,7 +11,6 @@ artefact; with `--resample-all` the elements at the same places must not differ 
 Letters: N centres, G group elements, C channels.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from gc_core.harvest.centres import uniform_centres
 from gc_core.images import decode
 from gc_core.transforms import Interpolation, Resampling
 from infra.bench import pictures
+from infra.bench.results import write_results
 from jobs import console
 from jobs.options import cli
 
@@ -58,7 +58,7 @@ def main(args: list[str] | None = None) -> None:
         found = {kernel: compare(options, kernel) for kernel in KERNELS}
         if options.json is not None:
             flat = {f"{kernel}_{name}": value for kernel, values in found.items() for name, value in values.items()}
-            options.json.write_text(json.dumps(flat, indent=1) + "\n")
+            write_results(options.json, flat)
         show(found)
 
 

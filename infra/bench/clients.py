@@ -64,7 +64,7 @@ def measure(url: str, count: int) -> dict[tuple[str, str], tuple[float, float]]:
         for way, work in ways.items():
             found[way] = _timed(work, names)
     finally:
-        objects.delete_folder(url)
+        objects.delete_named(url, r"(s3fs-)?\d+")
     return found
 
 

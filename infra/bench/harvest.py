@@ -11,7 +11,6 @@ of one round. On a CPU one process of one thread runs on each core, and then one
 own CPU time: that hardly depends on what else the machine does. On CUDA one process does all.
 """
 
-import json
 import os
 import statistics
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +24,7 @@ import torch
 from rich.table import Table
 
 from infra.bench.machine import Rate
+from infra.bench.results import write_results
 from infra.bench.verdict import verdict
 from infra.bench.workload import MOST_SHARDS, SHARD_ROWS, Spec, Workload
 from jobs import console
@@ -82,7 +82,7 @@ def main(args: list[str] | None = None) -> None:
     with console.one_line_errors(remedy="Nothing was written."):
         result = measure(options)
         if options.json is not None:
-            options.json.write_text(json.dumps(as_json(result), indent=1) + "\n")
+            write_results(options.json, as_json(result))
         show(result)
 
 

@@ -11,7 +11,6 @@ every request; what bandwidth allows is then the plain copy's rate with the same
 """
 
 import contextlib
-import json
 import os
 import statistics
 import tempfile
@@ -31,6 +30,7 @@ from gc_core import groups, objects, store, stream
 from gc_core.run_folder import RunFolder
 from gc_core.store import ShardArrays
 from infra.bench.machine import device_name
+from infra.bench.results import write_results
 from infra.bench.verdict import verdict
 from jobs import console
 from jobs.options import cli
@@ -79,7 +79,7 @@ def main(args: list[str] | None = None) -> None:
             console.say(f"round {number + 1} of {options.rounds}, {shards} shards of {SHARD_ROWS} samples")
             rounds.append(measure(objects.join(url, f"bench-{os.getpid()}-{number}"), shards))
         if options.json is not None:
-            options.json.write_text(json.dumps(as_json(rounds, url), indent=1) + "\n")
+            write_results(options.json, as_json(rounds, url))
         show(rounds, url)
 
 
@@ -104,7 +104,7 @@ def measure(url: str, num_shards: int) -> dict[str, float]:
                 found[name] = phase()
             _to_disk(url)
     finally:
-        objects.delete_folder(url)
+        objects.delete_named(url, r"(run|plain)/.*")
     return found
 
 

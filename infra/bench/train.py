@@ -11,7 +11,6 @@ Codes have no structure: all features are about equally active, the worst case f
 so no path pays for reviving one.
 """
 
-import json
 import statistics
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import torch
 from rich.table import Table
 
 from infra.bench import machine
+from infra.bench.results import write_results
 from infra.bench.training import PATHS, Size, Visit, loss_disagreement, visit
 from infra.bench.verdict import verdict
 from jobs import console
@@ -61,7 +61,7 @@ def main(args: list[str] | None = None) -> None:
         disagreement = loss_disagreement()
         rounds = measure(sizes(options), device, rounds=1 if options.quick else options.rounds, seconds=options.seconds)
         if options.json is not None:
-            options.json.write_text(json.dumps(as_json(rounds, machine.device_name(device)), indent=1) + "\n")
+            write_results(options.json, as_json(rounds, machine.device_name(device)))
         show(rounds, machine.device_name(device), disagreement)
 
 

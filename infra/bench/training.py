@@ -131,7 +131,12 @@ def _data(size: Size) -> TrainingData:
     with TemporaryDirectory() as folder:
         run = RunFolder(folder)
         store.create(
-            run, num_rows=num_rows, shard_rows=num_rows, channels=size.channels, group=group, attrs={"config": {}}
+            run,
+            num_rows=num_rows,
+            shard_rows=num_rows,
+            channels=size.channels,
+            group=group,
+            attrs={"config": {}, "config_hash": "benchmark"},
         )
         opened = store.open_store(run, unfinished=True)
     rows = np.arange(num_rows)

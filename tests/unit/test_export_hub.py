@@ -4,12 +4,14 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from random_crosscoder import every_activation, random_crosscoder
 
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.export import Story, write_hub
+from gc_core.ownership import MARKER, ForeignError
 
 STORY = Story(
     name="topk-12",
@@ -33,7 +35,7 @@ def test_a_crosscoder_comes_back_bit_for_bit(activation: str, tmp_path: Path) ->
     assert found.shape == model.shape
     for name, tensor in model.state_dict().items():
         assert torch.equal(found.state_dict()[name], tensor)
-    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "model.safetensors", MARKER}
 
 
 def test_the_card_opens_with_front_matter_and_leaves_the_licence_open(tmp_path: Path) -> None:
@@ -60,3 +62,21 @@ def test_no_folder_of_a_persons_disk_is_published(tmp_path: Path) -> None:
     write_hub(str(tmp_path), random_crosscoder().float(), STORY)
     assert not any(b"someone" in path.read_bytes() for path in tmp_path.iterdir())
     assert json.loads((tmp_path / "config.json").read_text())["store"]["config"]["images"] == "photographs"
+
+
+def test_a_folder_of_others_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("my thesis")
+    with pytest.raises(ForeignError, match=r"holds other files \(such as 'README.md'\) and is no export"):
+        write_hub(str(tmp_path), random_crosscoder().float(), STORY)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "my thesis"
+
+
+def test_an_own_export_is_written_again_and_an_edited_card_is_not(tmp_path: Path) -> None:
+    for activation in ("topk", "l1"):
+        write_hub(str(tmp_path), random_crosscoder(activation=activation).float(), STORY)
+    assert GroupCrosscoder.load(str(tmp_path)).shape.activation == "l1"
+    (tmp_path / "README.md").write_text("edited by its owner")
+    with pytest.raises(ForeignError, match=r"README\.md: was edited, or is not this program's"):
+        write_hub(str(tmp_path), random_crosscoder().float(), STORY)
+    assert GroupCrosscoder.load(str(tmp_path)).shape.activation == "l1"

@@ -190,14 +190,15 @@ def test_what_breaks_off_leaves_the_old_object(location: str) -> None:
     assert objects.read(location, "x") == b"old"
 
 
-def test_folders_are_listed_and_deleted_with_all_below(location: str) -> None:
+def test_folders_are_listed_and_own_names_deleted_whatever_else_is_there(location: str) -> None:
     assert objects.folders(location) == []
     for name in ("one/a", "one/deep/b", "two/a", "file"):
         objects.write(location, name, b"")
     assert objects.folders(location) == ["one", "two"]
-    objects.delete_folder(objects.join(location, "one"))
-    objects.delete_folder(objects.join(location, "never there"))
+    objects.delete_named(location, "one/(a|deep/b)|two/.+x")
+    objects.delete_named(objects.join(location, "never there"), ".*")
     assert set(objects.sizes(location)) == {"two/a", "file"}
+    assert {"file", "two"} <= set(objects.first_names(location, most=5))
 
 
 def test_a_missing_object_is_no_file(location: str) -> None:

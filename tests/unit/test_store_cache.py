@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ from small_store import NUM_ROWS, numbers, object_of, write_all
 from gc_core import objects, store
 from gc_core.run_folder import RunFolder
 from gc_core.store import StoreError
-from gc_core.store.cache import DiskCache
+from gc_core.store.cache import OWN_FOLDER, DiskCache
 
 
 def giving(content: bytes, asked: list[bytes]) -> Callable[[], memoryview]:
@@ -25,7 +26,7 @@ def giving(content: bytes, asked: list[bytes]) -> Callable[[], memoryview]:
 
 
 def used_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+    return sum(path.stat().st_size for path in (folder / OWN_FOLDER).iterdir())
 
 
 def test_what_was_fetched_once_is_not_fetched_again(tmp_path: Path) -> None:
@@ -45,7 +46,9 @@ def test_the_folder_keeps_to_its_limit_and_drops_what_was_unused_for_longest(tmp
     for number in range(50):
         cache.get(str(number), giving(bytes(100), asked))
         assert used_bytes(tmp_path) <= 1000
-        for place, path in enumerate(sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)):
+        for place, path in enumerate(
+            sorted((tmp_path / OWN_FOLDER).iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        ):
             os.utime(path, ns=(place * 10**9, place * 10**9))
     asked.clear()
     cache.get("49", giving(bytes(100), asked))
@@ -54,6 +57,20 @@ def test_the_folder_keeps_to_its_limit_and_drops_what_was_unused_for_longest(tmp
     assert len(asked) == 1
     cache.get("larger than all", giving(bytes(2000), asked))
     assert used_bytes(tmp_path) <= 1000
+
+
+def test_files_of_others_are_neither_counted_nor_removed(tmp_path: Path) -> None:
+    theirs = [tmp_path / "thesis.tex", tmp_path / OWN_FOLDER / "notes.txt"]
+    theirs[1].parent.mkdir()
+    for path in theirs:
+        path.write_bytes(bytes(5000))
+        os.utime(path, (0, 0))
+    cache, asked = DiskCache(tmp_path, 1000), []
+    for number in range(50):
+        cache.get(str(number), giving(bytes(100), asked))
+    cache.get("49", giving(bytes(100), asked))
+    assert len(asked) == 50, "the control: the cache works beside them"
+    assert all(path.stat().st_size == 5000 for path in theirs)
 
 
 def test_two_of_one_folder_and_many_threads_get_the_right_bytes(tmp_path: Path) -> None:
@@ -69,7 +86,7 @@ def test_two_of_one_folder_and_many_threads_get_the_right_bytes(tmp_path: Path) 
 
 def test_a_disk_that_takes_nothing_is_no_error(tmp_path: Path) -> None:
     cache, asked = DiskCache(tmp_path / "gone", 100), []
-    (tmp_path / "gone").rmdir()
+    shutil.rmtree(tmp_path / "gone")
     for _ in range(2):
         assert bytes(cache.get("a", giving(b"1", asked))) == b"1"
     assert len(asked) == 2
@@ -104,10 +121,10 @@ def test_a_damaged_part_of_the_cache_is_fetched_again_and_a_damaged_object_is_re
         for path in paths:
             path.write_bytes(path.read_bytes()[:50] + b"?" + path.read_bytes()[51:])
 
-    damage(list((tmp_path / "cache").iterdir()))
+    damage(list((tmp_path / "cache" / OWN_FOLDER).iterdir()))
     np.testing.assert_array_equal(opened.read(0, NUM_ROWS), numbers().activations)
     damage([object_of(Path(objects.local_path(run.url)), "activations", 1)])
-    damage(list((tmp_path / "cache").iterdir()))
+    damage(list((tmp_path / "cache" / OWN_FOLDER).iterdir()))
     with pytest.raises(StoreError, match=r"shard 1 of 3 is damaged .*checksum"):
         opened.read(0, NUM_ROWS)
 

@@ -1,0 +1,73 @@
+"""SHA-256 of what is finished: recorded where it is named, checked when it is read. Storage notices no flipped bit.
+
+A JSON record carries the hash of its own content (`sealed`); the record that names a file carries the file's. What was
+written before there were hashes has none, and is read as it is.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from gc_core import objects
+
+SEAL = "record_sha256"
+
+
+class DamagedError(ValueError):
+    """Bytes are not those that were recorded, or cannot be read as what they should be."""
+
+
+def digest(content: bytes | memoryview) -> str:
+    """SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with the hash of everything else in it."""
+    content = {name: value for name, value in record.items() if name != SEAL}
+    return {**content, SEAL: _digest_of_json(content)}
+
+
+def unsealed(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The record without its hash, which is checked if there is one.
+
+    Raises:
+        DamagedError: it is another record's.
+    """
+    content = {name: value for name, value in record.items() if name != SEAL}
+    if isinstance(found := record.get(SEAL), str) and found != _digest_of_json(content):
+        raise DamagedError(f"{where}: was changed or damaged since it was written (its own SHA-256 differs)")
+    return content
+
+
+def check(content: bytes | memoryview, expected: str | None, where: str, remedy: str) -> None:
+    """Raise DamagedError unless the bytes have this SHA-256; None: none was recorded."""
+    if expected is not None and (found := digest(content)) != expected:
+        raise DamagedError(f"{where}: SHA-256 {found[:12]}... found, {expected[:12]}... was recorded; {remedy}")
+
+
+def read_checked(location: str, name: str, expected: str | None, remedy: str) -> bytes:
+    """An object's bytes.
+
+    Raises:
+        DamagedError: they are not what was recorded. FileNotFoundError: there is none.
+    """
+    content = objects.read(location, name)
+    check(content, expected, objects.join(location, name), remedy)
+    return content
+
+
+def fault_of(location: str, name: str, expected: str) -> str | None:
+    """What is wrong with an object, read piece by piece; None if it has this SHA-256."""
+    url = objects.join(location, name)
+    try:
+        with objects.as_file(location, name) as path, path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return f"{url}: is missing"
+    return None if found == expected else f"{url}: SHA-256 {found[:12]}... found, {expected[:12]}... was recorded"
+
+
+def _digest_of_json(content: Mapping[str, Any]) -> str:
+    return digest(json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
