@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -56,3 +57,21 @@ def as_parquet(path: Path, pictures: Pictures, *, rows_per_group: int = 3) -> Pa
 
 def write_parquet(path: Path, columns: Mapping[str, object], rows_per_group: int = 3) -> None:
     pq.write_table(pa.table(dict(columns)), path, row_group_size=rows_per_group)
+
+
+def as_zip(path: Path, pictures: Pictures) -> Path:
+    """Stored and deflated members in turn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for place, (name, content) in enumerate(pictures.items()):
+            archive.writestr(name, content, [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED][place % 2])
+    return path
+
+
+def as_arrow(path: Path, pictures: Pictures, *, rows_per_batch: int = 3) -> Path:
+    """As Hugging Face's `save_to_disk` stores them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"image": [{"bytes": content, "path": name} for name, content in pictures.items()]})
+    with pa.ipc.new_stream(path, table.schema) as stream:
+        stream.write_table(table, max_chunksize=rows_per_batch)
+    return path

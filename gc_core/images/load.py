@@ -1,12 +1,13 @@
 """From the name of a picture to its bytes, to its content key, to its pixels."""
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gc_core import objects
-from gc_core.images import moved, packaged, parquet, stimuli, tar
+from gc_core.images import arrow, moved, packaged, parquet, stimuli, tar, zip
 from gc_core.images.decode import ImageError, decode
 from gc_core.images.moved import ReplacedError
 from gc_core.images.ref import ImageRef
@@ -45,7 +46,7 @@ def read(ref: ImageRef) -> bytes:
         return packaged.read(ref)
     if not ref.member:
         return objects.read(*objects.split(ref.url))
-    return parquet.read(ref) if parquet.is_parquet(ref.url) else tar.read(ref)
+    return _reader_of(ref.url)(ref)
 
 
 def pixels(ref: ImageRef, content: bytes, resize_px: int) -> NDArray[np.uint8]:
@@ -59,6 +60,15 @@ def content_key(ref: ImageRef, content: bytes) -> int:
     """A 63-bit key of what the picture is, wherever it lies: equal copies get equal keys."""
     named = f"{ref.url}/{ref.member}".encode() if ref.url.startswith(packaged.STIMULI) else content
     return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "big") >> 1
+
+
+def _reader_of(url: str) -> Callable[[ImageRef], bytes]:
+    """What reads a picture inside such a file."""
+    if parquet.is_parquet(url):
+        return parquet.read
+    if url.lower().endswith(arrow.SUFFIXES):
+        return arrow.read
+    return zip.read if url.lower().endswith(".zip") else tar.read
 
 
 def _changed(ref: ImageRef) -> str:

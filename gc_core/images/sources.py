@@ -4,6 +4,7 @@ A picture, tar or Parquet file is known by its name; any other single file is a 
 pattern, with pictures in it is those pictures; one without them is its tar files, or else its Parquet files.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +16,30 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gc_core import objects
-from gc_core.images import packaged, parquet, patterns, ranges, ref, tar, url_list
+from gc_core.images import arrow, formats, packaged, parquet, patterns, ranges, ref, tar, url_list, zip
 from gc_core.images.formats import SUFFIXES
 from gc_core.images.ref import ImageRef, Listed
 
-Kind = Literal["picture", "tar", "parquet", "list"]
+Kind = Literal["picture", "tar", "zip", "parquet", "arrow", "list"]
+_CONTAINERS: tuple[Kind, ...] = ("tar", "zip", "parquet", "arrow")
+"""Of those that lie together the first that is there is used."""
 Tick = Callable[[int], None]
 """Hears how many files were found so far."""
 
 KNOWN = (
-    "a folder, a .tar or .parquet file, a pattern such as train-{000..146}.tar, a text file of URLs, `builtin`, "
-    "`photographs` or `stimuli`"
+    "a folder, a .tar, .zip, .parquet or .arrow file, a pattern such as train-{000..146}.tar, a text file of URLs, "
+    "`builtin`, `photographs` or `stimuli`"
 )
+MOST_ENDS = 8
+"""Ends of names that a note tells."""
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
-_SCANS = {"tar": tar.scan, "parquet": parquet.scan, "list": url_list.scan}
+_SCANS = {
+    "tar": tar.scan,
+    "zip": zip.scan,
+    "parquet": parquet.scan,
+    "arrow": arrow.scan,
+    "list": url_list.scan,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,20 +182,20 @@ def _source(location: str, root: str, files: list[tuple[str, int]]) -> Source:
     if pictures := by_kind["picture"]:
         base = objects.normalise(root)  # once: for a million names, objects.join would ask the disk a million times
         refs = (ImageRef(url=f"{base}/{quote(name)}", size=size) for name, size in pictures)
-        note = _left_out(by_kind, "tar", "parquet", "compressed")
+        note = _left_out(by_kind, *_CONTAINERS, "compressed", "other")
         return Source(listing=ref.table_of(Listed(ref=picture) for picture in refs), note=note)
     if packed := by_kind["compressed"]:
         raise ValueError(
             f"images: {objects.join(root, packed[0][0])} is a compressed archive; pictures are read by their place, "
             "which needs a plain .tar: decompress it (pictures are compressed already)"
         )
-    kind: Kind = "tar" if by_kind["tar"] else "parquet"
-    if not by_kind[kind]:
-        kind, by_kind["list"] = "list", [_only_list(location, root, files)]
+    there: list[Kind] = [kind for kind in _CONTAINERS if by_kind[kind]]
+    kind: Kind = there[0] if there else "list"
+    if kind == "list":
+        by_kind["list"], by_kind["other"] = [_only_list(location, root, files)], []
     containers = tuple(File(kind=kind, url=objects.join(root, name), size=size) for name, size in by_kind[kind])
-    return Source(
-        listing=ref.table_of([]), containers=containers, note=_left_out(by_kind, "parquet") if kind == "tar" else ""
-    )
+    others = (*_CONTAINERS[_CONTAINERS.index(kind) + 1 :], "other") if kind in _CONTAINERS else ()
+    return Source(listing=ref.table_of([]), containers=containers, note=_left_out(by_kind, *others))
 
 
 def _kind_by_name(name: str) -> str:
@@ -193,6 +204,10 @@ def _kind_by_name(name: str) -> str:
         return "compressed"
     if lower.endswith(".tar"):
         return "tar"
+    if lower.endswith(".zip"):
+        return "zip"
+    if lower.endswith(arrow.SUFFIXES):
+        return "arrow"
     if parquet.is_parquet(lower):
         return "parquet"
     return "picture" if lower.endswith(SUFFIXES) else "other"
@@ -203,10 +218,16 @@ def _only_list(location: str, root: str, files: list[tuple[str, int]]) -> tuple[
     if _size_of_file(location) is None:
         known = ", ".join(SUFFIXES)
         raise ValueError(
-            f"images: no picture among the {len(files)} files below {location}; expected {known}, .tar or .parquet"
+            f"images: no picture among the {len(files)} files below {location}; expected {known}, .tar, .zip, "
+            ".parquet or .arrow"
         )
     start = ranges.read_range(objects.join(root, files[0][0]), 0, min(files[0][1], 1024))
-    hints = {b"PAR1": "name it .parquet", b"\x1f\x8b": "decompress it", b"ustar": "name it .tar"}
+    hints = {
+        b"PAR1": "name it .parquet",
+        b"\x1f\x8b": "decompress it",
+        b"ustar": "name it .tar",
+        b"PK\3\4": "name it .zip",
+    }
     for magic, remedy in hints.items():
         if start.startswith(magic) or start[257:262] == magic:
             raise ValueError(f"images: {location} is no list of URLs (starts with {start[:8]!r}); {remedy}")
@@ -216,5 +237,12 @@ def _only_list(location: str, root: str, files: list[tuple[str, int]]) -> tuple[
 
 
 def _left_out(by_kind: dict[str, list[tuple[str, int]]], *kinds: str) -> str:
-    counts = [f"{len(by_kind[kind]):,} {kind}" for kind in kinds if by_kind[kind]]
-    return f"{' and '.join(counts)} files there are not opened; name them to use them" if counts else ""
+    """Of archives how many are not opened, and of other files how many there are by the end of their names."""
+    counts = [f"{len(by_kind[kind]):,} {kind}" for kind in kinds if kind != "other" and by_kind[kind]]
+    notes = [f"{' and '.join(counts)} files there are not opened; name them to use them"] if counts else []
+    ends = Counter(formats.suffix_of(name) or "without a suffix" for name, _ in by_kind["other"] if "other" in kinds)
+    if ends:
+        told = [f"{count:,} {end}" for end, count in ends.most_common(MOST_ENDS)]
+        told += [f"{len(ends) - MOST_ENDS:,} more kinds"] if len(ends) > MOST_ENDS else []
+        notes.append(f"{ends.total():,} files there are no pictures by their names and left out: {', '.join(told)}")
+    return "; ".join(notes)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from packing import as_folder, as_parquet, as_tar, png, write_parquet
+from packing import as_arrow, as_folder, as_parquet, as_tar, as_zip, png, write_parquet
 
 from gc_core import objects
 from gc_core.images import ImageError, ImageRef, list_images, load, parquet
@@ -55,12 +55,12 @@ def test_links_to_pictures_are_followed(tmp_path: Path) -> None:
 
 
 def test_a_missing_place_is_one_clear_line(tmp_path: Path) -> None:
-    line = r"^images: .*/gone is neither a file nor a folder; expected a folder, a \.tar or .*`builtin`.*$"
+    line = r"^images: .*/gone is neither a file nor a folder; expected a folder, a \.tar, .*`builtin`.*$"
     with pytest.raises(ValueError, match=line):
         listed(str(tmp_path / "gone"))
 
 
-@pytest.mark.parametrize(("others", "count"), [([], 0), (OTHERS, 5)])
+@pytest.mark.parametrize(("others", "count"), [([], 0), (OTHERS[:-1], 4)])
 def test_a_folder_without_pictures_is_one_clear_line(tmp_path: Path, others: list[str], count: int) -> None:
     fill(tmp_path, others)
     with pytest.raises(
@@ -72,6 +72,8 @@ def test_a_folder_without_pictures_is_one_clear_line(tmp_path: Path, others: lis
 def forms(folder: Path, pictures: dict[str, bytes]) -> dict[str, str]:
     """Locations where the same pictures are found, by kind."""
     names = list(pictures)
+    as_zip(folder / "packed.zip", pictures)
+    as_arrow(folder / "saved/data-00000-of-00001.arrow", pictures)
     halves = [{name: pictures[name] for name in half} for half in (names[:4], names[4:])]
     for part, half in enumerate(halves):
         as_tar(folder / f"tars/part-{part:02}.tar", half)
@@ -79,7 +81,14 @@ def forms(folder: Path, pictures: dict[str, bytes]) -> dict[str, str]:
     as_folder(folder / "plain", pictures)
     (folder / "list.txt").write_text("\n".join(f"plain/{name}" for name in names))
     write_parquet(folder / "list.parquet", {"url": [f"plain/{name}" for name in names]})
-    at = {"folder": "plain", "tars": "tars", "tables": "tables", "braces": "tars/part-{00..01}.tar"}
+    at = {
+        "folder": "plain",
+        "tars": "tars",
+        "tables": "tables",
+        "zip": "packed.zip",
+        "arrow": "saved",
+        "braces": "tars/part-{00..01}.tar",
+    }
     at |= {"wild tables": "tables/*.parquet", "wild pictures": "plain/**/*.png"}
     return at | {"text": "list.txt", "table of urls": "list.parquet", "wild tars": "*/part-*.tar"}
 
@@ -109,6 +118,11 @@ def test_a_folder_with_pictures_is_those_and_says_what_it_leaves_out(tmp_path: P
     assert found.listing["url"].to_pylist() == [f"{tmp_path.as_uri()}/a.png"]
     assert found.containers == ()
     assert found.note == "2 tar and 1 parquet and 1 compressed files there are not opened; name them to use them"
+    as_folder(tmp_path, {"b.heic": b"", "c.HEIC": b"", "n0001": b"", "README.md": b"", "z.zip": b""})
+    assert find(str(tmp_path), stimulus_px=1, max_stimuli=1).note == (
+        "2 tar and 1 zip and 1 parquet and 1 compressed files there are not opened; name them to use them; "
+        "4 files there are no pictures by their names and left out: 2 .heic, 1 .md, 1 without a suffix"
+    )
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.TGZ", "a.tar.zst"])
