@@ -24,7 +24,7 @@ LAYERS = {
     },
     "io": {"objects", "s3", "images", "reasons", "manifest", "index", "store", "stream", "checkpoint", "run_folder"}
     | {"ownership", "artefacts", "zarr_bytes"},
-    "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export"},
+    "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export", "ingest"},
 }
 MAY_IMPORT = {
     "integers": {"integers"},
