@@ -21,6 +21,7 @@ from gc_core.backbones.rest import load_rest
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.evaluate import Downstream, Evaluation, HeldOut, Pictures, Stability
 from gc_core.evaluate.figure import Point, draw, file_format, refuse_other_file
+from gc_core.ingest import is_ingested
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
 from jobs import cluster, console
@@ -173,6 +174,8 @@ def _pictures(run: RunFolder, job: EvaluateJob) -> tuple[Pictures | None, torch.
 def _network(run: RunFolder, classifier: str) -> tuple[Backbone, torch.nn.Module]:
     """The trunk that the run harvested, and what follows it."""
     store = open_store(run).attrs
+    if is_ingested(store):
+        raise ValueError(f"{run.url}: its activations were ingested, so the network is unknown; leave out --classifier")
     trunk = backbones.load(store["backbone"], layer=store["layer"], weights=store["config"]["weights"])
     return trunk, load_rest(classifier, trunk)
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import ray
 import tyro
 
-from gc_core import ingest, manifest, store
+from gc_core import ingest, store
 from gc_core.ingest import IngestConfig, IngestPlan
 from gc_core.run_folder import RunFolder
 from jobs import cluster, console
@@ -37,14 +37,15 @@ def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.ingest`."""
     with console.one_line_errors(remedy="The same command continues where it stopped."):
         job = cli(IngestJob, prog="python -m jobs.ingest", args=args, description=__doc__)
-        plan = ingest.plan_ingest(job.config, ingest.survey(job.config))
+        config = job.config.absolute()
+        plan = ingest.plan_ingest(config, ingest.survey(config))
         run = RunFolder.at(job.out)
         if job.dry_run:
-            ingest.refuse_other_store(run, job.config, plan)
+            ingest.refuse_other_store(run, config, plan)
             console.summary("would ingest", describe(plan))
             return
         with cluster.connect():
-            console.summary("ingested", run_ingest(run, job.config, plan))
+            console.summary("ingested", run_ingest(run, config, plan))
 
 
 def run_ingest(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> list[tuple[str, str]]:
@@ -53,9 +54,9 @@ def run_ingest(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> list[t
     Raises:
         IngestError: a number is not finite or does not fit float16; the line says where it stands.
     """
+    run.claim()
+    ingest.write_manifest(run, config, plan)
     ingest.create_store(run, config, plan)
-    if manifest.load_if_of(run.manifest, ingest.manifest_source(config, plan)) is None:
-        manifest.write(run.manifest, ingest.manifest_table(config, plan))
     ingest_missing(run, config, plan)
     mean = store.finish(run)
     return [

@@ -15,15 +15,17 @@ import numpy as np
 import ray
 import tyro
 
-from gc_core import backbones, harvest, manifest, store
+from gc_core import backbones, harvest, ingest, manifest, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
 from gc_core.images.moved import Move
+from gc_core.ingest import IngestConfig, IngestPlan
 from gc_core.run_folder import RunFolder
 from gc_core.store import StoreError
 from jobs import cluster, console
 from jobs.harvest import compute_missing
+from jobs.ingest import ingest_missing, source_faults
 from jobs.options import MovedPictures, Workers, cli
 
 TOLD = 10
@@ -38,7 +40,7 @@ class VerifyJob(MovedPictures):
     run: tyro.conf.Positional[str]
     """The run folder: a path or URL. Nothing is written there without --repair."""
     repair: bool = False
-    """Compute again, from the pictures, what is damaged or missing."""
+    """Compute again from the pictures, or read again from the files that were ingested, what is damaged or missing."""
     sample: int = 4
     """Shards of which some rows are computed again and compared; 0 for none."""
     workers: Workers = field(default_factory=Workers)
@@ -56,7 +58,8 @@ def run_verify(job: VerifyJob) -> bool:
     """Check, tell, and repair if asked; whether the run is sound at the end."""
     run = RunFolder.at(job.run)
     opened = store.open_store(run, unfinished=True)
-    config = HarvestConfig.from_json(opened.attrs["config"])
+    kind = IngestConfig if ingest.is_ingested(opened.attrs) else HarvestConfig
+    config = kind.from_json(opened.attrs["config"])
     faults = _shard_faults(run, range(opened.num_shards))
     _tell(list(faults.values()))
     if faults and job.repair:
@@ -100,10 +103,12 @@ def _shard_faults(run: RunFolder, shards: Any) -> dict[int, str]:
     return faults
 
 
-def _origin_faults(run: RunFolder, config: HarvestConfig, sound: list[int], job: VerifyJob) -> list[str]:
+def _origin_faults(run: RunFolder, config: HarvestConfig | IngestConfig, sound: list[int], job: VerifyJob) -> list[str]:
     chosen = sorted(np.random.default_rng(config.seed).permutation(sound)[: job.sample].tolist())
     if not chosen:
         return []
+    if isinstance(config, IngestConfig):
+        return source_faults(run, config, _ingest_plan(run, config), chosen)
     plan, table = _plan(run, config, job.moves())
     work = [harvest.shard_work(plan, table, shard) for shard in chosen]
     with console.progress("origin", len(work), "shards") as meter:
@@ -117,9 +122,12 @@ def _origin_faults(run: RunFolder, config: HarvestConfig, sound: list[int], job:
     return faults
 
 
-def _repair(run: RunFolder, config: HarvestConfig, job: VerifyJob, faults: dict[int, str]) -> None:
+def _repair(run: RunFolder, config: HarvestConfig | IngestConfig, job: VerifyJob, faults: dict[int, str]) -> None:
     for shard in faults:
         store.discard_commit(run, shard)
+    if isinstance(config, IngestConfig):
+        ingest_missing(run, config, _ingest_plan(run, config))
+        return
     plan, table = _plan(run, config, job.moves())
     compute_missing(run, config, plan, table, job.workers)
 
@@ -139,6 +147,17 @@ def _plan(run: RunFolder, config: HarvestConfig, moves: Sequence[Move]) -> tuple
         found = f"{plan.num_rows} samples planned from it, the store has {opened.num_rows}"
         raise StoreError(f"{run.manifest}: is not of this store ({found}); restore both from one copy")
     return plan, manifest.relocated(table, moves)
+
+
+def _ingest_plan(run: RunFolder, config: IngestConfig) -> IngestPlan:
+    """The plan of the files as they are now.
+
+    Raises:
+        ValueError: they cannot be read, or are others than those that were ingested.
+    """
+    plan = ingest.plan_ingest(config, ingest.survey(config))
+    ingest.refuse_other_store(run, config, plan)
+    return plan
 
 
 def _unfinished(run: RunFolder) -> str | None:

@@ -21,6 +21,7 @@ from gc_core.atlas.cards import AtlasPage, Example, FeatureCard
 from gc_core.atlas.page import STRIP, write_page
 from gc_core.images import ImageError, ImageRef, load
 from gc_core.images.moved import Absent, Move
+from gc_core.ingest import is_ingested
 from gc_core.run_folder import RunFolder, read_json
 from gc_core.store import MANIFEST, Store, open_store
 
@@ -32,6 +33,11 @@ BUNDLED_NOTE = (
     "The network is the small bundled trunk: GoogLeNet's first layers, trained for this project to imitate another"
     " network's features. It is neither Google's InceptionV1 nor torchvision's published GoogLeNet; results on those"
     " need their weights."
+)
+INGESTED_NOTE = (
+    "The activations were computed elsewhere and read from files, so no pictures are known and features show none. The"
+    " samples that each feature fires on most are in features/NAME.zarr (top_rows), and the manifest says where they"
+    " come from."
 )
 
 
@@ -92,6 +98,8 @@ def _examples(
     moves: Sequence[Move],
 ) -> tuple[dict[int, list[Example]], Absent]:
     """Patches of every shown feature, and pictures that could not be read again; each is opened once."""
+    if is_ingested(store.attrs):
+        return {}, Absent.among([])
     pictures = manifest.relocated(manifest.load_table(run.manifest, sha256=store.attrs.get(MANIFEST)), moves)
     refs, key_I = manifest.refs_of(pictures), pictures["key"].to_pylist()
     wanted: dict[int, list[tuple[int, int, int, float]]] = defaultdict(list)  # image -> (feature, place, row, value)
@@ -120,6 +128,8 @@ def _examples(
 def count_pictures(run: RunFolder, name: str) -> int:
     """How many pictures `build_atlas` will open."""
     table, store = load_features(run, name), open_store(run)
+    if is_ingested(store.attrs):
+        return 0
     rows = np.concatenate(
         [table.arrays["top_rows"][row["feature"]] for row in _shown(table) if row["alive"]] or [np.empty(0, int)]
     )
@@ -185,7 +195,8 @@ def _page(
         facts.append(("shown here", f"{len(cards):,}"))
     group = about["group"]
     note = f"Patches are grey where pictures could not be read again: {absent.describe()}." if absent.describe() else ""
-    bundled = store.attrs["config"]["weights"] in (None, "bundled") and store.attrs["backbone"] == "googlenet"
+    ingested = is_ingested(store.attrs)
+    bundled = store.attrs["backbone"] == "googlenet" and store.attrs["config"].get("weights", "") in (None, "bundled")
     return AtlasPage(
         title=f"{store.attrs['backbone']} {store.attrs['layer']}",
         run_url=run.url,
@@ -196,7 +207,7 @@ def _page(
         layer=store.attrs["layer"],
         irrep_labels=table.irrep_labels,
         facts=facts,
-        notes=[*filter(None, [note, BUNDLED_NOTE if bundled else ""])],
+        notes=[*filter(None, [note, BUNDLED_NOTE if bundled else "", INGESTED_NOTE if ingested else ""])],
         features=cards,
     )
 

@@ -6,10 +6,10 @@ from gc_core.ingest.plan import (
     IngestPlan,
     create_store,
     is_ingested,
-    manifest_source,
     manifest_table,
     plan_ingest,
     refuse_other_store,
+    write_manifest,
 )
 from gc_core.ingest.shard import compute_shard, fault_of_source
 from gc_core.ingest.source import Piece, Source, survey
@@ -25,9 +25,9 @@ __all__ = [
     "create_store",
     "fault_of_source",
     "is_ingested",
-    "manifest_source",
     "manifest_table",
     "plan_ingest",
     "refuse_other_store",
     "survey",
+    "write_manifest",
 ]

@@ -1,9 +1,10 @@
 """What decides the bytes of a store that is made from somebody's own activations."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
-from gc_core import groups
+from gc_core import groups, objects
 from gc_core.config import Config
 
 
@@ -48,6 +49,11 @@ class IngestConfig(Config):
     """Samples a stored object, a multiple of 128; None for 2,048, or fewer so that a small run has at least 8."""
     seed: int = 0
     """Decides how samples are spread over shards."""
+
+    def absolute(self) -> Self:
+        """The same with places as URLs, which mean the same wherever they are read again."""
+        image = self.image and objects.normalise(self.image)
+        return replace(self, activations=objects.normalise(self.activations), image=image)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,10 +20,9 @@ from gc_core.ingest.config import IngestConfig
 from gc_core.ingest.source import Source, image_ids
 from gc_core.run_folder import RunFolder
 from gc_core.shards import ShardPlan
+from gc_core.store import INGESTED
 
 BLOCK_ROWS = 128
-INGESTED = "ingested"
-"""The attribute of a store whose numbers come from files of activations; it holds what is known of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +105,21 @@ def manifest_source(config: IngestConfig, plan: IngestPlan) -> dict[str, Any]:
     }
 
 
+def write_manifest(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> None:
+    """Write the manifest, once.
+
+    Raises:
+        ValueError: a manifest of other activations stands there.
+    """
+    source = manifest_source(config, plan)
+    if manifest.load_if_of(run.manifest, source) is None:
+        manifest.write(run.manifest, manifest_table(config, plan))
+        manifest.load_if_of(run.manifest, source)  # another run may have been first
+
+
 def create_store(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> None:
-    """Make the empty store, with all that a reader must know about where its numbers come from."""
-    store.create(run, **_layout(config, plan))
+    """Make the empty store, after the manifest, with all that a reader must know about where its numbers come from."""
+    store.create(run, **_layout(run, config, plan))
 
 
 def refuse_other_store(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> None:
@@ -117,7 +128,7 @@ def refuse_other_store(run: RunFolder, config: IngestConfig, plan: IngestPlan) -
     Raises:
         StoreError: a store of another configuration stands there; the differences are listed.
     """
-    store.refuse_other(run, **_layout(config, plan))
+    store.refuse_other(run, **_layout(run, config, plan))
 
 
 def is_ingested(attrs: dict[str, Any]) -> bool:
@@ -125,7 +136,7 @@ def is_ingested(attrs: dict[str, Any]) -> bool:
     return INGESTED in attrs
 
 
-def _layout(config: IngestConfig, plan: IngestPlan) -> dict[str, Any]:
+def _layout(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> dict[str, Any]:
     attrs = {
         "config": config.to_json(),
         "config_hash": config.fingerprint(),
@@ -136,12 +147,13 @@ def _layout(config: IngestConfig, plan: IngestPlan) -> dict[str, Any]:
         "images": manifest_source(config, plan)["images"],
         "seed": config.seed,
     }
+    manifest_sha256 = manifest.digest_of(run.manifest)
     return {
         "num_rows": plan.num_rows,
         "shard_rows": plan.shards.shard_rows,
         "channels": plan.source.channels,
         "group": groups.parse(config.group),
-        "attrs": attrs,
+        "attrs": attrs | ({} if manifest_sha256 is None else {store.MANIFEST: manifest_sha256}),
     }
 
 

@@ -1,7 +1,7 @@
 """The activation store: one Zarr v3 group, one object a shard and array, a commit record for every finished shard."""
 
 from gc_core.store.cache import DiskCache
-from gc_core.store.layout import ARRAYS, FORMAT_VERSION, MANIFEST, ShardArrays, StoreError
+from gc_core.store.layout import ARRAYS, FORMAT_VERSION, INGESTED, MANIFEST, ShardArrays, StoreError
 from gc_core.store.place import ROUNDING
 from gc_core.store.reader import Store, open, open_store
 from gc_core.store.records import Commit, digest, discard_commit
@@ -10,6 +10,7 @@ from gc_core.store.writer import REQUESTS_A_SHARD, commits, create, finish, raw_
 __all__ = [
     "ARRAYS",
     "FORMAT_VERSION",
+    "INGESTED",
     "MANIFEST",
     "REQUESTS_A_SHARD",
     "ROUNDING",

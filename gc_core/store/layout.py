@@ -28,6 +28,8 @@ MEAN = "mean_squared_block_norm"
 """The attribute that is set when all shards are there."""
 MANIFEST = "manifest_sha256"
 """The attribute that says which manifest the samples' pictures are numbered in; stores of before have none."""
+INGESTED = "ingested"
+"""The attribute of a store whose numbers come from files of activations; it holds what is known of them."""
 
 
 class StoreError(ValueError):
@@ -50,7 +52,7 @@ class ShardArrays:
 class GroupName:
     """Which group the blocks are of."""
 
-    kind: Literal["cyclic", "dihedral"]
+    kind: Literal["trivial", "cyclic", "dihedral"]
     n: int
 
     def __post_init__(self) -> None:
@@ -189,9 +191,10 @@ def stored_bytes(run: RunFolder, shard: int) -> dict[str, int]:
     return found
 
 
-def to_continue(run: RunFolder) -> str:
+def to_continue(run: RunFolder, attrs: dict[str, Any]) -> str:
     """What to do about shards that were never computed."""
-    return f"`python -m jobs.harvest --out {run.url}` with the same options computes what is missing"
+    job = "jobs.ingest" if INGESTED in attrs else "jobs.harvest"
+    return f"`python -m {job} --out {run.url}` with the same options computes what is missing"
 
 
 def to_repair(run: RunFolder) -> str:

@@ -57,7 +57,7 @@ def open_store(run: RunFolder, *, unfinished: bool = False, cache: DiskCache | N
     if not unfinished:
         store.check_complete()
         if store.attrs[MEAN] is None:
-            raise StoreError(f"{run.url}: the harvest was not finished. {to_continue(run)}")
+            raise StoreError(f"{run.url}: the harvest was not finished. {to_continue(run, store.attrs)}")
     return store
 
 
@@ -228,5 +228,5 @@ class Store:
         return f"{self.run.url}: shard {shard} of {self.num_shards} is damaged ({what}). {to_repair(self.run)}"
 
     def _fault(self, shard: int, fault: str, commit: Commit | None) -> StoreError:
-        remedy = to_continue(self.run) if commit is None else to_repair(self.run)
+        remedy = to_continue(self.run, self.attrs) if commit is None else to_repair(self.run)
         return StoreError(f"{self.run.url}: shard {shard} of {self.num_shards} {fault}. {remedy}")

@@ -112,8 +112,8 @@ def planned(config: IngestConfig) -> IngestPlan:
 
 def ingested(folder: Path, config: IngestConfig) -> RunFolder:
     run, plan = RunFolder.at(str(folder)), planned(config)
+    ingest.write_manifest(run, config, plan)
     ingest.create_store(run, config, plan)
-    manifest.write(run.manifest, ingest.manifest_table(config, plan))
     for shard in range(plan.num_shards):
         store.write_shard(run, shard, ingest.compute_shard(plan, shard, seed=config.seed), attempt="test")
     store.finish(run)
