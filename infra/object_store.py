@@ -85,9 +85,9 @@ class ObjectServer:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.object_store`."""
-    job = cli(ServerJob, prog="python -m infra.object_store", args=args, description=__doc__)
     with contextlib.ExitStack() as stack:
         stack.enter_context(console.one_line_errors(remedy="The server has stopped."))
+        job = cli(ServerJob, prog="python -m infra.object_store", args=args, description=__doc__)
         if job.folder is not None:
             ownership.claim(job.folder, "object store", recognises=lambda: _was_served_from(Path(job.folder or "")))
         folder = Path(job.folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="object-store-")))

@@ -19,7 +19,8 @@ import ray
 import ray.exceptions
 
 from gc_core.objects import UnavailableError
-from jobs.console import say, terminated_like_interrupted
+from jobs.console import interruptible, say
+from jobs.errors import root_of
 
 RETRIED = [UnavailableError]
 """What a task may be tried again for: wrong keys, a missing bucket or a full disk end the job at once."""
@@ -44,7 +45,7 @@ def connect() -> Iterator[None]:
         _start_here()
     _keep_token_private()
     try:
-        with terminated_like_interrupted():  # Ray has put a handler of its own in place of the first
+        with interruptible():  # Ray has put a handler of its own in place of the first
             yield
     finally:
         ray.shutdown()
@@ -169,5 +170,4 @@ def result(reference: ray.ObjectRef[Any]) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        cause = getattr(error, "cause", None)
-        raise (cause if isinstance(cause, BaseException) else error) from error
+        raise root_of(error) from error

@@ -2,6 +2,7 @@
 table."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +24,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from jobs.errors import in_one_line
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -48,16 +52,26 @@ def progress(title: str, total: float, unit: str, *, done: float = 0) -> Iterato
 
 @contextlib.contextmanager
 def one_line_errors(*, remedy: str) -> Iterator[None]:
-    """End the program with one clear line for a user's error or an interruption, and with the traceback for our own."""
+    """End the program with one clear line and code 1 for any error, 130 for an interruption; a second one ends it at
+    once. What reads our output may stop reading (`| head`)."""
     try:
-        with terminated_like_interrupted():
+        with interruptible():
             yield
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         console.print(f"\n[yellow]Interrupted.[/] {remedy}")
         sys.exit(130)
-    except (ValueError, OSError) as error:
-        console.print(Text.assemble(("Error: ", "bold red"), str(error).strip()))
-        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
+        sys.exit(141)
+    except Exception as error:  # the one place where any error becomes a line
+        console.print(Text.assemble(("Error: ", "bold red"), printable(in_one_line(error))), soft_wrap=True)
+        raise SystemExit(1) from error
+
+
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: control characters, and those that turn the reading direction, are escaped."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def summary(title: str, rows: list[tuple[str, str]]) -> None:
@@ -68,7 +82,7 @@ def summary(title: str, rows: list[tuple[str, str]]) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, Text(value))
+        table.add_row(printable(name), Text(printable(value)))
     console.print()
     console.print(table)
 
@@ -79,14 +93,14 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for place, column in enumerate(columns):
         found.add_column(column, justify="right" if place else "left", header_style="dim", no_wrap=place == 0)
     for row in rows:
-        found.add_row(*(Text(value) for value in row))
+        found.add_row(*(Text(printable(value)) for value in row))
     console.print()
     console.print(found)
 
 
 def say(text: str) -> None:
     """One line of news."""
-    console.print(Text(text))
+    console.print(Text(printable(text)), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -96,8 +110,9 @@ def duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM, as `ray job stop` and container hosts send it, ends a job the way Ctrl-C does."""
+def interruptible() -> Iterator[None]:
+    """SIGTERM, as `ray job stop` and container hosts send it, ends a job the way Ctrl-C does; both raise
+    KeyboardInterrupt inside the block, whatever handlers others have left there."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -105,11 +120,12 @@ def terminated_like_interrupted() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def tell_every(interval_s: float) -> Callable[[], bool]:
@@ -149,7 +165,7 @@ class _Bar(Meter):
         self._bar.stop()
 
     def set(self, done: float, note: str = "") -> None:
-        self._bar.update(self._task, completed=int(done), note=note)
+        self._bar.update(self._task, completed=int(done), note=escape(printable(note)))
 
 
 class _Rate(ProgressColumn):

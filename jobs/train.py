@@ -30,6 +30,7 @@ from gc_core import train as training
 from gc_core.checkpoint import Keep, write_metrics
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import GroupCrosscoder, fault_of_weights
+from gc_core.objects import UnavailableError
 from gc_core.run_folder import RunFolder, read_json, write_json, write_json_once
 from gc_core.train.loggers import LoggerName, check_installed, following, usual
 from gc_core.train.recovery import NAMES_ITS_CONFIG, newest
@@ -191,8 +192,8 @@ def _fit(run: RunFolder, configs: dict[str, TrainConfig], workers: Workers, watc
         ),
     )
     done = max((checkpoint.step for checkpoint in newest(folders)), default=0)
-    with _shown(board, next(iter(configs.values())).steps or 0, done):
-        trainer.fit()
+    with _shown(board, next(iter(configs.values())).steps or 0, done), console.interruptible():
+        trainer.fit()  # puts handlers of its own in place of ours, and leaves them there
     if error := ray.get(board.user_error.remote()):
         raise ValueError(error)
 
@@ -268,7 +269,9 @@ def _train_loop(settings: dict[str, Any]) -> None:
         return
     try:
         _train(settings)
-    except (ValueError, FloatingPointError) as error:
+    except UnavailableError:
+        raise  # another try may succeed
+    except (ValueError, FloatingPointError, OSError) as error:
         ray.get(board.fail.remote(str(error)))
         if ray.train.get_context().get_world_size() > 1:
             raise

@@ -45,12 +45,18 @@ class VerifyJob(MovedPictures):
     """Shards of which some rows are computed again and compared; 0 for none."""
     workers: Workers = field(default_factory=Workers)
 
+    def __post_init__(self) -> None:
+        if self.sample < 0:
+            raise ValueError(f"sample: found {self.sample}, expected at least 0")
+
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.verify`."""
-    job = cli(VerifyJob, prog="python -m jobs.verify", args=args, description=__doc__)
-    with console.one_line_errors(remedy="Nothing was lost; run the same command again."), cluster.connect():
-        if not run_verify(job):
+    with console.one_line_errors(remedy="Nothing was lost; run the same command again."):
+        job = cli(VerifyJob, prog="python -m jobs.verify", args=args, description=__doc__)
+        with cluster.connect():
+            sound = run_verify(job)
+        if not sound:
             sys.exit(1)
 
 

@@ -53,8 +53,8 @@ class ArtefactReport:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench artefacts`."""
-    options = cli(ArtefactReport, prog="python -m infra.bench artefacts", args=args, description=__doc__)
     with console.one_line_errors(remedy="Nothing was written."):
+        options = cli(ArtefactReport, prog="python -m infra.bench artefacts", args=args, description=__doc__)
         found = {kernel: compare(options, kernel) for kernel in KERNELS}
         if options.json is not None:
             flat = {f"{kernel}_{name}": value for kernel, values in found.items() for name, value in values.items()}

@@ -37,8 +37,8 @@ class ClientsBench:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench clients`."""
-    options = cli(ClientsBench, prog="python -m infra.bench clients", args=args, description=__doc__)
     with console.one_line_errors(remedy="Objects below clients-* may be left."):
+        options = cli(ClientsBench, prog="python -m infra.bench clients", args=args, description=__doc__)
         url = objects.join(options.url, f"clients-{os.getpid()}")
         rounds = [measure(url, options.num_objects) for _ in range(options.rounds)]
         table = Table("client", "", "MB/s", "processor s/GB", title=f"plain objects on {url}")

@@ -78,8 +78,8 @@ class Result:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench harvest`."""
-    options = cli(HarvestBench, prog="python -m infra.bench harvest", args=args, description=__doc__)
     with console.one_line_errors(remedy="Nothing was written."):
+        options = cli(HarvestBench, prog="python -m infra.bench harvest", args=args, description=__doc__)
         result = measure(options)
         if options.json is not None:
             write_results(options.json, as_json(result))

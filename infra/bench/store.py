@@ -70,8 +70,8 @@ class StoreBench:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench store`."""
-    options = cli(StoreBench, prog="python -m infra.bench store", args=args, description=__doc__)
     with console.one_line_errors(remedy="Objects below bench-* may be left."), tempfile.TemporaryDirectory() as folder:
+        options = cli(StoreBench, prog="python -m infra.bench store", args=args, description=__doc__)
         url = objects.normalise(options.url or folder)
         shards = max(LEAST_SHARDS, round(options.megabytes * 1e6 / ROW_BYTES / SHARD_ROWS))
         rounds: list[dict[str, float]] = []

@@ -55,8 +55,8 @@ class TrainBench:
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench train`."""
-    options = cli(TrainBench, prog="python -m infra.bench train", args=args, description=__doc__)
     with console.one_line_errors(remedy="Nothing was written."):
+        options = cli(TrainBench, prog="python -m infra.bench train", args=args, description=__doc__)
         device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
         disagreement = loss_disagreement()
         rounds = measure(sizes(options), device, rounds=1 if options.quick else options.rounds, seconds=options.seconds)

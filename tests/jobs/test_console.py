@@ -1,8 +1,18 @@
 """What a person is told: rates and remaining time, one line for an error, how to go on after an interruption."""
 
-import pytest
+import errno
+import os
+import re
+import signal
+import time
+from pathlib import Path
 
-from jobs import console
+import pytest
+import ray.exceptions
+from ray.exceptions import RayTaskError
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+from jobs import console, errors
 from jobs.options import Workers
 
 
@@ -45,9 +55,81 @@ def test_an_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -
     assert "The same command continues." in capsys.readouterr().out
 
 
-def test_our_own_mistakes_keep_their_traceback() -> None:
-    with pytest.raises(AssertionError), console.one_line_errors(remedy=""):
-        raise AssertionError("a bug")
+@pytest.mark.parametrize(
+    "error",
+    [AssertionError("a bug"), KeyError("gone"), RuntimeError("two\nlines"), RecursionError("deep"), OverflowError("x")],
+)
+def test_our_own_mistakes_are_one_line_that_names_the_file_with_the_traceback(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(errors.tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(SystemExit) as end, console.one_line_errors(remedy=""):
+        raise error
+    assert end.value.code == 1
+    told = capsys.readouterr().out
+    (kept,) = tmp_path.iterdir()
+    assert told.count("\n") == 1
+    assert type(error).__name__ in told
+    assert str(kept) in told
+    assert f"raise error\n{type(error).__name__}" in kept.read_text()
+    assert kept.stat().st_mode & 0o077 == 0, "it may name places of a person's disk"
+
+
+def ray_task_error(cause: Exception) -> RayTaskError:
+    return RayTaskError("harvest", "Traceback ...", cause)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ray_task_error(ValueError("images: none found")), "^images: none found$"),
+        (ray_task_error(ray_task_error(OSError(errno.ENOSPC, "No space", "/data/x"))), "^/data/x: no space left"),
+        (WorkerGroupError("3 failed", {0: ray_task_error(ValueError("k: too large"))}), "^k: too large$"),
+        (ControllerError(ValueError("k: too large")), "^k: too large$"),
+        (ray.exceptions.OutOfMemoryError("the page of numbers\nthat Ray prints"), "^Ray: a worker ran out of memory"),
+        (ray.exceptions.LocalRayletDiedError(), "^Ray: Ray's process on this machine has died"),
+        (ray.exceptions.RaySystemError("broken\npipe"), "^Ray: RaySystemError"),
+        (MemoryError(), "^memory: this process ran out of it"),
+        (ConnectionError("could not connect to 1.2.3.4"), "could not connect to 1.2.3.4"),
+        (ValueError("x" * 10_000), r"^x{1000} \.\.\. x{1000}$"),
+    ],
+)
+def test_errors_of_others_are_told_by_name(error: Exception, line: str) -> None:
+    told = errors.in_one_line(error)
+    assert re.search(line, told), told
+    assert "\n" not in told
+
+
+def test_what_strangers_name_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b[31mred\x07\u202etxt.jpg\n\x9b2J"
+    console.say(hostile)
+    console.summary("title", [("name", hostile)])
+    console.table("title", ["column"], [[hostile]])
+    with pytest.raises(SystemExit), console.one_line_errors(remedy=""):
+        raise ValueError(hostile)
+    with console.progress("index", 1, "pictures") as meter:
+        meter.set(1, hostile)
+    told = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(told)
+    assert told.count("\\x1b[31mred\\x07\\u202etxt.jpg\\n\\x9b2J") == 5
+
+
+def test_interruptions_reach_a_job_whatever_handlers_others_left(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ray Train leaves a handler that swallows Ctrl-C."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupted(number: int) -> None:
+        with console.one_line_errors(remedy="Again."):
+            with console.interruptible():
+                signal.signal(number, signal.SIG_IGN)
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with pytest.raises(SystemExit) as end:
+            interrupted(number)
+        assert end.value.code == 130
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
