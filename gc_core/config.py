@@ -293,9 +293,11 @@ class AnalyseConfig(Config):
     family_similarity: float = 0.5
     """Sets of features join one family while their mean similarity (cosine, maximal over the group) is above this."""
     symmetry_threshold: float = 0.5
-    """A subgroup is a feature's symmetry while the mean self-similarity of its changing part over it is above this."""
-    invariant_share: float = 0.65
-    """A feature with at least this share of its energy in the trivial representation is called invariant."""
+    """A subgroup is a feature's symmetry while the self-similarity of its changing part under every element of it is
+    above this."""
+    invariant_share: float = 0.9
+    """A feature with at least this share of its energy in the trivial representation, so of which less than a tenth
+    changes, is called invariant; the symmetry of what changes stands beside it."""
     top_examples: int = 12
     """Examples kept for a feature, at most two of one image."""
 

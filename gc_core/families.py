@@ -8,6 +8,7 @@ Fourier transform turns it into small matrix products, one for each irreducible 
 Letters: F features, J features compared with, G group elements, C channels, d dimension of a representation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 
-from gc_core.groups import Group
+from gc_core.groups import Group, Subgroup
 
 _ROWS_AT_ONCE = 64
 
@@ -44,6 +45,38 @@ def best_poses(decoder_FGC: Tensor, others_JGC: Tensor, group: Group) -> tuple[T
         similarity.append(best.values)
         pose.append(best.indices)
     return torch.cat(similarity), torch.cat(pose)
+
+
+def family_similarity(
+    decoder_FGC: Tensor, others_JGC: Tensor, group: Group, *, invariant_share: float
+) -> tuple[Tensor, Tensor]:
+    """How far every pair are copies: the smaller of the cosines of the whole features and of their changing parts (the
+    blocks minus their mean), at the pose that makes it largest; (F, J), and that pose (F, J, int64).
+
+    Two features may share half of their energy, the part that no element changes, and have nothing else in common. That
+    part adds the same to the product at every pose, so both cosines are largest at one pose, and one search finds it.
+    Of two features with `invariant_share` or more of their energy unchanging the whole alone is compared.
+    """
+    whole_FJ, pose_FJ = best_poses(decoder_FGC, others_JGC, group)
+    (mean_FC, norm_F, change_F), (mean_JC, norm_J, change_J) = (_parts(each) for each in (decoder_FGC, others_JGC))
+    product_FJ = whole_FJ * norm_F[:, None] * norm_J - group.order * mean_FC @ mean_JC.T
+    changing_FJ = (product_FJ / (change_F[:, None] * change_J)).clamp(-1, 1)
+    steady_F, steady_J = (
+        1 - (change / norm).square() >= invariant_share for change, norm in ((change_F, norm_F), (change_J, norm_J))
+    )
+    return torch.where(steady_F[:, None] & steady_J, whole_FJ, torch.minimum(whole_FJ, changing_FJ)), pose_FJ
+
+
+def shown_poses(found: Families, stabilisers: Sequence[Subgroup], group: Group) -> NDArray[np.int64]:
+    """(F,) by how much each feature's stimulus is turned against its representative's.
+
+    Turning a stimulus by p and by p s looks the same where s is in the representative's stabiliser, so of the coset
+    the smallest element is taken.
+    """
+    turned_F = group.inverse[found.pose_F]
+    pairs = zip(turned_F.tolist(), found.representative_F.tolist(), strict=True)
+    smallest = [min(group.cayley[turned, list(stabilisers[of].elements)]) for turned, of in pairs]
+    return np.array(smallest, np.int64)
 
 
 def group_families(
@@ -77,6 +110,14 @@ def _by_size(label_F: NDArray[np.int64], similarity_FF: NDArray[np.float32], pos
         pose_F[members] = pose_FF[representative, members]
         pose_F[representative] = 0
     return Families(family_F=family_F, pose_F=pose_F, representative_F=representative_F)
+
+
+def _parts(decoder_FGC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean block, the norm of the feature, and that of its changing part."""
+    smallest = torch.finfo(decoder_FGC.dtype).tiny ** 0.5
+    mean_FC, norm_F = decoder_FGC.mean(1), decoder_FGC.flatten(1).norm(dim=1).clamp_min(smallest)
+    change_F = (decoder_FGC - mean_FC[:, None]).flatten(1).norm(dim=1)
+    return mean_FC, norm_F, change_F.maximum(norm_F * torch.finfo(norm_F.dtype).eps)
 
 
 def _unit(decoder_FGC: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ stimulus that looks the same after h has a feature with rho(h) D = D.
 Letters: F features, G group elements, C channels, R irreducible representations.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,9 +20,14 @@ class Verdict:
     """The symmetry of one feature."""
 
     subgroup: Subgroup
+    """The whole group where `words` is `invariant`; else the changing part's stabiliser."""
+    changing_subgroup: Subgroup
+    """The stabiliser of the feature's changing part, whatever `words` says."""
     score: float
-    """Mean self-similarity of the feature's changing part over the subgroup without the identity; 1 is exact
-    symmetry."""
+    """Mean self-similarity of the changing part over its stabiliser without the identity; 1 is exact symmetry, 0 where
+    the stabiliser is the identity alone."""
+    weakest: float
+    """The least self-similarity among those elements."""
     words: str
     """`invariant`, `mirror`, `2-fold`, `2-fold with mirrors`, `chiral 4-fold`, `4-fold with mirrors`, ... or `none`."""
 
@@ -73,17 +78,19 @@ def spectrum(decoder_FGC: Tensor, group: Group) -> Tensor:
 
 
 def verdicts(decoder_FGC: Tensor, group: Group, *, threshold: float, invariant_share: float) -> list[Verdict]:
-    """The largest subgroup that keeps each feature, of equal ones the better.
+    """The largest subgroup every element of which keeps each feature's changing part, of equal ones the better.
 
     Most features carry a large part that no element changes (a unit active for a curve is active for the turned curve
-    too), and that part is similar to itself under everything. So a feature is invariant when that part holds nearly all
-    energy, and otherwise the *changing* part decides.
+    too), and that part is similar to itself under everything. So the *changing* part decides, however small; where less
+    than 1 - `invariant_share` of the energy changes, the feature is called invariant. Every element must be above
+    the threshold, for in a mean exact elements would carry wrong ones: two mirrors of similarity 1 a weak half turn.
     """
     share_F = invariant_energy_share(decoder_FGC)
     similarity_FH = self_similarity(changing_part(decoder_FGC), group).double().cpu().numpy()
+    found = [_largest(similarity, group, threshold) for similarity in similarity_FH]
     return [
-        _invariant(group, float(share)) if share >= invariant_share else _largest(similarity, group, threshold)
-        for share, similarity in zip(share_F.tolist(), similarity_FH, strict=True)
+        _invariant(verdict, group) if share >= invariant_share else verdict
+        for share, verdict in zip(share_F.tolist(), found, strict=True)
     ]
 
 
@@ -104,15 +111,18 @@ def in_words(subgroup: Subgroup, group: Group) -> str:
     return "none" if m == 1 else "2-fold" if m == 2 else f"chiral {m}-fold"
 
 
-def _invariant(group: Group, share: float) -> Verdict:
+def _invariant(verdict: Verdict, group: Group) -> Verdict:
     whole = group.subgroups()[-1]
-    return Verdict(subgroup=whole, score=share, words=in_words(whole, group))
+    return replace(verdict, subgroup=whole, words=in_words(whole, group))
 
 
 def _largest(similarity_H: np.ndarray, group: Group, threshold: float) -> Verdict:
-    best = Verdict(subgroup=group.subgroups()[0], score=0.0, words="none")
+    best, score = group.subgroups()[0], 0.0
     for subgroup in group.subgroups()[1:]:
-        score = float(similarity_H[list(subgroup.elements[1:])].mean())
-        if score >= threshold and (subgroup.order, score) > (best.subgroup.order, best.score):
-            best = Verdict(subgroup=subgroup, score=score, words=in_words(subgroup, group))
-    return best
+        similarity = similarity_H[list(subgroup.elements[1:])]
+        mean = float(similarity.mean())
+        if similarity.min() >= threshold and (subgroup.order, mean) > (best.order, score):
+            best, score = subgroup, mean
+    weakest = float(similarity_H[list(best.elements[1:])].min()) if best.order > 1 else 0.0
+    words = in_words(best, group)
+    return Verdict(subgroup=best, changing_subgroup=best, score=score, weakest=weakest, words=words)

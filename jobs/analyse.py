@@ -131,7 +131,7 @@ def _families(run: RunFolder, name: str, config: AnalyseConfig, alive: NDArray[n
     with console.progress("families", len(alive), "features") as meter:
 
         def submit(features: NDArray[np.int64]) -> ray.ObjectRef[Any]:
-            return _similarity_rows.remote(run, name, features, alive)
+            return _similarity_rows.remote(run, name, features, alive, config)
 
         for part in cluster.in_order(submit, _ranges(alive), in_flight=2 * cluster.num_cpus()):
             rows.append(part)
@@ -182,9 +182,9 @@ def _describe_features(
 
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
 def _similarity_rows(
-    run: RunFolder, name: str, features: NDArray[np.int64], others: NDArray[np.int64]
+    run: RunFolder, name: str, features: NDArray[np.int64], others: NDArray[np.int64], config: AnalyseConfig
 ) -> tuple[Any, Any]:
-    return analyse.similarity_rows(_model(run, name), features, others)
+    return analyse.similarity_rows(_model(run, name), features, others, config)
 
 
 if __name__ == "__main__":

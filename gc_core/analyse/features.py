@@ -45,11 +45,14 @@ def describe_features(model: GroupCrosscoder, features: NDArray[np.int64], confi
 
 @torch.no_grad()
 def similarity_rows(
-    model: GroupCrosscoder, features: NDArray[np.int64], others: NDArray[np.int64]
+    model: GroupCrosscoder, features: NDArray[np.int64], others: NDArray[np.int64], config: AnalyseConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-    """(F, J) similarity, the maximum over poses, and the pose that attains it."""
+    """(F, J) similarity of whole and changing part, the maximum over poses, and the pose that attains it."""
     decoder_FGC = model.W_dec.detach()
-    similarity, pose = families.best_poses(
-        decoder_FGC[torch.from_numpy(features)], decoder_FGC[torch.from_numpy(others)], model.group
+    similarity, pose = families.family_similarity(
+        decoder_FGC[torch.from_numpy(features)],
+        decoder_FGC[torch.from_numpy(others)],
+        model.group,
+        invariant_share=config.invariant_share,
     )
     return similarity.numpy(), pose.numpy().astype(np.int16)

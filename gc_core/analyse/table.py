@@ -19,7 +19,7 @@ from gc_core import objects
 from gc_core.analyse.features import FeatureSymmetry
 from gc_core.analyse.firing import Firing
 from gc_core.artefacts import DamagedError, digest, fault_of
-from gc_core.families import Families
+from gc_core.families import Families, shown_poses
 from gc_core.groups import Group
 from gc_core.run_folder import RunFolder, finite, read_json, write_json
 from gc_core.zarr_bytes import array_names, group_of
@@ -49,7 +49,7 @@ def write_features(
     about: dict[str, Any],
 ) -> None:
     """Store everything about a crosscoder's features; `about` holds the figures that go with the whole."""
-    table = pa.table(_columns(symmetry, firing, found))
+    table = pa.table(_columns(symmetry, firing, found, group))
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     attributes = {
@@ -130,7 +130,7 @@ def _values(root: zarr.Group, name: str) -> NDArray[Any]:
     return np.asarray(found[:])
 
 
-def _columns(symmetry: FeatureSymmetry, firing: Firing, found: Families) -> dict[str, Any]:
+def _columns(symmetry: FeatureSymmetry, firing: Firing, found: Families, group: Group) -> dict[str, Any]:
     verdicts = symmetry.verdict_F
     return {
         "feature": np.arange(len(verdicts), dtype=np.int32),
@@ -138,12 +138,14 @@ def _columns(symmetry: FeatureSymmetry, firing: Firing, found: Families) -> dict
         "density": (firing.fired_F / firing.num_rows).astype(np.float32),
         "max_activation": firing.top_value_FT[:, 0],
         "family": found.family_F.astype(np.int32),
-        "pose": found.pose_F.astype(np.int32),
+        "pose": shown_poses(found, [v.subgroup for v in verdicts], group).astype(np.int32),
         "representative": found.representative_F.astype(np.int32),
         "stabiliser": [v.subgroup.name for v in verdicts],
         "symmetry": [v.words for v in verdicts],
         "axis_deg": [v.subgroup.axis_deg for v in verdicts],
+        "changing_stabiliser": [v.changing_subgroup.name for v in verdicts],
         "stabiliser_score": np.array([v.score for v in verdicts], np.float32),
+        "stabiliser_weakest": np.array([v.weakest for v in verdicts], np.float32),
         "invariant_share": symmetry.spectrum_FR[:, 0],
         "decoder_norm": np.linalg.norm(symmetry.block_norm_FG, axis=1).astype(np.float32),
         "spectrum": list(symmetry.spectrum_FR),

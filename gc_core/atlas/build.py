@@ -161,6 +161,8 @@ def _card(row: dict[str, Any], table: FeatureTable, examples: list[Example]) -> 
             for key in ("feature", "alive", "density", "family", "pose", "symmetry", "stabiliser", "axis_deg")
         },
         stabiliser_score=row["stabiliser_score"],
+        stabiliser_weakest=row["stabiliser_weakest"],
+        changing_stabiliser=row["changing_stabiliser"],
         invariant_share=row["invariant_share"],
         curve_G=table.arrays["curves"][feature],
         self_similarity_G=table.arrays["self_similarity"][feature],

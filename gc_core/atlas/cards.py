@@ -34,7 +34,8 @@ class FeatureCard:
     family: int
     """Number of its family, -1 for none; a family is shown when at least two living features are in it."""
     pose: int
-    """Group element that turns the family's reference into this feature."""
+    """Group element by which this feature's stimulus is turned against that of the family's reference; of elements that
+    look the same, the smallest."""
     symmetry: str
     """In words: "invariant", "mirror", "2-fold", "2-fold with mirrors", "chiral 4-fold", ..., "none"."""
     stabiliser: str
@@ -42,7 +43,11 @@ class FeatureCard:
     axis_deg: float | None
     """A mirror axis, degrees anticlockwise from the right as displayed; None without one."""
     stabiliser_score: float
-    """Mean self-similarity over the stabiliser, 1 for exact symmetry."""
+    """Mean self-similarity of the changing part over its stabiliser, 1 for exact symmetry."""
+    stabiliser_weakest: float
+    """The least of those similarities."""
+    changing_stabiliser: str
+    """Name of the changing part's stabiliser, whatever the words say."""
     invariant_share: float
     """Energy in the trivial irreducible representation, 0..1."""
     curve_G: np.ndarray

@@ -35,6 +35,8 @@ class FeatureView:
     pose: str
     stabiliser: tuple[str, str]
     """Letter and index, ("D", "32")."""
+    changing: tuple[str, str] | None
+    """The changing part's, where it is another."""
     curve_paths: list[str]
     """Rotations, and mirrored where the group has mirrors."""
     similarity_paths: list[str]
@@ -143,7 +145,7 @@ def _family(number: int, members: list[FeatureView]) -> FamilyView:
 
 
 def _feature(card: FeatureCard, page: AtlasPage, symmetry_class: int, family_size: int) -> FeatureView:
-    letter, _, index = card.stabiliser.partition("_")
+    stabiliser, changing = _letter(card.stabiliser), _letter(card.changing_stabiliser)
     norms = _halves(card.block_norm_G, page)
     largest = float(np.max(card.block_norm_G))
     return FeatureView(
@@ -153,7 +155,8 @@ def _feature(card: FeatureCard, page: AtlasPage, symmetry_class: int, family_siz
         strip=f"examples/{strip_name(card.feature)}" if card.examples else "",
         summary=_summary(card, page),
         pose=_pose(card.pose, page),
-        stabiliser=(letter, index),
+        stabiliser=stabiliser,
+        changing=None if changing == stabiliser else changing,
         curve_paths=[plots.polar_path(half) for half in _halves(card.curve_G, page)],
         similarity_paths=[plots.polar_path(half) for half in _halves(card.self_similarity_G, page)],
         norm_paths=[plots.fringe_path(half, largest, row) for row, half in enumerate(norms)],
@@ -165,6 +168,11 @@ def _feature(card: FeatureCard, page: AtlasPage, symmetry_class: int, family_siz
 def _halves(values_G: np.ndarray, page: AtlasPage) -> list[np.ndarray]:
     """Rotations, then mirrored elements if the group has them."""
     return [values_G[start : start + page.group_n] for start in range(0, page.order, page.group_n)]
+
+
+def _letter(name: str) -> tuple[str, str]:
+    letter, _, index = name.partition("_")
+    return letter, index
 
 
 def _pose(element: int, page: AtlasPage) -> str:

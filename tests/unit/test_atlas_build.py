@@ -27,6 +27,8 @@ ROW = {
     "stabiliser": "C_1",
     "axis_deg": None,
     "stabiliser_score": 0.1,
+    "stabiliser_weakest": 0.1,
+    "changing_stabiliser": "C_1",
     "invariant_share": 1.0,
     "spectrum": [1.0],
 }

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gc_core import groups
-from gc_core.families import best_poses, group_families
-from gc_core.groups import Group
-from gc_core.symmetry import translate
+from gc_core.families import Families, best_poses, family_similarity, group_families, shown_poses
+from gc_core.groups import Group, Subgroup
+from gc_core.symmetry import changing_part, translate
 
 GROUPS = [
     groups.trivial(),
@@ -56,8 +56,8 @@ def test_similarity_is_the_same_from_both_sides_and_the_pose_the_inverse(group: 
     np.testing.assert_array_equal(group.inverse[pose.numpy()], pose.T.numpy())
 
 
-def families_of(features: Tensor, group: Group):
-    similarity, pose = best_poses(features, features, group)
+def families_of(features: Tensor, group: Group) -> Families:
+    similarity, pose = family_similarity(features, features, group, invariant_share=0.9)
     return group_families(similarity.numpy(), pose.numpy(), least_similarity=0.8)
 
 
@@ -92,3 +92,65 @@ def test_fewer_than_two_features_have_no_family(num_features: int) -> None:
     )
     assert len(found.family_F) == num_features
     assert (found.family_F == -1).all()
+
+
+def cosine(mine: Tensor, others: Tensor) -> Tensor:
+    return torch.nn.functional.cosine_similarity(mine.flatten(1)[:, None], others.flatten(1)[None], dim=2)
+
+
+@every_group
+def test_family_similarity_is_the_plain_largest_of_the_smaller_cosine(group: Group) -> None:
+    mine, others = decoder(group, seed=1) + 0.5, decoder(group, 4, seed=2) + 0.5
+    both = torch.stack(
+        [
+            torch.minimum(cosine(mine, moved), cosine(changing_part(mine), changing_part(moved)))
+            for moved in (translate(others, h, group) for h in range(group.order))
+        ],
+        dim=2,
+    )
+    similarity, pose = family_similarity(mine, others, group, invariant_share=1.1)
+    if group.order > 1:
+        torch.testing.assert_close(similarity, both.amax(2), atol=1e-9, rtol=0)
+        torch.testing.assert_close(both.gather(2, pose[..., None])[..., 0], similarity, atol=1e-9, rtol=0)
+
+
+def test_unrelated_features_that_share_half_of_their_energy_stay_alone() -> None:
+    group, level = groups.dihedral(8), torch.randn(1, 1, 40, dtype=torch.float64)
+    changing = changing_part(decoder(group, 60, channels=40))
+    changing /= changing.flatten(1).norm(dim=1)[:, None, None]
+    features = changing + level / (level.norm() * group.order**0.5)
+    whole, pose = best_poses(features, features, group)
+    joined = group_families(whole.numpy(), pose.numpy(), least_similarity=0.5)
+    assert (joined.family_F == 0).all(), "by the whole alone they are one family"
+    similarity, pose = family_similarity(features, features, group, invariant_share=0.9)
+    found = group_families(similarity.numpy(), pose.numpy(), least_similarity=0.5)
+    assert (found.family_F == -1).all()
+
+
+def test_invariant_features_are_compared_as_a_whole() -> None:
+    group = groups.dihedral(4)
+    levels = torch.randn(2, 1, 30, dtype=torch.float64).repeat_interleave(3, 0)  # two kinds, three copies of each
+    features = levels.expand(-1, group.order, -1) + 0.05 * decoder(group, 6, channels=30)
+    assert families_of(features, group).family_F.tolist() in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("group", [groups.dihedral(8), groups.cyclic(6)], ids=lambda g: g.name)
+def test_the_pose_shown_is_how_far_the_stimulus_is_turned_smallest_of_its_coset(group: Group) -> None:
+    for stabiliser in group.subgroups():
+        original = decoder(group, 1, channels=20)
+        original = torch.stack([translate(original, h, group) for h in stabiliser.elements]).mean(0)
+        turned = torch.cat([translate(original, h, group) for h in range(group.order)])
+        similarity, pose = family_similarity(turned, turned, group, invariant_share=0.9)
+        found = group_families(similarity.numpy(), pose.numpy(), least_similarity=0.8)
+        of_each = [_conjugate(group, stabiliser, h) for h in range(group.order)]
+        shown = shown_poses(found, of_each, group)
+        first = int(found.representative_F[0])
+        for h in range(group.order):
+            against = group.cayley[h, group.inverse[first]]  # rho(h) D = rho(h first^-1) of the representative
+            coset = group.cayley[against, list(of_each[first].elements)]
+            assert shown[h] == min(coset)
+
+
+def _conjugate(group: Group, subgroup: Subgroup, h: int) -> Subgroup:
+    elements = sorted(int(group.cayley[group.cayley[h, s], group.inverse[h]]) for s in subgroup.elements)
+    return next(other for other in group.subgroups() if other.elements == tuple(elements))

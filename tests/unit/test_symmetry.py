@@ -126,3 +126,65 @@ def test_words_for_subgroups_of_d4() -> None:
     assert words[tuple(range(8))] == "invariant"
     assert symmetry.in_words(groups.trivial().subgroups()[0], groups.trivial()) == "none"
     np.testing.assert_equal(groups.cyclic(4).subgroups()[-1].order, 4)
+
+
+def half_turned(features: Tensor, similarity: float, group: Group) -> Tensor:
+    """Changing parts whose self-similarity under the half turn is exactly this: weighed even and odd parts."""
+    changing = symmetry.changing_part(features)
+    turned = symmetry.translate(changing, group.n // 2, group)
+    even, odd = (
+        torch.nn.functional.normalize((changing + sign * turned).flatten(1), dim=1).view_as(features)
+        for sign in (1, -1)
+    )
+    return ((1 + similarity) / 2) ** 0.5 * even + ((1 - similarity) / 2) ** 0.5 * odd
+
+
+@pytest.mark.parametrize("group", [groups.dihedral(8), groups.dihedral(16)], ids=lambda g: g.name)
+def test_an_exact_mirror_does_not_carry_a_weak_half_turn(group: Group) -> None:
+    mirror = next(h for h in group.subgroups() if h.name == "D_1")
+    features = half_turned(symmetrised(decoder(group, 12), mirror, group), 0.3, group)
+    similarity = symmetry.self_similarity(features, group)
+    torch.testing.assert_close(similarity[:, group.n // 2], torch.full((12,), 0.3, dtype=torch.float64))
+    with_mirrors = next(h for h in group.subgroups() if h.name == "D_2" and {*mirror.elements} < {*h.elements})
+    assert (similarity[:, list(with_mirrors.elements[1:])].mean(1) > 0.5).all(), "the mean rule would say 2-fold"
+    for found in symmetry.verdicts(features, group, threshold=0.5, invariant_share=0.9):
+        assert (found.words, found.subgroup) == ("mirror", mirror)
+        assert found.weakest == pytest.approx(1)
+
+
+def test_a_strong_half_turn_is_still_found_and_its_weakest_element_told() -> None:
+    group = groups.dihedral(8)
+    mirror = next(h for h in group.subgroups() if h.name == "D_1")
+    features = half_turned(symmetrised(decoder(group, 12), mirror, group), 0.7, group)
+    for found in symmetry.verdicts(features, group, threshold=0.5, invariant_share=0.9):
+        assert found.words == "2-fold with mirrors"
+        assert found.weakest == pytest.approx(0.7)
+        assert found.score == pytest.approx((1 + 2 * 0.7) / 3)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.85])
+def test_planted_symmetries_are_found_beside_a_large_invariant_part(share: float) -> None:
+    group = groups.dihedral(8)
+    for subgroup in group.subgroups()[:-1]:
+        changing = symmetry.changing_part(symmetrised(decoder(group, 3, channels=60), subgroup, group))
+        level = torch.ones(1, 1, 60, dtype=torch.float64) / (60 * group.order) ** 0.5
+        unit = changing / changing.flatten(1).norm(dim=1)[:, None, None]
+        features = share**0.5 * level + (1 - share) ** 0.5 * unit
+        for found in symmetry.verdicts(features, group, threshold=0.5, invariant_share=0.9):
+            assert found.subgroup == found.changing_subgroup == subgroup
+
+
+def test_random_half_normal_features_are_not_invariant() -> None:
+    """Blocks with nothing in common but their sign hold 64% of their energy in the mean."""
+    features = decoder(groups.dihedral(16), 50).abs()
+    assert (symmetry.invariant_energy_share(features) > 0.6).all()
+    found = symmetry.verdicts(features, groups.dihedral(16), threshold=0.5, invariant_share=0.9)
+    assert {v.words for v in found} == {"none"}
+
+
+def test_the_changing_part_of_an_invariant_feature_is_described_too() -> None:
+    group = groups.dihedral(8)
+    mirror = next(h for h in group.subgroups() if h.name == "D_1" and h.axis_deg == 45.0)
+    features = symmetrised(decoder(group), mirror, group) + 20
+    for found in symmetry.verdicts(features, group, threshold=0.5, invariant_share=0.9):
+        assert (found.words, found.subgroup.order, found.changing_subgroup) == ("invariant", group.order, mirror)
