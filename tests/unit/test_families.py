@@ -115,7 +115,7 @@ def test_family_similarity_is_the_plain_largest_of_the_smaller_cosine(group: Gro
 
 
 def test_unrelated_features_that_share_half_of_their_energy_stay_alone() -> None:
-    group, level = groups.dihedral(8), torch.randn(1, 1, 40, dtype=torch.float64)
+    group, level = groups.dihedral(8), decoder(groups.trivial(), 1, channels=40, seed=1)
     changing = changing_part(decoder(group, 60, channels=40))
     changing /= changing.flatten(1).norm(dim=1)[:, None, None]
     features = changing + level / (level.norm() * group.order**0.5)
@@ -129,7 +129,7 @@ def test_unrelated_features_that_share_half_of_their_energy_stay_alone() -> None
 
 def test_invariant_features_are_compared_as_a_whole() -> None:
     group = groups.dihedral(4)
-    levels = torch.randn(2, 1, 30, dtype=torch.float64).repeat_interleave(3, 0)  # two kinds, three copies of each
+    levels = decoder(groups.trivial(), 2, channels=30, seed=1).repeat_interleave(3, 0)  # two kinds, three copies of each
     features = levels.expand(-1, group.order, -1) + 0.05 * decoder(group, 6, channels=30)
     assert families_of(features, group).family_F.tolist() in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
 
