@@ -76,6 +76,9 @@ class HarvestConfig(Config):
     """Layer by the network's own name; None for inception3b / mixed3b."""
     weights: str | None = None
     """None for the network's default (googlenet: `bundled`), `torchvision` to download, or a path."""
+    preprocessing: Literal["auto", "imagenet", "transform_input"] = "auto"
+    """How googlenet's pixels are scaled: `imagenet` (ImageNet's mean and deviation), `transform_input` (to -1..1, as
+    torchvision's published weights want them), or `auto`: what the tensors tell."""
     resize_px: int = 256
     """Pictures are scaled down so that the shorter side has this many pixels; smaller ones are left as they are."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"

@@ -176,7 +176,13 @@ def _network(run: RunFolder, classifier: str) -> tuple[Backbone, torch.nn.Module
     store = open_store(run).attrs
     if is_ingested(store):
         raise ValueError(f"{run.url}: its activations were ingested, so the network is unknown; leave out --classifier")
-    trunk = backbones.load(store["backbone"], layer=store["layer"], weights=store["config"]["weights"])
+    config = store["config"]
+    trunk = backbones.load(
+        store["backbone"],
+        layer=store["layer"],
+        weights=config["weights"],
+        preprocessing=config.get("preprocessing", "auto"),
+    )
     return trunk, load_rest(classifier, trunk)
 
 

@@ -16,7 +16,7 @@ import ray
 import torch
 import tyro
 
-from gc_core import backbones, groups, harvest, manifest, store
+from gc_core import groups, harvest, manifest, store
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
 from gc_core.images.moved import Move
@@ -54,7 +54,7 @@ def run_harvest(
     run: RunFolder, config: HarvestConfig, workers: Workers, moves: Sequence[Move] = ()
 ) -> list[tuple[str, str]]:
     """Index, plan, compute what is missing; rows of the summary."""
-    backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights)
+    backbone = harvest.network_of(config)
     run.claim()
     table = index.manifest_of(run, config, backbone)
     plan = harvest.plan_rows(config, table, backbone)
@@ -68,6 +68,7 @@ def run_harvest(
         *index.describe(table),
         ("samples", f"{plan.num_rows:,} of {blocks}, in {plan.num_shards} shards"),
         ("layer", f"{backbone.name} {backbone.layer}, {field_px}; mean squared block norm {mean:.4g}"),
+        ("pixels", backbone.preprocessing),
         ("manifest", run.manifest),
         ("activations", run.activations),
     ]
@@ -79,7 +80,7 @@ def foretell(run: RunFolder, config: HarvestConfig, workers: Workers) -> list[tu
     Raises:
         StoreError: a store of other options stands there; the differences are listed.
     """
-    backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights)
+    backbone = harvest.network_of(config)
     run.claim()
     table = index.manifest_of(run, config, backbone)
     plan = harvest.plan_rows(config, table, backbone)

@@ -15,7 +15,7 @@ import numpy as np
 import ray
 import tyro
 
-from gc_core import backbones, harvest, ingest, manifest, store
+from gc_core import harvest, ingest, manifest, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
@@ -183,7 +183,7 @@ def _tell(faults: list[str]) -> None:
 
 @lru_cache(maxsize=1)
 def _backbone(config: HarvestConfig) -> Backbone:
-    return backbones.load(config.backbone, layer=config.layer, weights=config.weights)
+    return harvest.network_of(config)
 
 
 @lru_cache(maxsize=1)

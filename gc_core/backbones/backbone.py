@@ -29,6 +29,7 @@ class Backbone(nn.Module):
         self.layer = layer
         self.layers = layer_names(trunk.layers)
         self.weights_sha256 = trunk.sha256
+        self.preprocessing = trunk.preprocessing
         self._path = layers_until(trunk.layers, layer)
         field = field_of(self._path)
         self.channels = num_channels(self._path, 3)

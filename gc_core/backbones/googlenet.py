@@ -4,6 +4,7 @@ Its "5x5" branch is 3x3, as torchvision's is: the field is 59 px where the publi
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from gc_core.backbones.evaluate import Kernel
 from gc_core.backbones.layers import Block, Conv, Layer, MaxPool, Relu, centred, convolutions, rounded_up
+from gc_core.backbones.preprocessing import IMAGENET, TRANSFORM_INPUT, Preprocessing, Scaling, recognise
 from gc_core.backbones.weights import (
     RANDOM_PREFIX,
     Trunk,
@@ -27,11 +29,6 @@ DEFAULT_LAYER = "inception3b"
 BUNDLED_FILE = "googlenet-trunk-distilled.safetensors"
 BUNDLED_SHA256 = "7f8527bb4cc3e3955b74b551d223919f47aebfeb6e031e2c31dd93cf0628be54"
 PUBLISHED_SHA256_START = "1378be20"  # what torchvision puts into the file's name and checks after a download
-
-IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
-IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
-PUBLISHED_MEAN_RGB = (0.5, 0.5, 0.5)
-PUBLISHED_STD_RGB = (0.5, 0.5, 0.5)
 
 BATCH_NORM_EPSILON = 1e-3
 
@@ -49,24 +46,26 @@ def googlenet_layers() -> tuple[Layer, ...]:
     )
 
 
-def load_googlenet(weights: str) -> Trunk:
+def load_googlenet(weights: str, preprocessing: Preprocessing = "auto") -> Trunk:
     """The trunk with weights "bundled", "torchvision", "random:SEED", or those of a file (path or file:// URL).
 
     Raises ValueError in one line when they cannot be had, are damaged, or belong to another network.
     """
     if weights.startswith(RANDOM_PREFIX):
-        return _trunk(*random_kernels(googlenet_layers(), weights), published=False)
-    return trunk_of(content_of(weights), weights)
+        told = _asked(preprocessing) or replace(IMAGENET, told_by="random weights")
+        return _trunk(*random_kernels(googlenet_layers(), weights), told)
+    return trunk_of(content_of(weights), weights, preprocessing)
 
 
-def trunk_of(content: bytes, weights: str) -> Trunk:
+def trunk_of(content: bytes, weights: str, preprocessing: Preprocessing = "auto") -> Trunk:
     """The trunk in the bytes of a weight file that was asked for as `weights`; ValueError as `load_googlenet`."""
     layers, sha256 = googlenet_layers(), sha256_of(content)
     if weights == "bundled" and sha256 != BUNDLED_SHA256:
         raise ValueError(f"{BUNDLED_FILE}: SHA-256 is {sha256}, expected {BUNDLED_SHA256}; reinstall the package.")
-    kernels = _fold_all(layers, parse_state(content, weights), weights)
+    state = parse_state(content, weights)
+    kernels = _fold_all(layers, state, weights)
     check_kernels(layers, kernels, weights)
-    return _trunk(kernels, sha256, published=sha256.startswith(PUBLISHED_SHA256_START))
+    return _trunk(kernels, sha256, _asked(preprocessing) or _told(state, sha256))
 
 
 def content_of(weights: str) -> bytes:
@@ -88,16 +87,32 @@ def fold_batch_norm(state: Mapping[str, Tensor], name: str) -> Kernel:
     return Kernel(weight * scale[:, None, None, None], shift - mean * scale)
 
 
-def _trunk(kernels: dict[str, Kernel], sha256: str, *, published: bool) -> Trunk:
-    # The published weights come from Google's network, which saw pixels in -1..1: torchvision's `transform_input`.
-    mean_RGB, std_RGB = (PUBLISHED_MEAN_RGB, PUBLISHED_STD_RGB) if published else (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
-    red, green, blue = mean_RGB
+def _asked(preprocessing: Preprocessing) -> Scaling | None:
+    """What an option says; None for `auto`."""
+    found = {scaling.name: scaling for scaling in (IMAGENET, TRANSFORM_INPUT)}.get(preprocessing)
+    return found and replace(found, told_by="as the option says")
+
+
+def _told(state: Mapping[str, Tensor], sha256: str) -> Scaling:
+    """What the file itself says."""
+    if sha256 == BUNDLED_SHA256:
+        return replace(IMAGENET, told_by="the bundled file")
+    if sha256.startswith(PUBLISHED_SHA256_START):  # from Google's network
+        return replace(TRANSFORM_INPUT, told_by="torchvision's published file")
+    if found := recognise(state):
+        return replace(found, told_by="told by the variance that conv1's batch norm remembers")
+    return replace(IMAGENET, told_by="ASSUMED, for the tensors do not tell; say it with --preprocessing")
+
+
+def _trunk(kernels: dict[str, Kernel], sha256: str, scaling: Scaling) -> Trunk:
+    (red, green, blue), std_RGB = scaling.mean_RGB, scaling.std_RGB
     return Trunk(
         layers=googlenet_layers(),
         kernels=kernels,
         mean_RGB=(255 * red, 255 * green, 255 * blue),
         scale_RGB=(1 / (255 * std_RGB[0]), 1 / (255 * std_RGB[1]), 1 / (255 * std_RGB[2])),
         sha256=sha256,
+        preprocessing=scaling.describe(),
     )
 
 

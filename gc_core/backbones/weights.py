@@ -30,6 +30,8 @@ class Trunk:
     scale_RGB: tuple[float, float, float]
     """... whose difference is multiplied by this before the first layer."""
     sha256: str
+    preprocessing: str = "the network's own"
+    """For people: how pixels are scaled, and how that is known."""
 
 
 def local_path(weights: str) -> Path:

@@ -5,6 +5,7 @@ from gc_core.harvest.activations import (
     field_window_px,
     group_activations,
     load_backbone,
+    network_of,
     resampling_of,
     window_px_of,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "group_activations",
     "harvest_shard",
     "load_backbone",
+    "network_of",
     "plan_rows",
     "refuse_other_store",
     "resampling_of",

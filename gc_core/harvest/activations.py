@@ -29,8 +29,15 @@ def load_backbone(config: HarvestConfig, device: str) -> Backbone:
     dtype = arithmetic(config.dtype, device)
     if device == "cuda":
         torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
-    backbone = backbones.load(config.backbone, layer=config.layer, weights=config.weights, dtype=dtype).to(device)
+    backbone = network_of(config, dtype).to(device)
     return backbone.to(memory_format=torch.channels_last) if device == "cuda" else backbone
+
+
+def network_of(config: HarvestConfig, dtype: torch.dtype = torch.float32) -> Backbone:
+    """The config's network, on the CPU."""
+    return backbones.load(
+        config.backbone, layer=config.layer, weights=config.weights, preprocessing=config.preprocessing, dtype=dtype
+    )
 
 
 def arithmetic(dtype: str, device: str) -> torch.dtype:

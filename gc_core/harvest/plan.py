@@ -116,6 +116,7 @@ def _attributes(config: HarvestConfig, backbone: Backbone) -> dict[str, Any]:
         "backbone": backbone.name,
         "layer": backbone.layer,
         "weights_sha256": backbone.weights_sha256,
+        "preprocessing": backbone.preprocessing,
         "receptive_field_px": backbone.receptive_field_px,
         "resize": resize_settings(config.resize_px),
         "rotation": {

@@ -18,6 +18,7 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
         "group": "C8",
         "backbone": "inceptionv1",
         "layer": "mixed3a",
+        "preprocessing": "imagenet",
         "weights": "/w.pb",
         "resize_px": 128,
         "interpolation": "bicubic",

@@ -129,7 +129,9 @@ def test_unrelated_features_that_share_half_of_their_energy_stay_alone() -> None
 
 def test_invariant_features_are_compared_as_a_whole() -> None:
     group = groups.dihedral(4)
-    levels = decoder(groups.trivial(), 2, channels=30, seed=1).repeat_interleave(3, 0)  # two kinds, three copies of each
+    levels = decoder(groups.trivial(), 2, channels=30, seed=1).repeat_interleave(
+        3, 0
+    )  # two kinds, three copies of each
     features = levels.expand(-1, group.order, -1) + 0.05 * decoder(group, 6, channels=30)
     assert families_of(features, group).family_F.tolist() in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
 

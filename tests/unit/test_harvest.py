@@ -139,6 +139,7 @@ def test_the_store_says_where_its_numbers_come_from(pictures: Path, tmp_path: Pa
         "layer": "maxpool1",
         "receptive_field_px": 11,
         "weights_sha256": backbone().weights_sha256,
+        "preprocessing": backbone().preprocessing,
         "resize": {"shorter_side_px": 64, "kernel": "lanczos", "enlarge": False, "jpeg_draft_factor": 2},
         "rotation": {"kernel": "bilinear", "antialias": False, "disc_mask": False, "first_turned_by_steps": 0.0},
         "sampling": {"centres": "uniform", "centres_per_image": 100, "min_distance_px": 1},

@@ -1,0 +1,79 @@
+"""How pixels are scaled for a GoogLeNet, told by its tensors: a file keeps no other trace of it.
+
+torchvision's published weights want pixels in -1..1 (its `transform_input`), networks trained with torchvision's
+recipes want ImageNet's mean and deviation. A batch norm remembers how much its convolution varied in training, and
+natural images predict that for either scaling; the two predictions differ by a factor of five.
+
+Letters: F filters of the first convolution, P numbers in a patch that one of them sees.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Preprocessing = Literal["auto", "imagenet", "transform_input"]
+
+IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
+COLOUR_CORRELATION = 0.9
+DECAY_PER_PX = 0.05
+"""Of the correlation of two pixels with their distance, in photographs of about 256 px, as exp(-0.05 px)."""
+TOLERANCE = 2.0
+"""Largest factor between the median of what was remembered and what is predicted."""
+MOST_SPREAD = 3.5
+"""Largest factor between the quartiles over filters; those of networks that saw no images spread wider."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """x = (pixel / 255 - mean) / std, for each colour."""
+
+    name: str
+    mean_RGB: tuple[float, float, float]
+    std_RGB: tuple[float, float, float]
+    told_by: str = ""
+    """How it was found out."""
+
+    def describe(self) -> str:
+        """For people: the name, the numbers, and why."""
+        numbers = f"(pixel / 255 - {_joined(self.mean_RGB)}) / {_joined(self.std_RGB)}"
+        return f"{self.name}: {numbers}; {self.told_by}"
+
+
+IMAGENET = Scaling(name="imagenet", mean_RGB=(0.485, 0.456, 0.406), std_RGB=IMAGENET_STD_RGB)
+TRANSFORM_INPUT = Scaling(name="transform_input", mean_RGB=(0.5, 0.5, 0.5), std_RGB=(0.5, 0.5, 0.5))
+
+
+def recognise(state: Mapping[str, Tensor], conv: str = "conv1") -> Scaling | None:
+    """The scaling under which a network's first batch norm saw the variance that it remembers; None if neither fits."""
+    weight = state[f"{conv}.conv.weight"].to(torch.float64)
+    remembered_F = state[f"{conv}.bn.running_var"].to(torch.float64).numpy()
+    for scaling in (IMAGENET, TRANSFORM_INPUT):
+        log_F = np.log(remembered_F.clip(1e-30)) - np.log(_predicted(weight, scaling).clip(1e-30))
+        low, middle, high = np.quantile(log_F, (0.25, 0.5, 0.75))
+        if abs(middle) <= np.log(TOLERANCE) and high - low <= np.log(MOST_SPREAD):
+            return scaling
+    return None
+
+
+def _predicted(weight_F3HW: Tensor, scaling: Scaling) -> np.ndarray:
+    """(F,) variance of each filter's output over photographs."""
+    filters, _, height, width = weight_F3HW.shape
+    scaled_FP = (weight_F3HW / torch.tensor(scaling.std_RGB).view(1, 3, 1, 1)).reshape(filters, -1).numpy()
+    return np.einsum("fp,pq,fq->f", scaled_FP, _covariance(height, width), scaled_FP)
+
+
+def _covariance(height: int, width: int) -> np.ndarray:
+    """(P, P) of a patch's pixels, in 0..1; colour by colour, then row by row."""
+    std_3 = np.array(IMAGENET_STD_RGB)
+    colours_33 = np.where(np.eye(3, dtype=bool), 1, COLOUR_CORRELATION) * np.outer(std_3, std_3)
+    y, x = (axis.ravel() for axis in np.mgrid[:height, :width])
+    distance_px = np.hypot(y[:, None] - y, x[:, None] - x)
+    return np.kron(colours_33, np.exp(-DECAY_PER_PX * distance_px))
+
+
+def _joined(numbers: tuple[float, float, float]) -> str:
+    return f"{numbers[0]:g}" if len(set(numbers)) == 1 else f"({', '.join(f'{number:g}' for number in numbers)})"
