@@ -92,7 +92,16 @@ def _facts(shape: CrosscoderShape, results: Mapping[str, Any], evaluation: Mappi
 
 
 def _provenance(store: Mapping[str, Any]) -> dict[str, Any]:
-    known = ("backbone", "layer", "weights_sha256", "receptive_field_px", "num_rows", "seed", "code_version")
+    known = (
+        "backbone",
+        "layer",
+        "weights_sha256",
+        "preprocessing",
+        "receptive_field_px",
+        "num_rows",
+        "seed",
+        "code_version",
+    )
     found = {name: store[name] for name in known if name in store}
     nested = {name: store[name] for name in ("resize", "rotation", "sampling") if name in store}
     pictures = store.get("config", {}).get("images")

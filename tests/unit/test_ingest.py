@@ -18,7 +18,7 @@ import zarr
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from gc_core import ingest, manifest, store
+from gc_core import ingest, manifest, objects, store
 from gc_core.ingest import IngestConfig, IngestError, IngestPlan
 from gc_core.run_folder import RunFolder
 
@@ -373,3 +373,17 @@ def test_another_source_does_not_continue_a_run(tmp_path: Path) -> None:
 def test_the_trivial_group_takes_plain_vectors(tmp_path: Path) -> None:
     config = config_of(_npy(tmp_path, activations()[:, 0]), group="trivial")
     assert store.open_store(ingested(tmp_path / "run", config))[:].shape == (NUM_ROWS, 1, CHANNELS)
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("form", ["npy", "npz, compressed", "Zarr v2", "Zarr group", "safetensors", "torch", "folder"])
+def test_what_lies_in_a_bucket_gives_the_same_store(
+    form: str, s3_url: str, tmp_path: Path, expected: store.Store
+) -> None:
+    write, options = FORMS[form]
+    path = write(tmp_path, activations())
+    for file in [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file()):
+        objects.write(s3_url, file.relative_to(tmp_path).as_posix(), file.read_bytes())
+    config = IngestConfig(activations=objects.join(s3_url, path.name), group="D2", **options)
+    found = store.open_store(ingested(tmp_path / "run", config))
+    np.testing.assert_array_equal(found[:], expected[:])
