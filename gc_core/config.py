@@ -59,10 +59,15 @@ class Config:
 class HarvestConfig(Config):
     """What decides the bytes of the activation store."""
 
+    LATER: ClassVar[Mapping[str, Any]] = {"image_key": None}
+
     images: str = "builtin"
     """Where the pictures are, as a path or s3:// URL: a folder (searched at any depth), tar or Parquet files, a pattern
     such as train-{000..146}.tar, or a text file of URLs; or `builtin` (photographs inside scikit-image and
     scikit-learn, and drawn stimuli), `photographs` (the first half of that) or `stimuli` (the second)."""
+    image_key: str | None = None
+    """Which picture of a sample to take where several files have one name up to the first dot, as in WebDataset:
+    `jpg` of 7.jpg, 7.seg.png and 7.depth.png; None for all pictures."""
     max_images: int | None = None
     """Use at most this many pictures, a seeded choice; None for all."""
     max_bad_fraction: float = 0.2

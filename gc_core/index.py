@@ -29,6 +29,8 @@ OWN_NAMES = r"(part-\d{5,}|listing-[0-9a-f]{24})\.parquet"
 THREADS = 4
 """Pictures a task looks at together: while one is fetched another is decoded."""
 
+DEADLY = "ends the process that decodes it"
+"""Kind of the reason of a picture that is not looked at again."""
 UNREAD = "unread"
 """Status, inside parts only, of a picture that could not be fetched this time."""
 
@@ -70,8 +72,18 @@ def parts(num_images: int) -> list[range]:
     return [range(first, min(first + rows, num_images)) for first in range(0, num_images, rows)]
 
 
-def look_at_part(index_url: str, part: int, listed: list[Listed], lens: Lens) -> PartReport:
+def probe(listed: list[Listed], lens: Lens) -> None:
+    """Inspect some pictures for nothing but to see whether this process outlives it."""
+    for entry in listed:
+        _look(entry, lens)
+
+
+def look_at_part(
+    index_url: str, part: int, listed: list[Listed], lens: Lens, deadly: frozenset[int] = frozenset()
+) -> PartReport:
     """Inspect the pictures of a part that were not inspected yet, or were bad, and keep what was found.
+
+    Places in `deadly` are pictures that ended processes before: they are bad, now and when the index is continued.
 
     Raises:
         OSError: the index cannot be written.
@@ -80,7 +92,7 @@ def look_at_part(index_url: str, part: int, listed: list[Listed], lens: Lens) ->
     known = _known(before, listed, lens)
     todo = [place for place, record in enumerate(known) if record is None]
     with ThreadPoolExecutor(THREADS) as threads:
-        found = threads.map(lambda place: _look(listed[place], lens), todo)
+        found = threads.map(lambda place: _look(_without_deadly(listed[place], place in deadly), lens), todo)
         new = dict(zip(todo, found, strict=True))
     records = [new[place] if record is None else record for place, record in enumerate(known)]
     table = manifest.records_table(records)
@@ -126,6 +138,10 @@ def clear(index_url: str) -> None:
     objects.delete_named(index_url, OWN_NAMES)
 
 
+def _without_deadly(listed: Listed, deadly: bool) -> Listed:
+    return Listed(ref=listed.ref, error=f"{DEADLY} (out of memory, or a fault of its decoder)") if deadly else listed
+
+
 def _look(listed: Listed, lens: Lens) -> ImageRecord:
     if listed.error:
         return ImageRecord(ref=listed.ref, status="bad", error=listed.error)
@@ -143,7 +159,11 @@ def _known(table: pa.Table | None, listed: list[Listed], lens: Lens) -> list[Ima
     """For each picture the record in the part's table that was kept earlier; None for those to look at."""
     if table is None or json.loads(table.schema.metadata[b"about"]) != {"lens": asdict(lens)}:
         return [None] * len(listed)
-    usable = (record for record in manifest.records_in(table) if record.status not in ("bad", UNREAD))
+    usable = (
+        record
+        for record in manifest.records_in(table)
+        if record.status not in ("bad", UNREAD) or reasons.kind_of(record.error) == DEADLY
+    )
     by_place = {(record.ref.url, record.ref.member, record.ref.offset): record for record in usable}
     found = (by_place.get((entry.ref.url, entry.ref.member, entry.ref.offset)) for entry in listed)
     return [

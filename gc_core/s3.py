@@ -7,6 +7,8 @@ command line works here.
 import ipaddress
 import os
 import re
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -14,9 +16,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
 from botocore.configprovider import ConfiguredEndpointProvider
 from botocore.credentials import RefreshableCredentials
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from obstore.store import S3Store
 from pyarrow.fs import S3FileSystem
 
@@ -126,6 +130,37 @@ def settings(environment: tuple[tuple[str, str], ...]) -> Settings:
     if endpoint is not None and endpoint.startswith("http:") and not found.allow_http:
         raise ValueError(f"AWS_ENDPOINT_URL: {endpoint} sends data in the clear; use https, or set AWS_ALLOW_HTTP=true")
     return found
+
+
+def list_keys(url: str) -> Iterator[tuple[str, int]]:
+    """Key below the prefix, whatever it looks like, and size of every object; by botocore, a thousand a request.
+
+    Raises:
+        OSError: the store refuses, or does not answer.
+    """
+    found, below = settings(_environment()), f"{prefix(url)}/" if prefix(url) else ""
+    client = botocore.session.Session().create_client(
+        "s3",
+        region_name=found.region,
+        endpoint_url=found.endpoint,
+        config=Config(
+            signature_version=UNSIGNED if found.anonymous else None,
+            s3={"addressing_style": "virtual" if found.virtual_hosted else "path"},
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=SILENCE_TIMEOUT_S,
+        ),
+    )
+    with closing(client):
+        try:
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=urlsplit(url).netloc, Prefix=below):
+                yield from ((each["Key"].removeprefix(below), each["Size"]) for each in page.get("Contents", ()))
+        except (BotoCoreError, ClientError) as error:
+            raise OSError(f"{url}: {' '.join(str(error).split())}") from None
+
+
+def is_odd_key(text: str) -> bool:
+    """Whether obstore refused a listing for a key that it cannot name."""
+    return "invalid path" in text
 
 
 def explain(text: str) -> str:

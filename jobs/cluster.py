@@ -94,15 +94,31 @@ def num_gpus() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
-def in_order(submit: Callable[[Any], ray.ObjectRef[Any]], items: Iterable[Any], *, in_flight: int) -> Iterator[Any]:
-    """Results of `submit(item)` in the order of the items, with a bounded number in flight."""
+def in_order(
+    submit: Callable[[Any], ray.ObjectRef[Any]],
+    items: Iterable[Any],
+    *,
+    in_flight: int,
+    lost: Callable[[Exception], bool] = lambda error: False,
+) -> Iterator[Any]:
+    """Results of `submit(item)` in the order of the items, with a bounded number in flight; None for an item whose
+    error `lost` takes."""
     waiting: list[ray.ObjectRef[Any]] = []
+
+    def first() -> Any:
+        try:
+            return result(waiting.pop(0))
+        except Exception as error:
+            if lost(error):
+                return None
+            raise
+
     for item in items:
         waiting.append(submit(item))
         if len(waiting) >= in_flight:
-            yield result(waiting.pop(0))
+            yield first()
     while waiting:
-        yield result(waiting.pop(0))
+        yield first()
 
 
 def deal(

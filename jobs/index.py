@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+import ray.exceptions
 
 from gc_core import harvest, index, manifest, reasons
 from gc_core.backbones import Backbone
@@ -40,6 +41,7 @@ def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa
         "window_px": window_px,
         "max_stimuli": config.max_stimuli,
         "max_images": config.max_images,
+        **({"image_key": config.image_key} if config.image_key else {}),
         "seed": config.seed if config.max_images else None,  # decides only which of them are taken
     }
     table = manifest.load_if_of(run.manifest, source)
@@ -82,9 +84,9 @@ def _listing(index_url: str, config: HarvestConfig, window_px: int) -> pa.Table:
     found = sources.find(
         config.images, stimulus_px=window_px, max_stimuli=config.max_stimuli, tick=_count_aloud("files found")
     )
-    if found.note:
-        console.say(found.note)
-    table = pa.concat_tables([found.listing, *_scan_all(index_url, found.containers)])
+    table, notes = sources.joined(found, _scan_all(index_url, found.containers), config.image_key)
+    for note in notes:
+        console.say(note)
     sources.refuse_empty(table, config.images)
     return table.take(sources.choose(len(table), config.max_images, config.seed))
 
@@ -114,14 +116,13 @@ def _look_at_all(index_url: str, config: HarvestConfig, listing: pa.Table, lens:
     with console.progress("index", len(listing), "pictures") as meter:
 
         def submit(part: int) -> ray.ObjectRef[Any]:
-            rows = places[part]
-            return _look.remote(index_url, part, ref.listed_in(listing.slice(rows.start, len(rows))), lens)
+            return _look.remote(index_url, part, _listed(listing, places[part]), lens)
 
         left: list[int] = list(range(len(places)))
         for attempt in range(1, ATTEMPTS + 1):
             _pause(attempt if left else 1)
-            for report in _in_order(submit, left):
-                reports[report.part] = report
+            for part, report in zip(left, cluster.in_order(submit, left, in_flight=IN_FLIGHT, lost=_lost), strict=True):
+                reports[part] = report or _without_deadly(index_url, part, _listed(listing, places[part]), lens)
                 bad = _bad(reports.values())
                 _refuse_too_many(bad, len(listing), config)
                 meter.set(sum(r.num_images for r in reports.values()), note=_note(bad))
@@ -129,9 +130,42 @@ def _look_at_all(index_url: str, config: HarvestConfig, listing: pa.Table, lens:
     return len(places)
 
 
+def _listed(listing: pa.Table, rows: range) -> list[Listed]:
+    return ref.listed_in(listing.slice(rows.start, len(rows)))
+
+
+def _lost(error: Exception) -> bool:
+    """Whether a worker was ended again and again by what it looked at."""
+    return isinstance(error, (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError))
+
+
+def _without_deadly(index_url: str, part: int, listed: list[Listed], lens: Lens) -> PartReport:
+    """Find the pictures that end their worker, by halving, and look at the others."""
+    deadly, suspects = set[int](), [range(len(listed))]
+    console.say(f"a worker was lost over {len(listed):,} pictures; looking for the one that ends it")
+    while suspects:
+        places = suspects.pop()
+        try:
+            cluster.result(_probe.remote(listed[places.start : places.stop], lens))
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+            middle = (places.start + places.stop) // 2
+            if len(places) == 1:
+                deadly.add(places.start)
+            else:
+                suspects += [range(places.start, middle), range(middle, places.stop)]
+    return cluster.result(_look.remote(index_url, part, listed, lens, frozenset(deadly)))
+
+
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
-def _look(index_url: str, part: int, listed: list[Listed], lens: Lens) -> PartReport:
-    return index.look_at_part(index_url, part, listed, lens)
+def _look(
+    index_url: str, part: int, listed: list[Listed], lens: Lens, deadly: frozenset[int] = frozenset()
+) -> PartReport:
+    return index.look_at_part(index_url, part, listed, lens, deadly)
+
+
+@ray.remote(max_retries=0)
+def _probe(listed: list[Listed], lens: Lens) -> None:
+    index.probe(listed, lens)
 
 
 @ray.remote(max_retries=3)

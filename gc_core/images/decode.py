@@ -4,23 +4,37 @@ Letters: C image channels (3), H W pixels.
 """
 
 import io
+import threading
 import warnings
-from typing import Any
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from gc_core.images import formats, png
+from gc_core.images import formats, jpeg, png
 
 MAX_PIXELS = 200_000_000
 """Larger pictures are refused before they are unpacked: a small file can claim to be a huge picture."""
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow warns beyond this, and refuses beyond twice this
+MAX_WHOLE_PIXELS = 100_000_000
+"""Of pictures that cannot be unpacked at a part of their size: all but plain JPEGs. Together with the copies that
+converting makes, these take up to 20 bytes a pixel."""
+LARGE_PIXELS = 10_000_000
+"""Larger pictures that cannot be unpacked at a part of their size are decoded one at a time: each takes 0.2 GB and
+more."""
+MOST_SCANS = 100
+"""Of a progressive JPEG, each of which takes the time of unpacking it once. Cameras and programs write up to 20."""
+STRIP_PIXELS = 4_000_000
+"""Pictures with transparency, or with more than 8 bits, are converted in strips of about so many pixels."""
 
 DRAFT_FACTOR = 2
 """A JPEG is unpacked at 1/2, 1/4 or 1/8 of its size while that leaves this many times the pixels wanted, each way: what
 Lanczos then throws away hides how the codec averaged."""
 
+_LARGE = threading.Lock()
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,10 +61,12 @@ def decode(content: bytes, resize_px: int) -> NDArray[np.uint8]:
     Grey, palette, CMYK and 16-bit pictures become RGB; transparency lies on white; of an animation the first frame.
 
     Raises:
-        ImageError: the bytes are no picture, a damaged one, or one of more than 200 megapixels.
+        ImageError: the bytes are no picture, a damaged one, or one that takes more memory or time than any honest one.
     """
     if not content:
         raise ImageError("empty file")
+    if content.startswith(b"\xff\xd8") and jpeg.num_scans(content, at_most=MOST_SCANS + 1) > MOST_SCANS:
+        raise ImageError(f"more than {MOST_SCANS} scans (in one JPEG, each takes the time of a whole picture)")
     upright, full_size = _upright_rgb(content, resize_px)
     scale = resize_px / min(full_size)
     if scale < 1:
@@ -72,45 +88,76 @@ def _upright_rgb(content: bytes, resize_px: int) -> tuple[Image.Image, tuple[int
             if width * height > MAX_PIXELS:
                 raise _too_large(f"{width} x {height} px")
             picture.draft(None, (DRAFT_FACTOR * resize_px, DRAFT_FACTOR * resize_px))  # other codecs: does nothing
-            picture.load()
-            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)  # a TIFF was loaded upright, and says so
-            if picture.format == "TIFF":
-                width, height = picture.size
-            turn = _TO_UPRIGHT.get(orientation)
-            if turn is None:
-                return _rgb(picture), (width, height)
-            return _rgb(picture).transpose(turn), (height, width) if orientation >= 5 else (width, height)
+            whole = picture.format != "JPEG" or "progressive" in picture.info
+            if whole and width * height > MAX_WHOLE_PIXELS:
+                raise _too_large(f"{width} x {height} px, not a plain JPEG", MAX_WHOLE_PIXELS)
+            with _LARGE if whole and width * height > LARGE_PIXELS else nullcontext():
+                picture.load()
+                return _upright(picture, (width, height))
     except ImageError:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"not a {formats.NAMES} picture (starts with {content[:12]!r})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # the warning where it is an error
         raise _too_large(str(error)) from None
+    except MemoryError:
+        raise ImageError("too large to unpack in the memory there is") from None
     except Exception as error:  # damaged bytes make Pillow's decoders fail in any way: struct.error, TypeError, ...
         raise ImageError(f"damaged picture ({error or type(error).__name__})") from error
 
 
-def _too_large(found: str) -> ImageError:
-    return ImageError(f"more than {MAX_PIXELS // 10**6} megapixels ({found})")
+def _upright(picture: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, tuple[int, int]]:
+    """RGB, and the upright width and height that the picture has in the file."""
+    orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)  # a TIFF was loaded upright, and says so
+    width, height = picture.size if picture.format == "TIFF" else size
+    turn = _TO_UPRIGHT.get(orientation)
+    if turn is None:
+        return _rgb(picture), (width, height)
+    return _rgb(picture).transpose(turn), (height, width) if orientation >= 5 else (width, height)
+
+
+def _too_large(found: str, most: int = MAX_PIXELS) -> ImageError:
+    return ImageError(f"more than {most // 10**6} megapixels ({found})")
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "F":
         raise ImageError("floating-point pixels (they say not what is white; save them with 8 or 16 bits)")
     if picture.mode.startswith("I"):
-        return _from_wide_grey(picture).convert("RGB")
+        white = _white_of(picture)
+        return _in_strips(picture, lambda strip: _from_wide_grey(strip, white).convert("RGB"))
     if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture.convert("RGB")
+        return _in_strips(picture, _on_white)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def _from_wide_grey(picture: Image.Image) -> Image.Image:
+def _in_strips(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The whole from its strips, each pixel converted by itself: the copies are those of a strip."""
+    rows = max(1, STRIP_PIXELS // picture.width)
+    if rows >= picture.height:
+        return convert(picture)
+    whole = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, rows):
+        strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        whole.paste(convert(strip), (0, top))
+    return whole
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    layer = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _white_of(picture: Image.Image) -> int:
+    """What stands for white in a grey picture of more than 8 bits."""
+    if picture.mode.startswith("I;16") or picture.format == "PPM":
+        return 2**16 - 1
+    _, largest = cast("tuple[int, int]", picture.getextrema())
+    # 32 bits hold what the writer liked: the narrowest range that all values fit.
+    return next(white for white in (2**8 - 1, 2**16 - 1, 2**32 - 1) if largest <= white)
+
+
+def _from_wide_grey(picture: Image.Image, white: int) -> Image.Image:
     """8 bits of grey from 16 or 32, scaled, where Pillow's own conversion would clip."""
     values = np.asarray(picture, dtype=np.float64)
-    largest = values.max(initial=0)
-    if picture.mode.startswith("I;16") or picture.format == "PPM":
-        white = 2**16 - 1
-    else:  # 32 bits hold what the writer liked: the narrowest range that all values fit
-        white = next(w for w in (2**8 - 1, 2**16 - 1, 2**32 - 1) if largest <= w)
     return Image.fromarray((values * (255 / white)).clip(0, 255).round().astype(np.uint8))

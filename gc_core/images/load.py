@@ -6,8 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core import objects
-from gc_core.images import arrow, moved, packaged, parquet, stimuli, tar, zip
+from gc_core.images import arrow, moved, packaged, parquet, ranges, stimuli, tar, zip
 from gc_core.images.decode import ImageError, decode
 from gc_core.images.moved import ReplacedError
 from gc_core.images.ref import ImageRef
@@ -45,7 +44,7 @@ def read(ref: ImageRef) -> bytes:
     if ref.url.startswith(packaged.BUILTIN):
         return packaged.read(ref)
     if not ref.member:
-        return objects.read(*objects.split(ref.url))
+        return ranges.read_whole(ref.url)
     return _reader_of(ref.url)(ref)
 
 

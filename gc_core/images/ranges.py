@@ -2,15 +2,21 @@
 
 import io
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import obstore
+from obstore.exceptions import BaseError
 
-from gc_core import objects
+from gc_core import objects, s3
+from gc_core.images.walk import Found, walk
 
 BUFFER_BYTES = 1 << 20
+MOST_BYTES = 1 << 30
+"""Of a picture's file, or a list's."""
 LIST_BATCH = 1000
 
 
@@ -27,6 +33,25 @@ def read_range(url: str, offset: int, size: int) -> bytes:
         return os.pread(file.fileno(), size, offset)
 
 
+def read_whole(url: str) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file. OSError: it cannot be read, or is no regular file: a pipe would be
+            waited for without end.
+    """
+    folder, name = objects.split(url)
+    if not objects.is_local(url):
+        return objects.read(folder, name)
+    path = Path(objects.local_path(url))
+    with objects.one_line_errors(folder, name):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError("no regular file (a folder, a pipe, a socket or a device)")
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise OSError(f"a file of {size:,} bytes, more than the {MOST_BYTES:,} of any picture")
+        return path.read_bytes()
+
+
 def open_ranges(url: str) -> BinaryIO:
     """A file to read and seek in. On object storage, one request brings a buffer of 1 MiB."""
     folder, name = objects.split(url)
@@ -36,11 +61,33 @@ def open_ranges(url: str) -> BinaryIO:
         return io.BufferedReader(_Ranges(url, objects.size(folder, name)), BUFFER_BYTES)
 
 
-def each_file(location: str) -> Iterator[list[tuple[str, int]]]:
-    """Name and size of every file below a folder, in batches as they are found, in no order."""
+def each_file(location: str) -> Iterator[list[Found]]:
+    """Every file below a folder, in batches as they are found, in no order."""
     with objects.one_line_errors(location):
-        for batch in obstore.list(objects.open_folder(location), chunk_size=LIST_BATCH):
-            yield [(entry["path"], entry["size"]) for entry in batch]
+        if objects.is_local(location):
+            yield from _batches(walk(Path(objects.local_path(location))))
+            return
+        try:
+            for batch in obstore.list(objects.open_folder(location), chunk_size=LIST_BATCH):
+                yield [Found(entry["path"], entry["size"]) for entry in batch]
+        except BaseError as error:
+            if not s3.is_odd_key(str(error)):
+                raise
+            yield from _batches(_with_odd_keys(location))
+
+
+def _with_odd_keys(location: str) -> Iterator[Found]:
+    """As botocore lists them: obstore refuses a bucket for one key with an empty part between slashes."""
+    for key, size in s3.list_keys(location):
+        odd = "//" in key or key.startswith("/")
+        if not (key.endswith("/") or not key):
+            yield Found(key, size, "key with an empty part between slashes (rename it)" if odd else "")
+
+
+def _batches(found: Iterable[Found]) -> Iterator[list[Found]]:
+    them = iter(found)
+    while batch := list(islice(them, LIST_BATCH)):
+        yield batch
 
 
 class _Ranges(io.RawIOBase):

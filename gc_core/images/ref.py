@@ -53,8 +53,11 @@ def table_of(listed: Iterable[Listed]) -> pa.Table:
     """A listing as columns: a million of them are a million short strings, not a million objects."""
     batches, waiting = [], []
     for entry in listed:
-        ref = entry.ref
-        waiting.append((ref.url, ref.member, ref.offset, ref.size, entry.error))
+        ref, error = entry.ref, entry.error
+        url, member = _text(ref.url), _text(ref.member)
+        if (url, member) != (ref.url, ref.member):
+            error = error or "name is not UTF-8 (rename it)"
+        waiting.append((url, member, ref.offset, ref.size, _text(error)))
         if len(waiting) == 50_000:
             batches.append(_batch(waiting))
             waiting = []
@@ -65,6 +68,15 @@ def listed_in(table: pa.Table) -> list[Listed]:
     """The listing of `table_of`, one by one."""
     rows = table.select(LISTING.names).to_pylist()
     return [Listed(error=row.pop("error"), ref=ImageRef(**row)) for row in rows]
+
+
+def _text(name: str) -> str:
+    """The name itself, or what is no text in it in escapes: Arrow takes no other."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode(errors="backslashreplace").decode()
+    return name
 
 
 def _batch(rows: list[tuple[str, str, int, int, str]]) -> pa.RecordBatch:

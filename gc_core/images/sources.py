@@ -5,8 +5,9 @@ pattern, with pictures in it is those pictures; one without them is its tar file
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import quote, unquote
@@ -16,9 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gc_core import objects
-from gc_core.images import arrow, formats, packaged, parquet, patterns, ranges, ref, tar, url_list, zip
+from gc_core.images import arrow, choice, formats, packaged, parquet, patterns, ranges, ref, tar, url_list, zip
 from gc_core.images.formats import SUFFIXES
 from gc_core.images.ref import ImageRef, Listed
+from gc_core.images.walk import Found
 
 Kind = Literal["picture", "tar", "zip", "parquet", "arrow", "list"]
 _CONTAINERS: tuple[Kind, ...] = ("tar", "zip", "parquet", "arrow")
@@ -73,7 +75,7 @@ def find(location: str, *, stimulus_px: int, max_stimuli: int, tick: Tick = lamb
     at_hand = {"builtin": packaged.photographs() + drawn, "photographs": packaged.photographs(), "stimuli": drawn}
     if location in at_hand:
         return Source(listing=ref.table_of(Listed(ref=picture) for picture in at_hand[location]))
-    return _source(location, *_files(location, tick))
+    return _source(location, _files(location, tick))
 
 
 def scan(file: File) -> pa.Table:
@@ -86,16 +88,27 @@ def scan(file: File) -> pa.Table:
     return ref.table_of(_SCANS[file.kind](file.url))
 
 
-def list_images(location: str, *, stimulus_px: int, max_stimuli: int) -> list[ImageRef]:
+def list_images(location: str, *, stimulus_px: int, max_stimuli: int, image_key: str | None = None) -> list[ImageRef]:
     """The pictures at a location that can be asked for, listed in this process.
 
     Raises:
         ValueError: the location is none of the things in `KNOWN`, or holds nothing of them.
     """
     found = find(location, stimulus_px=stimulus_px, max_stimuli=max_stimuli)
-    table = pa.concat_tables([found.listing, *(scan(file) for file in found.containers)])
+    table, _ = joined(found, [scan(file) for file in found.containers], image_key)
     refuse_empty(table, location)
     return [entry.ref for entry in ref.listed_in(table) if not entry.error]
+
+
+def joined(found: Source, scanned: Sequence[pa.Table], image_key: str | None) -> tuple[pa.Table, list[str]]:
+    """One listing of a source's own pictures and of those in its containers, and what to say of it.
+
+    Raises:
+        ValueError: no picture has the key.
+    """
+    whole, hidden = choice.visible(pa.concat_tables([found.listing, *scanned]))
+    table, several = choice.of_key(whole, image_key)
+    return table, [note for note in (found.note, hidden, several) if note]
 
 
 def refuse_empty(listing: pa.Table, location: str) -> None:
@@ -115,20 +128,32 @@ def choose(count: int, at_most: int | None, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).permutation(count)[:at_most])
 
 
-def _files(location: str, tick: Tick) -> tuple[str, list[tuple[str, int]]]:
-    """The folder that the files' names begin at, and their names and sizes."""
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What lies at a location."""
+
+    root: str
+    """The folder that names begin at."""
+    found: list[Found]
+    """In the order of names."""
+    num_hidden: int = 0
+
+
+def _files(location: str, tick: Tick) -> _Files:
     if (size := _size_of_file(location)) is not None:
         folder, name = objects.split(objects.normalise(location))
-        return folder, [(name, size)]
+        return _Files(folder, [Found(name, size)])
     if _is_local_folder(location) or not patterns.is_pattern(location):
         root = objects.normalise(location)
         if objects.is_local(root) and not _is_local_folder(location):
             raise ValueError(f"images: {location} is neither a file nor a folder; expected {KNOWN}")
-        return root, sorted(_below(root, tick))
+        everything = sorted(_below(root, tick), key=lambda each: each.name)
+        shown = [each for each in everything if not choice.is_hidden(each.name)]
+        return _Files(root, shown, len(everything) - len(shown))
     return _matching(location, tick)
 
 
-def _matching(location: str, tick: Tick) -> tuple[str, list[tuple[str, int]]]:
+def _matching(location: str, tick: Tick) -> _Files:
     """The files that a pattern means; each part of a brace must mean one."""
     whole = str(Path(objects.local_path(location)).absolute()) if objects.is_local(location) else unquote(location)
     roots = {patterns.split_root(pattern)[0] for pattern in patterns.expand_braces(whole)}
@@ -136,22 +161,22 @@ def _matching(location: str, tick: Tick) -> tuple[str, list[tuple[str, int]]]:
     while not all(f"{other}/".startswith(f"{root}/") for other in roots):
         root = root.rpartition("/")[0]
     below = len(root.rstrip("/")) + 1
-    files, wanted = dict(_below(root, tick)), [text[below:] for text in patterns.expand_braces(whole)]
-    found: dict[str, int] = {}
-    for pattern in wanted:
+    files = {each.name: each for each in _below(root, tick)}
+    found: dict[str, Found] = {}
+    for pattern in (text[below:] for text in patterns.expand_braces(whole)):
         names = [pattern] if pattern in files else _names(pattern, files)
         if not names:
             raise ValueError(f"images: nothing found for {pattern} below {root}; expected {KNOWN}")
         found |= {name: files[name] for name in names}
-    return objects.normalise(root), list(found.items())
+    return _Files(objects.normalise(root), list(found.values()))
 
 
-def _names(pattern: str, files: dict[str, int]) -> list[str]:
+def _names(pattern: str, files: Mapping[str, Found]) -> list[str]:
     means = patterns.matcher(pattern)
     return sorted(name for name in files if means.fullmatch(name))
 
 
-def _below(root: str, tick: Tick) -> Iterator[tuple[str, int]]:
+def _below(root: str, tick: Tick) -> Iterator[Found]:
     count = 0
     for batch in ranges.each_file(root):
         yield from batch
@@ -175,27 +200,42 @@ def _is_local_folder(location: str) -> bool:
     return objects.is_local(location) and Path(objects.local_path(location)).is_dir()
 
 
-def _source(location: str, root: str, files: list[tuple[str, int]]) -> Source:
-    by_kind: dict[str, list[tuple[str, int]]] = {kind: [] for kind in (*get_args(Kind), "compressed", "other")}
-    for name, size in files:
-        by_kind[_kind_by_name(name)].append((name, size))
+def _source(location: str, there: _Files) -> Source:
+    root, by_kind = there.root, _by_kind(there.found)
+    faults = [Listed(ref=_ref(root, each), error=each.error) for each in there.found if each.error]
+    notes = [choice.hidden_note(there.num_hidden)]
     if pictures := by_kind["picture"]:
         base = objects.normalise(root)  # once: for a million names, objects.join would ask the disk a million times
         refs = (ImageRef(url=f"{base}/{quote(name)}", size=size) for name, size in pictures)
-        note = _left_out(by_kind, *_CONTAINERS, "compressed", "other")
-        return Source(listing=ref.table_of(Listed(ref=picture) for picture in refs), note=note)
+        notes.append(_left_out(by_kind, *_CONTAINERS, "compressed", "other"))
+        listed = chain((Listed(ref=picture) for picture in refs), faults)
+        return Source(listing=ref.table_of(listed), note="; ".join(filter(None, notes)))
     if packed := by_kind["compressed"]:
         raise ValueError(
             f"images: {objects.join(root, packed[0][0])} is a compressed archive; pictures are read by their place, "
             "which needs a plain .tar: decompress it (pictures are compressed already)"
         )
-    there: list[Kind] = [kind for kind in _CONTAINERS if by_kind[kind]]
-    kind: Kind = there[0] if there else "list"
+    kinds: list[Kind] = [kind for kind in _CONTAINERS if by_kind[kind]]
+    kind: Kind = kinds[0] if kinds else "list"
     if kind == "list":
-        by_kind["list"], by_kind["other"] = [_only_list(location, root, files)], []
+        by_kind["list"], by_kind["other"] = [_only_list(location, root, there.found)], []
     containers = tuple(File(kind=kind, url=objects.join(root, name), size=size) for name, size in by_kind[kind])
     others = (*_CONTAINERS[_CONTAINERS.index(kind) + 1 :], "other") if kind in _CONTAINERS else ()
-    return Source(listing=ref.table_of([]), containers=containers, note=_left_out(by_kind, *others))
+    notes.append(_left_out(by_kind, *others))
+    return Source(listing=ref.table_of(faults), containers=containers, note="; ".join(filter(None, notes)))
+
+
+def _by_kind(found: Iterable[Found]) -> dict[str, list[tuple[str, int]]]:
+    """Names and sizes of what can be read."""
+    by_kind: dict[str, list[tuple[str, int]]] = {kind: [] for kind in (*get_args(Kind), "compressed", "other")}
+    for each in found:
+        if not each.error:
+            by_kind[_kind_by_name(each.name)].append((each.name, each.size))
+    return by_kind
+
+
+def _ref(root: str, each: Found) -> ImageRef:
+    return ImageRef(url=f"{root}/{quote(each.name)}", size=each.size)
 
 
 def _kind_by_name(name: str) -> str:
@@ -213,7 +253,7 @@ def _kind_by_name(name: str) -> str:
     return "picture" if lower.endswith(SUFFIXES) else "other"
 
 
-def _only_list(location: str, root: str, files: list[tuple[str, int]]) -> tuple[str, int]:
+def _only_list(location: str, root: str, files: Sequence[Found]) -> tuple[str, int]:
     """The one file that was asked for, if it is text."""
     if _size_of_file(location) is None:
         known = ", ".join(SUFFIXES)
@@ -221,7 +261,7 @@ def _only_list(location: str, root: str, files: list[tuple[str, int]]) -> tuple[
             f"images: no picture among the {len(files)} files below {location}; expected {known}, .tar, .zip, "
             ".parquet or .arrow"
         )
-    start = ranges.read_range(objects.join(root, files[0][0]), 0, min(files[0][1], 1024))
+    start = ranges.read_range(objects.join(root, files[0].name), 0, min(files[0].size, 1024))
     hints = {
         b"PAR1": "name it .parquet",
         b"\x1f\x8b": "decompress it",
@@ -233,7 +273,7 @@ def _only_list(location: str, root: str, files: list[tuple[str, int]]) -> tuple[
             raise ValueError(f"images: {location} is no list of URLs (starts with {start[:8]!r}); {remedy}")
     if b"\0" in start:
         raise ValueError(f"images: {location} is no text (starts with {start[:8]!r}); expected {KNOWN}")
-    return files[0]
+    return files[0].name, files[0].size
 
 
 def _left_out(by_kind: dict[str, list[tuple[str, int]]], *kinds: str) -> str:

@@ -1,5 +1,7 @@
 """Pictures inside tar files: listed once by their headers, then read by offset and size; nothing is ever unpacked."""
 
+import io
+import re
 import tarfile
 from collections.abc import Iterator
 from typing import IO
@@ -9,8 +11,17 @@ from gc_core.images.formats import SUFFIXES
 from gc_core.images.ranges import open_ranges, read_range
 from gc_core.images.ref import ImageRef, Listed
 
-_DAMAGE = (tarfile.TarError, ValueError, OverflowError, ArithmeticError, LookupError)
+_DAMAGE = (tarfile.TarError, ValueError, OverflowError, ArithmeticError, LookupError, RecursionError)
 """What Python's tarfile raises for headers that mean nothing. OSError is none of them: that is the network."""
+MOST_HEADER_BYTES = 1 << 20
+"""Of one long name or list of attributes that stands before a member; tarfile reads them whole."""
+LONGEST_NUMBER = 1000
+"""Digits in a row in such a list: tarfile searches for numbers in a time that grows with their square."""
+MOST_MEMBERS = 50_000_000
+"""Of an archive. ImageNet's largest has 1.3 million."""
+_LONG_HEADERS = frozenset(b"xgXLK")
+"""Types of headers whose content tells of the next member: pax (x, g, X), and long names of GNU (L, K)."""
+_ZEROS_AT_ONCE = 1 << 20
 
 
 def scan(url: str) -> Iterator[Listed]:
@@ -39,6 +50,14 @@ def read(ref: ImageRef) -> bytes:
     return content
 
 
+def _size_in(header: bytes) -> int:
+    """A member's bytes: octal digits, or (GNU) a number to the base of 256; tarfile.HeaderError if it is neither."""
+    digits = header[124:136]
+    if digits[0] in (0o200, 0o377):
+        return int.from_bytes(digits[1:], "big") - (256 ** (len(digits) - 1) if digits[0] == 0o377 else 0)
+    return int(digits.partition(b"\0")[0].strip() or b"0", 8)
+
+
 class _Archive:
     """One tar that begins at byte `base` of the file at `url`; names of its members begin with `inside`."""
 
@@ -49,25 +68,57 @@ class _Archive:
 
     def pictures(self) -> Iterator[Listed]:
         try:
-            with tarfile.TarFile(fileobj=self._file, mode="r") as archive:
-                archive.offset = 0  # it has looked at the first member already
-                while self._goes_on(archive.offset):
-                    self._file.seek(archive.offset)
-                    yield from self._pictures_of(archive, tarfile.TarInfo.fromtarfile(archive))
+            with tarfile.TarFile(fileobj=io.BytesIO(bytes(2 * tarfile.BLOCKSIZE))) as archive:
+                archive.fileobj, place = self._file, 0  # it would read the first member before it could be looked at
+                for _ in range(MOST_MEMBERS):
+                    if (place := self._next_header(place)) is None:
+                        return
+                    self._file.seek(place)
+                    member = tarfile.TarInfo.fromtarfile(archive)
+                    yield from self._pictures_of(archive, member)
+                    if archive.offset <= place:
+                        raise tarfile.ReadError("a member of negative size")
+                    place = archive.offset
+                raise tarfile.ReadError(f"more than {MOST_MEMBERS:,} members")
         except _DAMAGE as error:
             yield self._rest(self._damage(error))
 
-    def _goes_on(self, offset: int) -> bool:
-        """Whether a member begins here, and not the archive's end mark.
+    def _next_header(self, place: int) -> int | None:
+        """Where the next member begins, past end marks, which stand between archives that were joined; None at the end.
 
         `TarFile.next` would keep every member in memory, and take a damaged header, or the end of a cut file, for the
         end of the archive.
         """
-        self._file.seek(offset)
+        self._file.seek(min(place, self._size))
         block = self._file.read(tarfile.BLOCKSIZE)
         if not block:
             raise tarfile.ReadError("it ends without its end mark and may be cut")
-        return any(block)
+        while block and not any(block):
+            place += len(block)
+            block = self._file.read(_ZEROS_AT_ONCE)
+            zeros = len(block) - len(block.lstrip(b"\0"))
+            if zeros < len(block):  # headers begin at whole blocks
+                place += zeros - zeros % tarfile.BLOCKSIZE
+                self._file.seek(place)
+                block = self._file.read(tarfile.BLOCKSIZE)
+        if not block:
+            return None
+        self._check_long_headers(place)
+        return place
+
+    def _check_long_headers(self, place: int) -> None:
+        """Raise for what tarfile would take very long, or much memory, to read."""
+        while True:
+            self._file.seek(place)
+            block = self._file.read(tarfile.BLOCKSIZE)
+            if len(block) < tarfile.BLOCKSIZE or block[156] not in _LONG_HEADERS:
+                return
+            size = _size_in(block)
+            if not 0 <= size <= MOST_HEADER_BYTES:
+                raise tarfile.ReadError(f"a header of {size:,} bytes")
+            if re.search(rb"\d{%d}" % LONGEST_NUMBER, self._file.read(size)):
+                raise tarfile.ReadError(f"a number of more than {LONGEST_NUMBER} digits in a header")
+            place += tarfile.BLOCKSIZE * (1 + -(-size // tarfile.BLOCKSIZE))
 
     def _pictures_of(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[Listed]:
         name = member.name.lower()
@@ -85,6 +136,8 @@ class _Archive:
             return "no file of its own (a link or a device inside the archive)"
         if member.issparse():
             return "a sparse file inside the archive (its bytes do not stand in one piece)"
+        if member.size < 0:
+            return "a negative size in the archive"
         if member.offset_data + member.size > self._size:
             return "the archive is cut (it ends inside this picture)"
         return ""

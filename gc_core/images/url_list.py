@@ -4,20 +4,28 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from gc_core import objects
+from gc_core.images.ranges import read_whole
 from gc_core.images.ref import ImageRef, Listed
+
+MOST_CHARACTERS = 8192
+"""Of a location."""
 
 
 def scan(url: str) -> Iterator[Listed]:
     """The locations in a text file; empty lines and those that begin with # are none. Relative ones begin at the
     file's own folder."""
-    folder, name = objects.split(url)
-    lines = (line.strip() for line in objects.read(folder, name).decode("utf-8-sig", errors="replace").splitlines())
+    folder, _ = objects.split(url)
+    lines = (line.strip() for line in read_whole(url).decode("utf-8-sig", errors="replace").splitlines())
     return listed((line for line in lines if line and not line.startswith("#")), folder)
 
 
 def listed(locations: Iterable[str | None], folder: str) -> Iterator[Listed]:
     """The picture at each location: a URL, a path, or a path relative to `folder`."""
     for row, location in enumerate(locations):
+        if location and len(location) > MOST_CHARACTERS:
+            error = f"not a location (a line of {len(location):,} characters)"
+            yield Listed(ref=ImageRef(url=f"{location[:80]}..."), error=error)
+            continue
         try:
             yield Listed(ref=ImageRef(url=_url(location or "", folder)))
         except ValueError as error:

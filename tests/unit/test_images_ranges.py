@@ -76,4 +76,5 @@ def test_files_are_told_in_batches_as_they_are_found(tmp_path: Path, monkeypatch
         (tmp_path / f"{i}/ü.png").write_bytes(bytes(i))
     batches = list(ranges.each_file(str(tmp_path)))
     assert [len(batch) for batch in batches] == [2, 2, 1]
-    assert sorted(entry for batch in batches for entry in batch) == [(f"{i}/ü.png", i) for i in range(5)]
+    found = sorted((each.name, each.size, each.error) for batch in batches for each in batch)
+    assert found == [(f"{i}/ü.png", i, "") for i in range(5)]

@@ -60,7 +60,7 @@ def test_a_missing_place_is_one_clear_line(tmp_path: Path) -> None:
         listed(str(tmp_path / "gone"))
 
 
-@pytest.mark.parametrize(("others", "count"), [([], 0), (OTHERS[:-1], 4)])
+@pytest.mark.parametrize(("others", "count"), [([], 0), (OTHERS[:-1], 3)])
 def test_a_folder_without_pictures_is_one_clear_line(tmp_path: Path, others: list[str], count: int) -> None:
     fill(tmp_path, others)
     with pytest.raises(
