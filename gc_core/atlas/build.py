@@ -172,16 +172,23 @@ def _card(row: dict[str, Any], table: FeatureTable, examples: list[Example]) -> 
     )
 
 
+def sparsity(config: dict[str, Any]) -> str:
+    """What keeps codes sparse in a training with these options."""
+    words = {
+        "topk": "top-k {k}",
+        "batchtopk": "batch top-k {k}",
+        "jumprelu": "JumpReLU {jumprelu_coefficient:.3g}, norm over {norm_over}",
+        "l1": "L1 {l1_coefficient:.3g}, norm over {norm_over}",
+    }
+    return words[config["activation"]].format(**config)
+
+
 def _page(
     run: RunFolder, name: str, table: FeatureTable, store: Store, cards: list[FeatureCard], absent: Absent
 ) -> AtlasPage:
     trained = read_json(run.crosscoder(name), "config.json")
     config, about = trained["train"], table.attrs
-    sparsity = (
-        f"top-k {config['k']}"
-        if config["activation"] == "topk"
-        else f"L1 {config['l1_coefficient']}, norm over {config['norm_over']}"
-    )
+    read = config["encoder_reads"]
     facts = [
         ("samples", f"{store.num_rows:,}"),
         ("pictures", f"{len(np.unique(store.image)):,}"),
@@ -190,7 +197,7 @@ def _page(
         ("L0", _number(about["l0"])),
         (
             "training",
-            f"{sparsity}; {config['steps']:,} steps of {config['batch']}; encoder reads {config['encoder_reads']}",
+            f"{sparsity(config)}; {config['steps']:,} steps of {config['batch']}; encoder reads {read}",
         ),
     ]
     if len(cards) < len(table.rows):

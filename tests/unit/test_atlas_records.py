@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gc_core.atlas.build import sparsity
 from gc_core.atlas.cards import AtlasPage, Example, FeatureCard
 from gc_core.atlas.drawn import SHAPES, drawn_page
 from gc_core.atlas.page import render, write_page
+from gc_core.config import TrainConfig
 
 HOSTILE = "<script>alert(1)</script>.jpg"
 FLOAT_EXAMPLE = Example(image_name="a", value=1.0, patch_HWC=np.zeros((4, 4, 3)))
@@ -228,3 +230,16 @@ def test_a_thousand_features_of_64_blocks_stay_under_six_megabytes():
     living = page.features[:-1]
     many = [replace(living[number % len(living)], feature=number, family=number // 6) for number in range(1000)]
     assert len(render(replace(page, features=many)).encode()) < 6_000_000
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"activation": "topk", "k": 8}, "top-k 8"),
+        ({"activation": "batchtopk", "k": 8}, "batch top-k 8"),
+        ({"activation": "jumprelu", "jumprelu_coefficient": 3.84}, "JumpReLU 3.84, norm over joint"),
+        ({"activation": "l1", "l1_coefficient": 3.5, "norm_over": "blocks"}, "L1 3.5, norm over blocks"),
+    ],
+)
+def test_the_page_names_the_activation_that_was_trained(options: dict[str, object], words: str) -> None:
+    assert sparsity({**TrainConfig().to_json(), **options}) == words
