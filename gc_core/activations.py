@@ -145,3 +145,27 @@ class _JumpReLU(torch.autograd.Function):
         near_BF = (pre_BF - threshold_F).abs() < ctx.bandwidth / 2
         grad_threshold_F = -(threshold_F / ctx.bandwidth) * torch.where(near_BF, grad_BF, 0).sum(0)
         return torch.where(pre_BF > threshold_F, grad_BF, 0), grad_threshold_F, None
+
+
+def step_above(pre_BF: Tensor, threshold_F: Tensor, bandwidth: float) -> Tensor:
+    """One where a value is above its threshold, zero elsewhere: H(pre - theta).
+
+    Its derivative by theta is that of a ramp as wide as the window, dH / dtheta = -[|pre - theta| < bandwidth / 2] /
+    bandwidth. So the gradient of a sum of f(pre) H is what that sum changes by, over the bandwidth, when the threshold
+    moves across the window, whatever f is. There is none by pre.
+    """
+    return _StepAbove.apply(pre_BF, threshold_F, bandwidth)
+
+
+class _StepAbove(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pre_BF: Tensor, threshold_F: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(pre_BF, threshold_F)
+        ctx.bandwidth = bandwidth
+        return (pre_BF > threshold_F).to(pre_BF)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
+        (pre_BF, threshold_F), grad_BF = ctx.saved_tensors, grads[0]
+        near_BF = (pre_BF - threshold_F).abs() < ctx.bandwidth / 2
+        return None, -torch.where(near_BF, grad_BF, 0).sum(0) / ctx.bandwidth, None

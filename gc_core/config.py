@@ -159,10 +159,11 @@ class TrainConfig(Config):
     """Weight of the penalty (l1); None for 0.04 sqrt(G C) with norm_over joint, 0.04 sqrt(C) with blocks. On the
     command line one or several."""
     jumprelu_coefficient: float | None = None
-    """Weight of the tanh penalty (jumprelu), in squared error a feature; None for 0.01 sqrt(G C). On the command line
-    one or several."""
-    tanh_scale: float = 4.0
-    """How soon the penalty of an active feature saturates (jumprelu): c in tanh(c z norm)."""
+    """Weight of the tanh penalty (jumprelu): squared error of a sample that a feature must save to be active; None for
+    0.003 G C, three thousandths of a sample's squared norm. On the command line one or several."""
+    tanh_scale: float | None = None
+    """How soon the penalty of an active feature saturates (jumprelu): c in tanh(c z norm), one over the size z norm
+    where it is three quarters; None for 4 / sqrt(G C), with norm_over blocks 4 / (G sqrt(C))."""
     bandwidth: float | None = None
     """Width of the window around a threshold inside which samples move it (jumprelu); None for 0.03 sqrt(G C)."""
     pre_coefficient: float = 3e-6
@@ -172,8 +173,12 @@ class TrainConfig(Config):
     norm."""
     l1_warmup_share: float = 0.1
     """Share of the steps over which the l1 penalty grows from zero; jumprelu's grows over the whole run."""
+    resample: bool = True
+    """Let dead features begin anew along samples that are explained badly, until a fifth of the steps is left (topk,
+    batchtopk)."""
     aux_k: int | None = None
-    """Dead features that the auxiliary loss revives a step (topk, batchtopk); None for min(512, F / 2), 0 for none."""
+    """Dead features that the auxiliary loss of Gao et al. 2024 pulls at a step (topk, batchtopk); None for 0, with
+    --no-resample min(512, F / 2)."""
     dead_after_samples: int | None = None
     """A feature that has not fired for this many samples is dead; None for a tenth of the run, at most 10,000,000."""
     augment: bool = True

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gc_core.activations import jump_relu
+from gc_core.activations import jump_relu, step_above
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.losses.reconstruction import Target, judge
 from gc_core.losses.record import Losses
@@ -22,7 +22,7 @@ class JumpReLUPenalty:
     """What active features cost, and how thresholds learn of it."""
 
     coefficient: float
-    """lambda, of the tanh penalty."""
+    """lambda, of the tanh penalty: the squared error that a feature must save to be worth its activity."""
     tanh_scale: float
     """c, one over the size (activation times norm) at which the penalty saturates."""
     pre_coefficient: float
@@ -50,18 +50,21 @@ def jumprelu_losses(
 ) -> Losses:
     """Reconstruction plus nearly a constant for each active feature (Anthropic, January 2025 update).
 
-        total = mean_b sum_gc (A - Ahat)^2  +  lambda mean_b sum_i tanh(c z_i norm_i)
+        total = mean_b sum_gc (A - Ahat)^2  +  lambda mean_b sum_i H(pre_i - theta_i) tanh(c pre_i norm_i)
                 + pre_coefficient mean_b sum_i relu(theta_i - pre_i) norm_i
         z_i = pre_i H(pre_i - theta_i),    theta = exp(log_threshold)
 
-    The step's derivative is estimated as in `gc_core.activations.jump_relu`; all else is differentiated as written,
-    norms and thresholds too. The last term's gradient reaches features that never fire.
+    The step's derivative is estimated as in `gc_core.activations.jump_relu`, in the penalty as in `step_above`: as a
+    tanh of z it would be multiplied by the slope at zero, c norm, where the penalty hardly has one at the threshold.
+    All else is differentiated as written, norms and thresholds too. The last term's gradient reaches features that
+    never fire.
     """
     assert model.log_threshold is not None, "jumprelu has thresholds"
     pre_BF, threshold_F = model.pre_activations(acts_BGC), model.log_threshold.exp()
     z_BF = jump_relu(pre_BF, threshold_F, penalty.bandwidth)
     norm_F = penalty_norm(model.W_dec, norm_over)
-    active = penalty.coefficient * torch.tanh(penalty.tanh_scale * z_BF * norm_F).sum(1).mean()
+    cost_BF = torch.tanh(penalty.tanh_scale * pre_BF * norm_F) * step_above(pre_BF, threshold_F, penalty.bandwidth)
+    active = penalty.coefficient * cost_BF.sum(1).mean()
     below = penalty.pre_coefficient * ((threshold_F - pre_BF).relu() @ norm_F).mean()
     return _losses(model, z_BF, acts_BGC, model.shards.total(active + below), target)
 

@@ -11,6 +11,7 @@ from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import HeldOutSamples
 from gc_core.train.first import first_samples, statistics
 from gc_core.train.recovery import Recovery
+from gc_core.train.threshold import settle_thresholds
 from gc_core.train.trainer import Trainer
 from gc_core.train.workers import Place
 
@@ -66,6 +67,8 @@ def _advance(trainers: list[Trainer], report: Report, recovery: Recovery | None)
             acts_BGC = next(stream)
             for trainer in trainers:
                 trainer.advance(acts_BGC)
+            if lead.step == lead.num_steps:
+                settle_thresholds(trainers, stream)
             if lead.at_checkpoint or lead.step % LOG_EVERY == 0:
                 report(_log(trainers, held_out))
             if recovery and lead.at_checkpoint:

@@ -21,7 +21,14 @@ from gc_core.losses import (
     topk_losses,
 )
 from gc_core.optim import RowAdam
-from gc_core.train.recipe import decided, drawn_blocks, learning_rate, penalty_coefficient, touches_active_rows
+from gc_core.train.recipe import (
+    decided,
+    drawn_blocks,
+    learning_rate,
+    penalty_coefficient,
+    rate_scale,
+    touches_active_rows,
+)
 from gc_core.train.sharded_optimiser import ShardedAdam
 from gc_core.train.workers import Place, peers_of, shards_of
 
@@ -48,7 +55,7 @@ class Objective(nn.Module):
             return l1_losses(self.model, acts_BGC, coefficient, config.norm_over, target)
         penalty = JumpReLUPenalty(
             coefficient=coefficient,
-            tanh_scale=config.tanh_scale,
+            tanh_scale=decided(config.tanh_scale),
             pre_coefficient=config.pre_coefficient,
             bandwidth=decided(config.bandwidth),
         )
@@ -75,15 +82,20 @@ def is_by_row(model: GroupCrosscoder, parameter: Tensor) -> bool:
 
 
 def new_optimiser(model: GroupCrosscoder, config: TrainConfig, place: Place) -> RowAdam:
-    """The one place where a resolved config's optimiser is made."""
+    """The one place where a resolved config's optimiser is made: a group of options for each parameter, in the model's
+    order, where `lr_scale` is to multiply the config's learning rate."""
+    num_reads = len(model.shape.reads)
+    groups_of_one = [
+        {"params": [parameter], "lr_scale": rate_scale(name, num_reads)} for name, parameter in model.named_parameters()
+    ]
     options = {
         "lr": learning_rate(config, 0),
         "lazy": config.optimiser == "lazy",
         "state_dtype": torch.bfloat16 if config.optimiser_state == "bfloat16" else None,
     }
     if place.sharded_optimiser and place.num_replicas > 1:
-        return ShardedAdam(model, place, **options)
-    return RowAdam(model.parameters(), **options)
+        return ShardedAdam(model, place, groups_of_one, **options)
+    return RowAdam(groups_of_one, **options)
 
 
 def new_model(config: TrainConfig, first: FirstSamples, place: Place) -> GroupCrosscoder:

@@ -15,9 +15,12 @@ PASSES = 20
 AUGMENTED_PASSES = 40
 """The same where samples are turned at random: meeting one again tells something new."""
 L1_SHARE = 0.04
-JUMPRELU_SHARE = 0.01
 BANDWIDTH_SHARE = 0.03
-"""Of the root mean squared norm of a sample: penalties and thresholds are of a feature's size."""
+"""Of the root mean squared norm of a sample: what is multiplied by a feature's size, and thresholds."""
+JUMPRELU_SHARE = 0.003
+"""Of the mean squared norm of a sample: what a feature costs, whatever its size."""
+TANH_SCALE = 4.0
+"""Over the root mean squared norm of a sample: an active feature is about a quarter of it."""
 
 T = TypeVar("T")
 
@@ -40,10 +43,11 @@ def resolve(config: TrainConfig, data: TrainingData) -> TrainConfig:
         group=_default(config.group, data.store.group.name),
         learning_rate=_default(config.learning_rate, 4e-4 / math.sqrt(dict_size / 2**14)),
         l1_coefficient=_default(config.l1_coefficient, L1_SHARE * l1_norm),
-        jumprelu_coefficient=_default(config.jumprelu_coefficient, JUMPRELU_SHARE * norm),
+        jumprelu_coefficient=_default(config.jumprelu_coefficient, JUMPRELU_SHARE * norm**2),
+        tanh_scale=_default(config.tanh_scale, TANH_SCALE * l1_norm / norm**2),
         bandwidth=_default(config.bandwidth, BANDWIDTH_SHARE * norm),
         blocks_per_step=_default(config.blocks_per_step, data.num_elements),
-        aux_k=_default(config.aux_k, min(512, max(1, dict_size // 2))),
+        aux_k=_default(config.aux_k, 0 if config.resample else min(512, max(1, dict_size // 2))),
         dead_after_samples=_default(
             config.dead_after_samples, min(10_000_000, max(config.batch, steps * config.batch // 10))
         ),
@@ -70,6 +74,17 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return decided(config.learning_rate) * warm_up * left
 
 
+def rate_scale(parameter: str, num_reads: int) -> float:
+    """What the learning rate is multiplied by for one of a crosscoder's parameters, whose encoder reads that many
+    blocks.
+
+    An Adam step moves each weight by about the rate whatever its gradient, so a pre-activation by the rate times the
+    sum of |A| over all that is read: with E blocks E times as far as with one. What they say adds up in part by chance,
+    as the square root of their number.
+    """
+    return 1 / math.sqrt(num_reads) if parameter == "W_enc" else 1.0
+
+
 def penalty_coefficient(config: TrainConfig, step: int) -> float:
     """The l1 or tanh penalty's weight at a step: grows linearly from zero, for jumprelu over the whole run."""
     jumps = config.activation == "jumprelu"
@@ -85,6 +100,11 @@ def drawn_blocks(config: TrainConfig, order: int, step: int) -> NDArray[np.int64
     if count == order:
         return None
     return np.sort(np.random.default_rng([config.seed, 2, step]).choice(order, count, replace=False))
+
+
+def resamples(config: TrainConfig) -> bool:
+    """Whether dead features begin anew."""
+    return config.resample and config.activation in ("topk", "batchtopk")
 
 
 def touches_active_rows(config: TrainConfig, order: int) -> bool:

@@ -5,12 +5,12 @@ these, and sends them to the others: the memory of the moments is divided by the
 if every replica had moved them all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from gc_core.crosscoder import BY_FEATURE, GroupCrosscoder
 from gc_core.optim import RowAdam
@@ -21,14 +21,19 @@ from gc_core.train.workers import Place
 class ShardedAdam(RowAdam):
     """`RowAdam` over this replica's rows of a crosscoder's parameters; those without rows are moved by all alike."""
 
-    def __init__(self, model: GroupCrosscoder, place: Place, **options: Any) -> None:
+    def __init__(
+        self, model: GroupCrosscoder, place: Place, param_groups: Iterable[dict[str, Any]], **options: Any
+    ) -> None:
         self._rows, self._group = place.rows_to_step(len(model.features)), place.replica_group
-        self._shared = {
+        self._shared: dict[Tensor, nn.Parameter] = {
             whole: nn.Parameter(whole.detach()[self._rows])
             for name, whole in model.named_parameters()
             if name in BY_FEATURE
         }
-        super().__init__([self._shared.get(whole, whole) for whole in model.parameters()], **options)
+        own_groups = [
+            {**group, "params": [self._shared.get(whole, whole) for whole in group["params"]]} for group in param_groups
+        ]
+        super().__init__(own_groups, **options)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
@@ -41,6 +46,11 @@ class ShardedAdam(RowAdam):
         for whole, own in self._shared.items():
             dist.all_gather_into_tensor(whole.detach(), own.detach(), group=self._group)
         return loss
+
+    def forget_direction(self, parameters: Iterable[Tensor], rows_R: Tensor) -> None:
+        """Of the whole parameters' rows, those that are this replica's."""
+        own_R = rows_R[(rows_R >= self._rows.start) & (rows_R < self._rows.stop)] - self._rows.start
+        super().forget_direction([self._shared[parameter] for parameter in parameters], own_R)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, of the whole parameters too."""

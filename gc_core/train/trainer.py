@@ -32,11 +32,13 @@ from gc_core.train.objective import Objective, is_by_row, new_model, new_optimis
 from gc_core.train.parts import rows_of_optimiser, rows_of_tensors
 from gc_core.train.progress import Progress
 from gc_core.train.recipe import decided, learning_rate
+from gc_core.train.revival import Revival
 from gc_core.train.whereabouts import describe, rows_of_step
 from gc_core.train.workers import Place, sum_over_replicas
 
 THRESHOLD_RATE = 0.01
-"""Of the running mean of smallest active scores: over the last hundred steps, or all of fewer."""
+"""Of the running mean of smallest active scores: over the last hundred steps, or all of fewer. It follows falling
+scores late; `gc_core.train.threshold` replaces it at the end."""
 DIVERGED_FVU = 1000.0
 """The mean scores 1, and first weights somewhat less."""
 
@@ -63,6 +65,7 @@ class Trainer:
         self._losses = over_workers(Objective(self.model, config, place))
         self._optimiser = new_optimiser(self.model, config, place)
         self.samples_since_fired_F = torch.zeros(len(self.model.features), dtype=torch.int64, device=place.device)
+        self._revival = Revival(self.model, config, place)
         self._progress = self._no_progress()
 
     @property
@@ -105,7 +108,7 @@ class Trainer:
         losses = self._backward(acts_BGC)
         self._check_and_clip_gradient(losses, acts_BGC)
         for options in self._optimiser.param_groups:
-            options["lr"] = learning_rate(self.config, self.step)
+            options["lr"] = learning_rate(self.config, self.step) * options["lr_scale"]
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self._follow(losses)
@@ -113,6 +116,9 @@ class Trainer:
         self.samples_since_fired_F = torch.where(fired_F > 0, 0, self.samples_since_fired_F + self.config.batch)
         self._progress.add(acts_BGC, losses, fired_F)
         self.step += 1
+        self._revival.count(fired_F)
+        if self._revival.is_time(self.step):
+            self._revival.revive(self._parts(acts_BGC)[0], self.step, self._optimiser, self.average)
 
     def log(self, held_out: Score | None = None) -> dict[str, float]:
         """Metrics of the steps since the last call, over all workers; kept for `metrics.parquet`. What is undefined is
@@ -123,7 +129,7 @@ class Trainer:
         """
         found = {"step": self.step, "samples": self.step * self.config.batch, **self._progress.read()}
         found |= {"dead_share": float(self.model.shards.total(self.dead_F.sum()) / decided(self.config.dict_size))}
-        found |= {"learning_rate": self._optimiser.param_groups[0]["lr"]}
+        found |= {"learning_rate": learning_rate(self.config, max(0, self.step - 1))}
         if held_out is not None:
             found |= held_out.as_metrics()
         if self._progress.is_far_off(DIVERGED_FVU):
@@ -155,11 +161,21 @@ class Trainer:
             "average": rows_of_tensors(self.average.state_dict(), rows) if self.average else {},
             "optimiser": self._optimiser.state_dict(),
             "samples_since_fired": self.samples_since_fired_F[rows],
+            "samples_since_begun": self._revival.samples_since_begun_F[rows],
             "metrics": self.metrics,
         }
 
     def restore(self, whole: dict[str, Any]) -> None:
-        """Continue from a whole state of the same config, on any mesh of workers."""
+        """Continue from a whole state of the same config, on any mesh of workers.
+
+        Raises:
+            ValueError: another version wrote it, whose features and rates go on in another way.
+        """
+        if "samples_since_begun" not in whole:
+            raise ValueError(
+                f"train: the checkpoint of step {whole['step']} was written by an earlier version, whose steps differ; "
+                "finish it with that version, or choose another --name"
+            )
         here, rows = self.model.features, self._rows_to_step
         held, stepped = slice(here.start, here.stop), slice(here.start + rows.start, here.start + rows.stop)
         parameters = [name for name, _ in self.model.named_parameters()]
@@ -169,6 +185,7 @@ class Trainer:
             self.average.load_state_dict(rows_of_tensors(whole["average"], held))
         self._optimiser.load_state_dict(rows_of_optimiser(whole["optimiser"], stepped, parameters))
         self.samples_since_fired_F = whole["samples_since_fired"][held].to(self.place.device)
+        self._revival.samples_since_begun_F = whole["samples_since_begun"][held].to(self.place.device)
         self._progress = self._no_progress()
 
     def exported(self) -> GroupCrosscoder | None:

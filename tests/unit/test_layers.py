@@ -18,6 +18,7 @@ LAYERS = {
         "initial",
         "losses",
         "optim",
+        "revival",
         "metrics",
         "symmetry",
         "families",

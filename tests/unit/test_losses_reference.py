@@ -80,6 +80,12 @@ class PlainJump(torch.autograd.Function):
         return grad * float(pre > theta), -grad * theta / width * kernel, None
 
 
+def plain_step(pre: Tensor, theta: Tensor, width: float) -> Tensor:
+    """H(pre - theta), with a ramp's derivative by theta."""
+    slope = -float(abs(pre.item() - theta.item()) < width / 2) / width
+    return float(pre > theta) + slope * (theta - theta.detach())
+
+
 def plain_jumprelu(model: GroupCrosscoder, acts_BGC: Tensor, norm_over: str) -> Tensor:
     total = torch.zeros((), dtype=torch.float64)
     for acts_GC in acts_BGC:
@@ -89,7 +95,8 @@ def plain_jumprelu(model: GroupCrosscoder, acts_BGC: Tensor, norm_over: str) -> 
         for i in range(F):
             squares = [(model.W_dec[i, g] ** 2).sum() for g in range(4)]
             norm = sum(s.sqrt() for s in squares) if norm_over == "blocks" else sum(squares).sqrt()
-            total = total + PENALTY.coefficient * torch.tanh(PENALTY.tanh_scale * code[i] * norm)
+            cost = torch.tanh(PENALTY.tanh_scale * pre[i] * norm)
+            total = total + PENALTY.coefficient * cost * plain_step(pre[i], theta[i], PENALTY.bandwidth)
             total = total + PENALTY.pre_coefficient * torch.clamp(theta[i] - pre[i], min=0) * norm
     return total / len(acts_BGC)
 

@@ -1,11 +1,12 @@
 """What a config leaves open is decided once; rates, penalties and blocks follow their course from step to step."""
 
 import itertools
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from trainers import opened
+from trainers import new_trainer, opened
 
 from gc_core.config import TrainConfig
 from gc_core.train.recipe import drawn_blocks, learning_rate, penalty_coefficient
@@ -68,3 +69,19 @@ def test_blocks_are_drawn_anew_each_step_and_alike() -> None:
 def test_what_does_not_fit_the_group_or_the_size_is_refused(planted: Any, changes: dict[str, Any], line: str) -> None:
     with pytest.raises(ValueError, match=line):
         opened(planted.run, **changes)
+
+
+@pytest.mark.parametrize(("reads", "num_reads"), [("identity", 1), ("all", 4), ("0,2", 2)])
+def test_a_step_moves_pre_activations_less_for_each_block_that_is_read(
+    planted: Any, reads: str, num_reads: int
+) -> None:
+    """Adam moves every weight by its rate, so that all blocks together would move a pre-activation E times as far."""
+    trainer = new_trainer(planted.run, encoder_reads=reads, lr_warmup_share=0.0, learning_rate=1e-3)
+    before = {name: weights.detach().clone() for name, weights in trainer.model.named_parameters()}
+    with closing(trainer.stream()) as stream:
+        trainer.advance(next(stream))
+    for name, weights in trainer.model.named_parameters():
+        moved = (weights.detach() - before[name]).abs().max().item()
+        expected = 1e-3 / num_reads**0.5 if name == "W_enc" else 1e-3
+        assert moved == pytest.approx(expected, rel=1e-3), name
+    assert trainer.log()["learning_rate"] == 1e-3
