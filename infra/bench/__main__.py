@@ -6,6 +6,8 @@ from importlib import import_module
 BENCHMARKS = {
     "harvest": "samples a second of the harvest, next to the plain way and to what the machine can do",
     "train": "samples a second of a training step, next to a plain dense one and to what the machine can do",
+    "sweep": "whether the default learning rate is near the best, for each encoder, activation and size",
+    "revive": "how many features die, and what the ways to revive them do",
     "artefacts": "how much interpolation changes blocks, and what `--resample-all` does about it",
     "clients": "obstore next to s3fs, on object storage",
     "store": "megabytes a second into and out of the activation store",

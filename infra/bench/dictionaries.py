@@ -1,0 +1,117 @@
+"""Crosscoders that benchmarks train side by side on a harvested run, and what is measured of each.
+
+Letters: B samples, F features.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gc_core.config import TrainConfig
+from gc_core.run_folder import RunFolder
+from gc_core.train import Place, Trainer, TrainingData, keep_freed_memory, open_data, resolve, train
+from jobs import console
+
+LAST_ROWS = 5
+"""Of metrics: the FVU in training is a mean over the last fifty steps."""
+TWIN_COSINE = 0.9
+ROWS_AT_ONCE = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one training came to."""
+
+    fvu: float
+    """In training, mean over its last fifty steps."""
+    held_out_fvu: float
+    loss: float
+    """All terms, a sample, over the last fifty steps."""
+    l0: float
+    dead_share: float
+    """Of features that did not fire in the last tenth of the run (`--dead-after-samples`)."""
+    never_share: float
+    """Of features that fire on no sample of one more pass over the store with the last weights."""
+    twin_share: float
+    """Of features that another one resembles, cosine above 0.9."""
+
+
+def resolved_for(url: str, configs: Sequence[TrainConfig]) -> tuple[TrainingData, list[TrainConfig]]:
+    """What configs of one group train on, and they themselves as that decides them.
+
+    Raises:
+        StoreError: the harvest is missing, unfinished or damaged.
+    """
+    data = open_data(RunFolder.at(url), configs[0])
+    return data, [resolve(config, data) for config in configs]
+
+
+def train_side_by_side(data: TrainingData, resolved: Sequence[TrainConfig]) -> list[Measured]:
+    """What each config comes to, in this process, on one thread and one pass over the data.
+
+    Raises:
+        ValueError: the configs do not fit one stream.
+    """
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    with console.progress("train", resolved[0].steps or 0, "steps") as meter:
+
+        def report(metrics: list[dict[str, float]]) -> None:
+            meter.set(int(metrics[0]["step"]), f"FVU {metrics[0]['fvu']:.3f}")
+
+        trainers = train(resolved, data, Place(), report=report)
+    fired = firing(trainers, data)
+    return [_measured(trainer, fired_F) for trainer, fired_F in zip(trainers, fired, strict=True)]
+
+
+@torch.no_grad()
+def firing(trainers: Sequence[Trainer], data: TrainingData) -> list[Tensor]:
+    """(F,) on how many samples each feature fires with the last weights, over as many samples as the store has."""
+    fired: list[Any] = [0] * len(trainers)
+    batch = trainers[0].config.batch
+    with closing(trainers[0].stream()) as stream:
+        for _ in range(-(-len(data.train_rows) // batch)):
+            acts_BGC = next(stream)
+            fired = [
+                so_far + (trainer.result.encode(acts_BGC) > 0).sum(0)
+                for so_far, trainer in zip(fired, trainers, strict=True)
+            ]
+    return fired
+
+
+@torch.no_grad()
+def twin_share(rows_FGC: Tensor) -> float:
+    """Of decoder rows, those that another one resembles."""
+    unit = torch.nn.functional.normalize(rows_FGC.flatten(1), dim=1)
+    count = 0
+    for first in range(0, len(unit), ROWS_AT_ONCE):
+        cosine = unit[first : first + ROWS_AT_ONCE] @ unit.T
+        cosine[torch.arange(len(cosine)), torch.arange(first, first + len(cosine))] = 0
+        count += int((cosine.amax(1) > TWIN_COSINE).sum())
+    return count / len(unit)
+
+
+def write_json(path: Path | None, rows: Sequence[dict[str, Any]]) -> None:
+    """A list of flat objects, for machines; nowhere, if nobody asked."""
+    if path is not None:
+        path.write_text(json.dumps(list(rows), indent=1) + "\n")
+
+
+def _measured(trainer: Trainer, fired_F: Tensor) -> Measured:
+    last = trainer.metrics[-LAST_ROWS:]
+    fvu, loss, l0 = (sum(row[name] for row in last) / len(last) for name in ("fvu", "loss", "l0"))
+    return Measured(
+        fvu=fvu,
+        held_out_fvu=trainer.metrics[-1]["held_out_fvu"],
+        loss=loss,
+        l0=l0,
+        dead_share=trainer.metrics[-1]["dead_share"],
+        never_share=float((fired_F == 0).float().mean()),
+        twin_share=twin_share(trainer.model.W_dec),
+    )

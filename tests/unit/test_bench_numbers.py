@@ -1,0 +1,66 @@
+"""The sweep of rates and the revival benchmark measure and judge what they say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from infra.bench import revive, sweep
+from infra.bench.dictionaries import twin_share
+
+
+def row(rate: float, **changes: Any) -> dict[str, Any]:
+    about = {"encoder": "all", "activation": "topk", "dict_size": 256, "held_out_fvu": 0.5, "loss": 10.0}
+    return {**about, "rate": rate, **changes}
+
+
+def test_a_default_is_judged_against_the_best_of_its_case() -> None:
+    rows = [row(1.0, held_out_fvu=0.52), row(0.5), row(1.0, dict_size=1024), row(2.0, dict_size=1024, held_out_fvu=0.7)]
+    found = sweep.above_best(rows)
+    assert found == pytest.approx({("all", "topk", 256): 0.04, ("all", "topk", 1024): 0.0})
+
+
+def test_where_the_active_features_are_not_given_the_loss_is_judged() -> None:
+    rows = [row(1.0, activation="l1", loss=11.0), row(0.25, activation="l1", held_out_fvu=0.1)]
+    assert sweep.above_best(rows) == pytest.approx({("all", "l1", 256): 0.1})
+
+
+def test_the_default_rate_must_be_among_those_swept() -> None:
+    with pytest.raises(ValueError, match="expected 1"):
+        sweep.SweepBench(run="RUN", rates=(0.5, 2.0))
+
+
+def test_a_sweep_trains_every_case_at_every_rate(planted: Any, tmp_path: Path) -> None:
+    args = ["--run", planted.run.url, "--group", "C2", "--encoders", "all", "--activations", "topk", "l1"]
+    args += ["--sizes", "256", "--rates", "1", "2", "--steps", "2", "--json", str(tmp_path / "found.json")]
+    sweep.main(args)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [(each["activation"], each["rate"]) for each in found] == [(a, r) for a in ("topk", "l1") for r in (1, 2)]
+    assert found[1]["learning_rate"] == pytest.approx(2 * found[0]["learning_rate"])
+    assert found[0]["held_out_fvu"] != found[1]["held_out_fvu"]
+
+
+def test_the_ways_to_revive_are_different_trainings(planted: Any, tmp_path: Path) -> None:
+    args = ["--run", planted.run.url, "--group", "C4", "--dict-size", "300", "--steps", "40"]
+    revive.main([*args, "--json", str(tmp_path / "found.json")])
+    found = {each["way"]: each for each in json.loads((tmp_path / "found.json").read_text())}
+    assert list(found) == ["none", "auxk", "resample"]
+    assert len({each["fvu"] for each in found.values()}) == 3
+    assert all(0 <= each[name] <= 1 for each in found.values() for name in ("dead_share", "never_share", "twin_share"))
+
+
+def test_a_way_that_leaves_features_dead_or_costs_reconstruction_has_missed() -> None:
+    good = {"dead_share": 0.04, "never_share": 0.01, "fvu": 0.4, "held_out_fvu": 0.5}
+    bad = {"dead_share": 0.06, "never_share": 0.07, "fvu": 0.41, "held_out_fvu": 0.52}
+    assert all(line.startswith("reached") for line in revive.verdicts({"none": good, "resample": good}))
+    assert all(line.startswith("MISSED") for line in revive.verdicts({"none": good, "resample": bad}))
+
+
+def test_twins_are_features_that_another_resembles() -> None:
+    rows_FGC = torch.eye(12).view(12, 3, 4).clone()
+    assert twin_share(rows_FGC) == 0
+    rows_FGC[7] = 3 * rows_FGC[2]
+    rows_FGC[8] = -rows_FGC[1]
+    assert twin_share(rows_FGC) == pytest.approx(2 / 12)
