@@ -173,12 +173,8 @@ class TrainConfig(Config):
     norm."""
     l1_warmup_share: float = 0.1
     """Share of the steps over which the l1 penalty grows from zero; jumprelu's grows over the whole run."""
-    resample: bool = True
-    """Let dead features begin anew along samples that are explained badly, until a fifth of the steps is left (topk,
-    batchtopk)."""
     aux_k: int | None = None
-    """Dead features that the auxiliary loss of Gao et al. 2024 pulls at a step (topk, batchtopk); None for 0, with
-    --no-resample min(512, F / 2)."""
+    """Dead features that the auxiliary loss revives a step (topk, batchtopk); None for min(512, F / 2), 0 for none."""
     dead_after_samples: int | None = None
     """A feature that has not fired for this many samples is dead; None for a tenth of the run, at most 10,000,000."""
     augment: bool = True

@@ -78,14 +78,6 @@ class RowAdam(torch.optim.Optimizer):
         for parameter in self._parameters():
             drop_row_gradient(parameter)
 
-    @torch.no_grad()
-    def forget_direction(self, parameters: Iterable[Tensor], rows_R: Tensor) -> None:
-        """Of rows that were replaced, so that they do not go on the way of those before; the size of their gradients
-        stays known, without which the first steps would be several times as long as others'."""
-        for parameter in parameters:
-            if "exp_avg" in self.state[parameter]:
-                self.state[parameter]["exp_avg"][rows_R] = 0
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave, bit for bit: PyTorch's own would give moments the weights' type."""
         super().load_state_dict(state_dict)

@@ -47,7 +47,7 @@ def resolve(config: TrainConfig, data: TrainingData) -> TrainConfig:
         tanh_scale=_default(config.tanh_scale, TANH_SCALE * l1_norm / norm**2),
         bandwidth=_default(config.bandwidth, BANDWIDTH_SHARE * norm),
         blocks_per_step=_default(config.blocks_per_step, data.num_elements),
-        aux_k=_default(config.aux_k, 0 if config.resample else min(512, max(1, dict_size // 2))),
+        aux_k=_default(config.aux_k, min(512, max(1, dict_size // 2))),
         dead_after_samples=_default(
             config.dead_after_samples, min(10_000_000, max(config.batch, steps * config.batch // 10))
         ),
@@ -100,11 +100,6 @@ def drawn_blocks(config: TrainConfig, order: int, step: int) -> NDArray[np.int64
     if count == order:
         return None
     return np.sort(np.random.default_rng([config.seed, 2, step]).choice(order, count, replace=False))
-
-
-def resamples(config: TrainConfig) -> bool:
-    """Whether dead features begin anew."""
-    return config.resample and config.activation in ("topk", "batchtopk")
 
 
 def touches_active_rows(config: TrainConfig, order: int) -> bool:

@@ -47,11 +47,6 @@ class ShardedAdam(RowAdam):
             dist.all_gather_into_tensor(whole.detach(), own.detach(), group=self._group)
         return loss
 
-    def forget_direction(self, parameters: Iterable[Tensor], rows_R: Tensor) -> None:
-        """Of the whole parameters' rows, those that are this replica's."""
-        own_R = rows_R[(rows_R >= self._rows.start) & (rows_R < self._rows.stop)] - self._rows.start
-        super().forget_direction([self._shared[parameter] for parameter in parameters], own_R)
-
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, of the whole parameters too."""
         super().zero_grad(set_to_none)

@@ -32,7 +32,6 @@ from gc_core.train.objective import Objective, is_by_row, new_model, new_optimis
 from gc_core.train.parts import rows_of_optimiser, rows_of_tensors
 from gc_core.train.progress import Progress
 from gc_core.train.recipe import decided, learning_rate
-from gc_core.train.revival import Revival
 from gc_core.train.whereabouts import describe, rows_of_step
 from gc_core.train.workers import Place, sum_over_replicas
 
@@ -65,7 +64,6 @@ class Trainer:
         self._losses = over_workers(Objective(self.model, config, place))
         self._optimiser = new_optimiser(self.model, config, place)
         self.samples_since_fired_F = torch.zeros(len(self.model.features), dtype=torch.int64, device=place.device)
-        self._revival = Revival(self.model, config, place)
         self._progress = self._no_progress()
 
     @property
@@ -116,9 +114,6 @@ class Trainer:
         self.samples_since_fired_F = torch.where(fired_F > 0, 0, self.samples_since_fired_F + self.config.batch)
         self._progress.add(acts_BGC, losses, fired_F)
         self.step += 1
-        self._revival.count(fired_F)
-        if self._revival.is_time(self.step):
-            self._revival.revive(self._parts(acts_BGC)[0], self.step, self._optimiser, self.average)
 
     def log(self, held_out: Score | None = None) -> dict[str, float]:
         """Metrics of the steps since the last call, over all workers; kept for `metrics.parquet`. What is undefined is
@@ -161,7 +156,6 @@ class Trainer:
             "average": rows_of_tensors(self.average.state_dict(), rows) if self.average else {},
             "optimiser": self._optimiser.state_dict(),
             "samples_since_fired": self.samples_since_fired_F[rows],
-            "samples_since_begun": self._revival.samples_since_begun_F[rows],
             "metrics": self.metrics,
         }
 
@@ -169,9 +163,9 @@ class Trainer:
         """Continue from a whole state of the same config, on any mesh of workers.
 
         Raises:
-            ValueError: another version wrote it, whose features and rates go on in another way.
+            ValueError: another version wrote it, whose steps are of one rate for all parameters.
         """
-        if "samples_since_begun" not in whole:
+        if "lr_scale" not in whole["optimiser"]["param_groups"][0]:
             raise ValueError(
                 f"train: the checkpoint of step {whole['step']} was written by an earlier version, whose steps differ; "
                 "finish it with that version, or choose another --name"
@@ -185,7 +179,6 @@ class Trainer:
             self.average.load_state_dict(rows_of_tensors(whole["average"], held))
         self._optimiser.load_state_dict(rows_of_optimiser(whole["optimiser"], stepped, parameters))
         self.samples_since_fired_F = whole["samples_since_fired"][held].to(self.place.device)
-        self._revival.samples_since_begun_F = whole["samples_since_begun"][held].to(self.place.device)
         self._progress = self._no_progress()
 
     def exported(self) -> GroupCrosscoder | None:

@@ -47,7 +47,6 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
         "pre_coefficient": 0.0,
         "norm_over": "blocks",
         "l1_warmup_share": 0.5,
-        "resample": False,
         "aux_k": 0,
         "dead_after_samples": 9,
         "augment": False,

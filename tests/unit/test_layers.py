@@ -18,7 +18,6 @@ LAYERS = {
         "initial",
         "losses",
         "optim",
-        "revival",
         "metrics",
         "symmetry",
         "families",

@@ -31,7 +31,7 @@ PARTS = {"2 x 2": 2, "1 x 4": 4, "4 x 1": 1, "2 x 2, shared out": 4, "4 x 1, sha
 CUT = 15
 TOPK = TrainConfig(
     dict_size=20, k=2, batch=64, lanes=4, steps=30, buffer_rows=512, learning_rate=1e-3,
-    checkpoint_every=CUT, dead_after_samples=64, aux_k=10,
+    checkpoint_every=CUT, dead_after_samples=64,
 )  # fmt: skip
 CONFIGS = {
     "topk": TOPK,
