@@ -204,7 +204,8 @@ class TrainConfig(Config):
     optimiser_state: Literal["float32", "bfloat16"] = "float32"
     """Type of Adam's two moments; bfloat16 halves their memory, rounded stochastically."""
     learning_rate: float | None = None
-    """None for 2e-4 / sqrt(F / 16384), the scaling of Gao et al. 2024, times 2 for small stores that need few steps."""
+    """None for 2e-4 / sqrt(F / 16384), the scaling of Gao et al. 2024, times 2 for small stores that need few steps.
+    W_enc's is this over the square root of the number of blocks that the encoder reads."""
     lr_warmup_share: float = 0.05
     """Share of the steps over which the learning rate grows from zero."""
     lr_decay: Literal["linear", "cosine", "none"] = "linear"

@@ -25,7 +25,7 @@ from gc_core.train.whereabouts import rows_of_step
 
 
 def test_training_finds_the_planted_features(planted: Any) -> None:
-    trainer = trained(planted.run, steps=200)
+    trainer = trained(planted.run, steps=300)
     assert num_recovered(trainer, planted.decoder_FGC) >= 8
     assert trainer.metrics[-1]["held_out_fvu"] < 0.05
     untrained = new_trainer(planted.run)
