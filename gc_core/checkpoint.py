@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from gc_core import objects
+from gc_core.artefacts import digest
 
 METRICS = "metrics.parquet"
 PART = r"part-(\d+)-of-(\d+)\.pt"
@@ -145,11 +146,12 @@ def metrics_table(metrics: list[dict[str, Any]]) -> pa.Table:
     return pa.table({name: [row.get(name) for row in metrics] for name in names})
 
 
-def write_metrics(url: str, metrics: list[dict[str, Any]]) -> None:
-    """The metrics as `metrics.parquet` in a folder (path or URL)."""
+def write_metrics(url: str, metrics: list[dict[str, Any]]) -> str:
+    """The metrics as `metrics.parquet` in a folder (path or URL); the file's SHA-256."""
     buffer = io.BytesIO()
     pq.write_table(metrics_table(metrics), buffer)
     objects.write(url, METRICS, buffer.getvalue())
+    return digest(buffer.getvalue())
 
 
 def _load_part(checkpoint: Checkpoint, part: int) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Config:
 class HarvestConfig(Config):
     """What decides the bytes of the activation store."""
 
-    LATER: ClassVar[Mapping[str, Any]] = {"image_key": None}
+    LATER: ClassVar[Mapping[str, Any]] = {"image_key": None, "preprocessing": "auto"}
 
     images: str = "builtin"
     """Where the pictures are, as a path or s3:// URL: a folder (searched at any depth), tar or Parquet files, a pattern

@@ -178,13 +178,17 @@ def _part_name(part: int) -> str:
 
 def _kept(index_url: str, name: str) -> pa.Table | None:
     try:
-        return pq.read_table(io.BytesIO(objects.read(index_url, name)))
+        return pq.read_table(io.BytesIO(objects.read(index_url, name)), page_checksum_verification=True)
     except FileNotFoundError:
         return None
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, pa.ArrowException):
+            raise
+        return None  # damaged: what it held is found again
 
 
 def _keep(index_url: str, name: str, table: pa.Table, about: dict[str, object]) -> None:
     """Whole or not at all: `objects.write` replaces an object at once."""
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({"about": json.dumps(about)}), buffer)
+    pq.write_table(table.replace_schema_metadata({"about": json.dumps(about)}), buffer, write_page_checksum=True)
     objects.write(index_url, name, buffer.getvalue())

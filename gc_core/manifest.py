@@ -115,9 +115,7 @@ def complete(records: pa.Table, source: dict[str, Any]) -> pa.Table:
 
 def write(url: str, table: pa.Table) -> bool:
     """Write the manifest as Parquet, once; False if one stands there, which is left alone."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    return objects.write_once(*objects.split(url), buffer.getvalue())
+    return objects.write_once(*objects.split(url), _parquet(table))
 
 
 def load_table(url: str, *, sha256: str | None = None) -> pa.Table:
@@ -130,13 +128,33 @@ def load_table(url: str, *, sha256: str | None = None) -> pa.Table:
     content = objects.read(*objects.split(url))
     check(content, sha256, url, "it is damaged, or of another harvest: restore it from the copy that the store is from")
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
         if table.schema.remove_metadata() != SCHEMA:
             raise ValueError("its columns are not a manifest's")
         return table
     except (pa.ArrowException, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise DamagedError(f"{url}: no manifest can be read here ({reason}); restore it from a copy") from None
+
+
+def fault_of_splits(url: str, table: pa.Table) -> str | None:
+    """Whether each picture is in the split that its content key says; None if it is."""
+    wrong = sum(found != right for found, right in zip(table["split"].to_pylist(), _splits_of(table), strict=True))
+    if not wrong:
+        return None
+    said = f"{wrong:,} of {len(table):,} pictures are in another split than their content says"
+    return f"{url}: {said}; restore it from a copy"
+
+
+def mend_splits(url: str, table: pa.Table, sha256: str | None) -> bool:
+    """Put every picture into its split; False, and nothing is written, if that is not the manifest with this hash."""
+    place = SCHEMA.get_field_index("split")
+    mended = table.set_column(place, SCHEMA.field("split"), [pa.array(_splits_of(table), pa.string())])
+    content = _parquet(mended)
+    if sha256 not in (None, digest(content)):
+        return False
+    objects.write(*objects.split(url), content)
+    return True
 
 
 def digest_of(url: str) -> str | None:
@@ -172,6 +190,17 @@ def relocated(table: pa.Table, moves: Sequence[Move]) -> pa.Table:
         return table
     urls = relocate(table["url"].to_pylist(), moves)
     return table.set_column(table.schema.get_field_index("url"), SCHEMA.field("url"), [pa.array(urls, pa.string())])
+
+
+def _splits_of(table: pa.Table) -> list[str]:
+    ok_I = np.array([status == "ok" for status in table["status"].to_pylist()], np.bool_)
+    return _splits(table["key"].to_numpy(), ok_I)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, write_page_checksum=True)
+    return buffer.getvalue()
 
 
 def _source_of(table: pa.Table, url: str) -> dict[str, Any]:

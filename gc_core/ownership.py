@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from gc_core import objects
+from gc_core.artefacts import sealed, unsealed
 
 MARKER = "group-crosscoders.json"
 FORMAT_VERSION = 1
@@ -44,7 +45,8 @@ def claim(location: str, kind: Kind, *, recognises: Callable[[], bool] = lambda:
 
 def marker(kind: Kind, **about: Any) -> bytes:
     """A marker's bytes."""
-    return json.dumps({"group_crosscoders": kind, "format_version": FORMAT_VERSION, **about}, indent=1).encode()
+    record = sealed({"group_crosscoders": kind, "format_version": FORMAT_VERSION, **about})
+    return json.dumps(record, indent=1).encode()
 
 
 def read_marker(location: str, kind: Kind) -> dict[str, Any] | None:
@@ -58,7 +60,7 @@ def read_marker(location: str, kind: Kind) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     try:
-        found = json.loads(content)
+        found = unsealed(dict(json.loads(content)), objects.join(location, MARKER))
         known = (found["group_crosscoders"], found["format_version"])
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ForeignError(

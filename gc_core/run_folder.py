@@ -98,6 +98,20 @@ def read_json(location: str, name: str) -> dict[str, Any]:
     )
 
 
+def read_trained(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options and results of a finished crosscoder, as its `config.json` says.
+
+    Raises:
+        DamagedError: it says neither. FileNotFoundError: there is none.
+    """
+    config = read_json(folder, "config.json")
+    found = config.get("train"), config.get("results")
+    if not all(isinstance(part, dict) for part in found):
+        where = objects.join(folder, "config.json")
+        raise DamagedError(f"{where}: no options and results of a training found; train it again")
+    return config["train"], config["results"]
+
+
 def write_json(location: str, name: str, record: Mapping[str, Any]) -> None:
     """Replace a JSON object, indented for people, with its own hash; NaN and infinities become null."""
     objects.write(location, name, json_bytes(sealed(finite(record))))

@@ -27,11 +27,11 @@ from ray.train.torch import TorchTrainer
 
 from gc_core import objects, s3
 from gc_core import train as training
-from gc_core.checkpoint import Keep, write_metrics
+from gc_core.checkpoint import METRICS, Keep, write_metrics
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import GroupCrosscoder, fault_of_weights
 from gc_core.objects import UnavailableError
-from gc_core.run_folder import RunFolder, read_json, write_json, write_json_once
+from gc_core.run_folder import RunFolder, read_json, read_trained, write_json, write_json_once
 from gc_core.train.loggers import LoggerName, check_installed, following, usual
 from gc_core.train.recovery import NAMES_ITS_CONFIG, newest
 from jobs import cluster, console, lists, meshes
@@ -108,7 +108,7 @@ def run_train(
 
 
 def _summary(folder: str, config: TrainConfig, data: training.TrainingData) -> list[tuple[str, str]]:
-    results = read_json(folder, "config.json")["results"]
+    _, results = read_trained(folder)
     features = f"{config.dict_size:,} features over {config.group}, {config.activation}"
     turned = ", turned at random" if config.augment else ""
     return [
@@ -316,11 +316,12 @@ def _train(settings: dict[str, Any]) -> None:
 
 def _export(folder: str, trainer: training.Trainer, model: GroupCrosscoder) -> None:
     """The finished model in the run folder; `results` in config.json are written last and mean that all is there."""
-    write_metrics(folder, trainer.metrics)
+    hashes = {METRICS: write_metrics(folder, trainer.metrics)}
     model.save(folder)
     results = {"fvu": None, "held_out_fvu": None, **trainer.metrics[-1]}  # what is undefined is null
     about = {"train": trainer.config.to_json(), "results": results, "finished_unix_s": int(time.time())}
-    write_json(folder, "config.json", {**read_json(folder, "config.json"), **about})
+    config = read_json(folder, "config.json")
+    write_json(folder, "config.json", {**config, **about, "files": {**config["files"], **hashes}})
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import ray
 import tyro
 
 from gc_core import harvest, ingest, manifest, store
+from gc_core.analyse import faults_of_artefacts
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
@@ -72,16 +73,51 @@ def run_verify(job: VerifyJob) -> bool:
         _repair(run, config, job, faults)
         faults = _shard_faults(run, sorted(faults))
         _tell(list(faults.values()))
+    numbers = _number_faults(run, opened, mend=job.repair and not faults)
+    _tell(numbers)
     sound = [shard for shard in range(opened.num_shards) if shard not in faults]
-    strange = _origin_faults(run, config, sound, job)
+    strange = [] if numbers else _origin_faults(run, config, sound, job)
     _tell(strange)
+    artefacts = list(faults_of_artefacts(run))
+    _tell(artefacts)
     if job.repair and not faults:
         store.finish(run)
     unfinished = None if faults else _unfinished(run)
     _tell([unfinished] if unfinished else [])
-    wrong = bool(faults or strange or unfinished)
-    console.summary("wrong" if wrong else "sound", _rows(run, opened.num_shards, faults, strange, job.sample))
+    wrong = bool(faults or numbers or strange or artefacts or unfinished)
+    rows = _rows(run, opened.num_shards, faults, strange, job.sample)
+    rows += [
+        ("numbers", f"{len(numbers)} faults in the mean and the manifest"),
+        ("results", f"{len(artefacts)} faults"),
+    ]
+    console.summary("wrong" if wrong else "sound", rows)
     return not wrong
+
+
+def _number_faults(run: RunFolder, opened: store.Store, *, mend: bool) -> list[str]:
+    """What is wrong outside the shards: the mean, recomputed of the shards' sums; and the manifest and its splits. With
+    `mend`, what can be told from parts that are sound is written anew."""
+    faults: list[str] = []
+    try:
+        faults = [fault for fault in [store.fault_of_mean(run)] if fault]
+        if faults and mend:
+            store.finish(run)
+            faults = [fault for fault in [store.fault_of_mean(run)] if fault]
+    except StoreError:  # a shard is missing, which is told already
+        pass
+    sha256 = opened.attrs.get(store.MANIFEST)
+    try:
+        table = manifest.load_table(run.manifest)
+    except FileNotFoundError:
+        return [*faults, f"{run.manifest}: not found; pictures cannot be found again without it"]
+    except ValueError as error:
+        return [*faults, str(error)]
+    fault = manifest.fault_of_splits(run.manifest, table)
+    if fault and mend and manifest.mend_splits(run.manifest, table, sha256):
+        fault = None
+    if fault is None and sha256 not in (None, manifest.digest_of(run.manifest)):
+        fault = f"{run.manifest}: is not the one that the store was made with, or is damaged; restore it from a copy"
+    return [*faults, *([fault] if fault else [])]
 
 
 def _rows(run: RunFolder, num_shards: int, faults: dict[int, str], strange: list[str], sample: int) -> list[Any]:

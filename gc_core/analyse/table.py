@@ -113,8 +113,10 @@ def fault_of_features(run: RunFolder, name: str) -> str | None:
         files = read_json(parent, _record_name(name))["files"]
     except FileNotFoundError:
         return None
-    except (KeyError, DamagedError) as error:
+    except DamagedError as error:
         return str(error)
+    except KeyError:
+        return f"{objects.join(parent, _record_name(name))}: names no files"
     faults = (fault_of(parent, file, expected) for file, expected in files.items())
     return next((fault for fault in faults if fault), None)
 

@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gc_core import manifest, objects
+from gc_core.analyse.artefacts import ATLAS_RECORD
 from gc_core.analyse.table import FeatureTable, load_features
+from gc_core.artefacts import digest
 from gc_core.atlas.cards import AtlasPage, Example, FeatureCard
 from gc_core.atlas.page import STRIP, write_page
 from gc_core.images import ImageError, ImageRef, load
 from gc_core.images.moved import Absent, Move
 from gc_core.ingest import is_ingested
-from gc_core.run_folder import RunFolder, read_json
+from gc_core.run_folder import RunFolder, read_trained, write_json
 from gc_core.store import MANIFEST, Store, open_store
 
 DECODE_THREADS = 4
@@ -65,11 +67,20 @@ def build_atlas(
     page = _page(run, name, table, store, cards, absent)
     if objects.is_local(folder):
         write_page(page, Path(objects.local_path(folder)))
+        _record(folder, Path(objects.local_path(folder)))
     else:
         with tempfile.TemporaryDirectory() as drawn:
             write_page(page, Path(drawn))
             upload(Path(drawn), folder)
+            _record(folder, Path(drawn))
     return objects.join(folder, "index.html")
+
+
+def _record(folder: str, drawn: Path) -> None:
+    """The hashes of the page's own files, beside it."""
+    strips = sorted(path for path in (drawn / "examples").iterdir() if re.fullmatch(STRIP, path.name))
+    files = {path.relative_to(drawn).as_posix(): digest(path.read_bytes()) for path in [drawn / "index.html", *strips]}
+    write_json(folder, ATLAS_RECORD, {"files": files})
 
 
 def upload(drawn: Path, folder: str) -> None:
@@ -186,13 +197,12 @@ def sparsity(config: dict[str, Any]) -> str:
 def _page(
     run: RunFolder, name: str, table: FeatureTable, store: Store, cards: list[FeatureCard], absent: Absent
 ) -> AtlasPage:
-    trained = read_json(run.crosscoder(name), "config.json")
-    config, about = trained["train"], table.attrs
+    (config, results), about = read_trained(run.crosscoder(name)), table.attrs
     read = config["encoder_reads"]
     facts = [
         ("samples", f"{store.num_rows:,}"),
         ("pictures", f"{len(np.unique(store.image)):,}"),
-        ("held-out FVU", _held_out(trained["results"])),
+        ("held-out FVU", _held_out(results)),
         ("FVU of all samples", _number(about["fvu"])),
         ("L0", _number(about["l0"])),
         (

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gc_core import objects
+from gc_core.artefacts import DamagedError
 from gc_core.evaluate.downstream import Downstream
 from gc_core.evaluate.held_out import HeldOut
 from gc_core.evaluate.stability import Stability
@@ -34,8 +36,16 @@ def write_evaluation(run: RunFolder, name: str, found: Evaluation) -> None:
 
 
 def read_evaluation(run: RunFolder, name: str) -> dict[str, Any] | None:
-    """The file's record; None where nothing was measured."""
+    """The file's record; None where nothing was measured.
+
+    Raises:
+        DamagedError: it is no evaluation.
+    """
     try:
-        return read_json(run.crosscoder(name), FILE)
+        record = read_json(run.crosscoder(name), FILE)
     except FileNotFoundError:
         return None
+    if not isinstance(record.get("held_out"), dict):
+        where = objects.join(run.crosscoder(name), FILE)
+        raise DamagedError(f"{where}: no evaluation found there; delete it, then run jobs.evaluate again")
+    return record

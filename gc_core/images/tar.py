@@ -93,6 +93,8 @@ class _Archive:
         block = self._file.read(tarfile.BLOCKSIZE)
         if not block:
             raise tarfile.ReadError("it ends without its end mark and may be cut")
+        if len(block) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("it ends inside a block")
         while block and not any(block):
             place += len(block)
             block = self._file.read(_ZEROS_AT_ONCE)

@@ -5,7 +5,16 @@ from gc_core.store.layout import ARRAYS, FORMAT_VERSION, INGESTED, MANIFEST, Sha
 from gc_core.store.place import ROUNDING
 from gc_core.store.reader import Store, open, open_store
 from gc_core.store.records import Commit, digest, discard_commit
-from gc_core.store.writer import REQUESTS_A_SHARD, commits, create, finish, raw_bytes, refuse_other, write_shard
+from gc_core.store.writer import (
+    REQUESTS_A_SHARD,
+    commits,
+    create,
+    fault_of_mean,
+    finish,
+    raw_bytes,
+    refuse_other,
+    write_shard,
+)
 
 __all__ = [
     "ARRAYS",
@@ -23,6 +32,7 @@ __all__ = [
     "create",
     "digest",
     "discard_commit",
+    "fault_of_mean",
     "finish",
     "open",
     "open_store",

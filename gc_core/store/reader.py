@@ -6,6 +6,7 @@ records first, and then reads the objects itself.
 Letters: N rows, G group elements, C channels.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -35,7 +36,7 @@ from gc_core.store.layout import (
     to_continue,
     to_repair,
 )
-from gc_core.store.records import Commit, digest, read_commit, read_commits
+from gc_core.store.records import Commit, digest, read_commit, read_commits, sum_squares
 
 
 def open(url: str, *, cache: DiskCache | None = None) -> "Store":
@@ -188,9 +189,15 @@ class Store:
         if commit is None or fault:
             raise self._fault(shard, fault or "was never finished", commit)
         arrays = ShardArrays(**{name: self._read(name, rows.start, rows.stop) for name in ARRAYS})
-        for name, expected in commit.sha256.items():
-            if digest(getattr(arrays, name)) != expected:
+        for name in ARRAYS:
+            if digest(getattr(arrays, name)) != commit.sha256.get(name):
                 raise StoreError(self._damage(shard, f"{name} is not what its commit record says"))
+        found, said = sum_squares(arrays.activations), commit.sum_squares
+        if (len(rows), len(rows)) != (commit.num_rows, len(arrays.image)) or not math.isclose(
+            found, said, rel_tol=1e-9
+        ):
+            wrong = f"its record says {commit.num_rows} rows and {said:.6g} as the sum of squares, expected {found:.6g}"
+            raise StoreError(self._damage(shard, wrong))
         return arrays
 
     def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """Making the store: empty arrays, shards and their records, and the mean that ends it."""
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,9 +20,10 @@ from gc_core.store.layout import (
     make_metadata,
     refuse_other_manifest,
     stored_bytes,
+    to_repair,
 )
 from gc_core.store.place import check_still_there, place
-from gc_core.store.reader import open_store
+from gc_core.store.reader import Store, open_store
 from gc_core.store.records import (
     Commit,
     describe,
@@ -109,13 +111,31 @@ def finish(run: RunFolder) -> float:
         StoreError: a shard is missing or damaged.
     """
     store = open_store(run, unfinished=True)
-    done = store.check_complete()
-    total = sum(done[shard].sum_squares for shard in sorted(done))  # in shard order, so that every run rounds alike
-    mean = total / (store.num_rows * store.group.order)
+    mean = _mean_of_records(store)
     if store.attrs[MEAN] != mean:
         record = read_json(run.activations, "zarr.json") | {"attributes": sealed({**store.attrs, MEAN: mean})}
         objects.write(run.activations, "zarr.json", json_bytes(record))
     return mean
+
+
+def fault_of_mean(run: RunFolder) -> str | None:
+    """Whether the mean is what the shards' records say, which `Store.verify` compares with the shards; None if it is.
+
+    Raises:
+        StoreError: a shard is missing or damaged.
+    """
+    store = open_store(run, unfinished=True)
+    found, expected = store.attrs[MEAN], _mean_of_records(store)
+    if found is None or math.isclose(found, expected, rel_tol=1e-12):
+        return None
+    said = f"{MEAN} {found:.6g} found, the shards say {expected:.6g}"
+    return f"{objects.join(run.activations, 'zarr.json')}: {said}. {to_repair(run)}"
+
+
+def _mean_of_records(store: Store) -> float:
+    done = store.check_complete()
+    total = sum(done[shard].sum_squares for shard in sorted(done))  # in shard order, so that every run rounds alike
+    return total / (store.num_rows * store.group.order)
 
 
 def _wanted(num_rows: int, shard_rows: int, group: Group, attrs: dict[str, Any]) -> dict[str, Any]:

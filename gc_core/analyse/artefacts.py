@@ -1,0 +1,56 @@
+"""Everything finished in a run, compared with the hashes recorded when it was: crosscoders, features, pages."""
+
+from collections.abc import Iterator
+
+from gc_core import objects
+from gc_core.analyse.table import fault_of_features
+from gc_core.artefacts import DamagedError, fault_of
+from gc_core.crosscoder import WEIGHTS
+from gc_core.run_folder import RunFolder, read_json
+
+ATLAS_RECORD = "atlas.json"
+"""Beside a page: the hashes of its files."""
+
+
+def faults_of_artefacts(run: RunFolder) -> Iterator[str]:
+    """What is wrong with what was made of a run's activations, one line each, with the command that makes it again."""
+    for name in objects.folders(objects.join(run.url, "crosscoders")):
+        again = f"`python -m jobs.train --run {run.url}` with the options of its config.json writes it again"
+        yield from (f"{fault}. {again}" for fault in _faults_of_crosscoder(run.crosscoder(name)))
+    for table in sorted(objects.sizes(objects.join(run.url, "features"))):
+        name, dot, ending = table.partition(".parquet")
+        if dot and not ending and "/" not in name and (fault := fault_of_features(run, name)):
+            yield f"{fault}. `python -m jobs.analyse --run {run.url} --name {name}` writes them again"
+    for name in objects.folders(objects.join(run.url, "atlas")):
+        for fault in _faults_of_record(run.atlas(name), ATLAS_RECORD):
+            yield f"{fault}. `python -m jobs.analyse --run {run.url} --name {name}` draws it again"
+
+
+def _faults_of_crosscoder(folder: str) -> Iterator[str]:
+    try:
+        config = read_json(folder, "config.json")
+    except FileNotFoundError:
+        yield f"{objects.join(folder, 'config.json')}: is missing"
+        return
+    except DamagedError as error:
+        yield str(error)
+        return
+    if not config.get("results"):
+        return  # still training
+    files = config.get("files", {})
+    if WEIGHTS not in files and WEIGHTS not in objects.sizes(folder):
+        yield f"{objects.join(folder, WEIGHTS)}: is missing"
+    yield from (fault for name, expected in files.items() if (fault := fault_of(folder, name, expected)))
+    yield from _faults_of_record(folder, "evaluation.json")
+
+
+def _faults_of_record(folder: str, name: str) -> Iterator[str]:
+    """Of a JSON record, if there is one, and of the files that it names."""
+    try:
+        files = read_json(folder, name).get("files", {})
+    except FileNotFoundError:
+        return
+    except DamagedError as error:
+        yield str(error)
+        return
+    yield from (fault for file, expected in files.items() if (fault := fault_of(folder, file, expected)))
