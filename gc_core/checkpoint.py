@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from gc_core import objects
+from gc_core import bounds, objects
 from gc_core.artefacts import digest
 
 METRICS = "metrics.parquet"
@@ -42,8 +42,8 @@ class Keep:
     """Those with the lowest held-out FVU."""
 
     def __post_init__(self) -> None:
-        if self.last < 1 or self.best < 0:
-            raise ValueError(f"keep: found last={self.last}, best={self.best}; expected at least last=1 and best=0")
+        bounds.STEPS.refuse("keep.last", self.last)
+        bounds.Bound(0, bounds.STEPS.most).refuse("keep.best", self.best)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
-from gc_core import groups
+from gc_core import bounds, groups
 from gc_core.typed import record_of
 
 
@@ -17,11 +18,15 @@ class Config:
     LATER: ClassVar[Mapping[str, Any]] = {}
     """Fields that earlier versions did not have, with the value that says what those did. A field with that value is
     left out of the JSON and of the fingerprint: what was made before keeps its identity, and its meaning."""
+    BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {}
+    """Of every field that is a number."""
 
     def __post_init__(self) -> None:
+        bounds.refuse_text(self)
+        bounds.refuse_numbers(self, self.BOUNDS)
         for name, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal and (value := getattr(self, name)) not in get_args(kind):
-                raise ValueError(f"{name}: found {value!r}, expected one of {', '.join(get_args(kind))}")
+                raise ValueError(f"{name}: found {value!r:.80}, expected one of {', '.join(get_args(kind))}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by field name."""
@@ -60,6 +65,16 @@ class HarvestConfig(Config):
     """What decides the bytes of the activation store."""
 
     LATER: ClassVar[Mapping[str, Any]] = {"image_key": None, "preprocessing": "auto"}
+    BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
+        "max_images": bounds.PICTURES,
+        "max_bad_fraction": bounds.SHARE,
+        "resize_px": bounds.PIXELS,
+        "min_distance_px": bounds.PIXELS,
+        "centres_per_image": bounds.Bound(1, 1_000_000),
+        "max_stimuli": bounds.STIMULI,
+        "shard_rows": bounds.SHARD_ROWS,
+        "seed": bounds.SEED,
+    }
 
     images: str = "builtin"
     """Where the pictures are, as a path or s3:// URL: a folder (searched at any depth), tar or Parquet files, a pattern
@@ -117,15 +132,7 @@ class HarvestConfig(Config):
         group = groups.parse(self.group)
         if self.resample_all and group.n == groups.quarter_turns(group.n):
             raise ValueError(f"resample_all: every element of {group.name} is exact, none is resampled; leave it out")
-        _at_least("seed", self.seed, 0)
-        _at_least("resize_px", self.resize_px, 1)
-        _at_least("max_stimuli", self.max_stimuli, 1)
-        _at_least("min_distance_px", self.min_distance_px, 1)
-        _within("max_bad_fraction", self.max_bad_fraction, 0, 1)
-        for name in ("max_images", "centres_per_image"):
-            if (value := getattr(self, name)) is not None:
-                _at_least(name, value, 1)
-        if self.shard_rows is not None and (self.shard_rows < 1 or self.shard_rows % 128):
+        if self.shard_rows is not None and self.shard_rows % 128:
             raise ValueError(
                 f"shard_rows: found {self.shard_rows}, expected a positive multiple of 128 (a chunk's rows)"
             )
@@ -136,6 +143,31 @@ class TrainConfig(Config):
     """What decides a crosscoder. Sizes of activations are after scaling: a block's mean squared norm is C."""
 
     LATER: ClassVar[Mapping[str, Any]] = {"augment": False}
+    BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
+        "dict_size": bounds.FEATURES,
+        "k": bounds.FEATURES,
+        "aux_k": bounds.Bound(0, 2**26),
+        "dead_after_samples": bounds.SAMPLES,
+        "steps": bounds.STEPS,
+        "batch": bounds.BATCH,
+        "accumulate": bounds.BATCH,
+        "lanes": bounds.BATCH,
+        "buffer_rows": bounds.SAMPLES,
+        "checkpoint_every": bounds.STEPS,
+        "blocks_per_step": bounds.Bound(1, groups.MOST_ELEMENTS),
+        "l1_warmup_share": bounds.SHARE,
+        "lr_warmup_share": bounds.SHARE,
+        "lr_decay_share": bounds.SHARE,
+        "average_decay": bounds.SHARE,
+        "l1_coefficient": bounds.WEIGHT,
+        "jumprelu_coefficient": bounds.WEIGHT,
+        "pre_coefficient": bounds.WEIGHT,
+        "clip_norm": bounds.WEIGHT,
+        "learning_rate": bounds.POSITIVE,
+        "bandwidth": bounds.POSITIVE,
+        "tanh_scale": bounds.POSITIVE,
+        "seed": bounds.SEED,
+    }
 
     group: str | None = None
     """None for the store's group; a group inside it trains on those blocks only, `trivial` on the untransformed one (an
@@ -231,15 +263,8 @@ class TrainConfig(Config):
         super().__post_init__()
         if self.group is not None:
             groups.parse(self.group)
-        _at_least("seed", self.seed, 0)
-        for name in ("k", "batch", "accumulate", "lanes", "buffer_rows", "checkpoint_every"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("dict_size", "steps", "dead_after_samples", "blocks_per_step"):
-            if (value := getattr(self, name)) is not None:
-                _at_least(name, value, 1)
-        if self.aux_k is not None:
-            _at_least("aux_k", self.aux_k, 0)
-        self._check_numbers()
+        if self.average_decay == 1:
+            raise ValueError("average_decay: found 1.0, expected less than 1: the first weights would be kept for ever")
         self._check_sizes()
 
     def elements_read(self, order: int) -> tuple[int, ...]:
@@ -262,25 +287,13 @@ class TrainConfig(Config):
         """
         if "," not in self.matryoshka:
             count = int(self.matryoshka)
-            if dict_size >> (count - 1) == 0:
+            if count > dict_size.bit_length():
                 raise ValueError(f"matryoshka: found {count} halvings, expected fewer for {dict_size} features")
             return tuple(dict_size >> halvings for halvings in reversed(range(count)))
         sizes = _numbers("matryoshka", self.matryoshka)
         if max(sizes) > dict_size:
             raise ValueError(f"matryoshka: found {max(sizes)} features, expected at most dict_size ({dict_size})")
         return tuple(sorted({*sizes, dict_size}))
-
-    def _check_numbers(self) -> None:
-        for name in ("l1_warmup_share", "lr_warmup_share", "lr_decay_share", "average_decay"):
-            _within(name, getattr(self, name), 0, 1)
-        if self.average_decay == 1:
-            raise ValueError("average_decay: found 1.0, expected less than 1: the first weights would be kept for ever")
-        for name in ("l1_coefficient", "jumprelu_coefficient", "pre_coefficient", "clip_norm"):
-            if (value := getattr(self, name)) is not None and not value >= 0:
-                raise ValueError(f"{name}: found {value}, expected 0 or more")
-        for name in ("learning_rate", "bandwidth", "tanh_scale"):
-            if (value := getattr(self, name)) is not None and not value > 0:
-                raise ValueError(f"{name}: found {value}, expected more than 0")
 
     def _check_sizes(self) -> None:
         if self.encoder_reads not in ("identity", "all"):
@@ -300,6 +313,13 @@ class TrainConfig(Config):
 class AnalyseConfig(Config):
     """What decides the feature table."""
 
+    BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
+        "family_similarity": bounds.SHARE,
+        "symmetry_threshold": bounds.SHARE,
+        "invariant_share": bounds.SHARE,
+        "top_examples": bounds.Bound(1, 10_000),
+    }
+
     family_similarity: float = 0.5
     """Sets of features join one family while their mean similarity (cosine, maximal over the group) is above this."""
     symmetry_threshold: float = 0.5
@@ -311,26 +331,12 @@ class AnalyseConfig(Config):
     top_examples: int = 12
     """Examples kept for a feature, at most two of one image."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("family_similarity", "symmetry_threshold", "invariant_share"):
-            _within(name, getattr(self, name), 0, 1)
-        _at_least("top_examples", self.top_examples, 1)
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name}: found {value}, expected at least {least}")
-
-
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name}: found {value}, expected {low} to {high}")
-
 
 def _numbers(name: str, text: str, otherwise: str = "") -> tuple[int, ...]:
     """Different whole numbers from text such as 0,8,16."""
     words = text.split(",")
-    if not all(word.strip().isdecimal() for word in words) or len({int(word) for word in words}) < len(words):
-        raise ValueError(f"{name}: found {text!r}, expected {otherwise}different whole numbers such as 1,8,16")
+    if not all(re.fullmatch(r"\s*[0-9]{1,12}\s*", word) for word in words) or len({int(word) for word in words}) < len(
+        words
+    ):
+        raise ValueError(f"{name}: found {text[:80]!r}, expected {otherwise}different whole numbers such as 1,8,16")
     return tuple(int(word) for word in words)

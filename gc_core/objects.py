@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore
 
 from gc_core import s3
+from gc_core.bounds import refuse_odd_text
 
 T = TypeVar("T")
 
@@ -47,9 +48,10 @@ def normalise(location: str) -> str:
     """
     if not location.strip():
         raise ValueError(f"location: {location!r} found, expected a path, file:///path or s3://bucket/prefix")
-    parts = urlsplit(location)
+    refuse_odd_text("location", location)
+    parts = _parts(location)
     if not parts.scheme:
-        return Path(local_path(location)).resolve().as_uri()
+        return _uri(local_path(location))
     if parts.scheme not in ("file", "s3"):
         raise ValueError(
             f"{location}: scheme {parts.scheme!r} found, expected a path, file:///path or s3://bucket/prefix"
@@ -62,13 +64,22 @@ def normalise(location: str) -> str:
         return location.rstrip("/")
     if parts.netloc:
         raise ValueError(f"{location}: host {parts.netloc!r} found, expected three slashes: file:///{parts.netloc}...")
-    return Path(local_path(location)).resolve().as_uri()
+    return _uri(local_path(location))
 
 
 def local_path(location: str) -> str:
-    """The path behind a path or file:// URL, `~` expanded in a path."""
-    parts = urlsplit(location)
-    return unquote(parts.path) if parts.scheme == "file" else str(Path(location).expanduser())
+    """The path behind a path or file:// URL, `~` expanded in a path.
+
+    Raises:
+        ValueError: `~` names a user that is not known here.
+    """
+    parts = _parts(location)
+    if parts.scheme == "file":
+        return unquote(parts.path)
+    try:
+        return str(Path(location).expanduser())
+    except RuntimeError:  # as pathlib says it
+        raise ValueError(f"{location[:200]!r}: no home folder is known for '~'; write the whole path") from None
 
 
 def without_scheme(location: str) -> str:
@@ -79,7 +90,7 @@ def without_scheme(location: str) -> str:
 
 def is_local(location: str) -> bool:
     """Whether the location is a folder on this machine."""
-    return urlsplit(location).scheme in ("", "file")
+    return _parts(location).scheme in ("", "file")
 
 
 def join(location: str, *names: str) -> str:
@@ -279,6 +290,21 @@ def delete_named(location: str, pattern: str) -> None:
             if re.fullmatch(rf"({pattern})(#\d+)?", path.relative_to(top).as_posix()):  # #: what was cut off in writing
                 path.unlink(missing_ok=True)
         _remove_empty_folders(top)
+
+
+def _parts(location: str) -> SplitResult:
+    try:
+        return urlsplit(location)
+    except ValueError as error:  # brackets where a host would stand
+        raise ValueError(f"{location}: no path and no URL ({error}); expected such as s3://bucket/prefix") from None
+
+
+def _uri(path: str) -> str:
+    try:
+        return Path(path).resolve().as_uri()
+    except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"location: {path[:200]!r} found, which no path can be ({reason})") from None
 
 
 def _remove_empty_folders(top: Path) -> None:

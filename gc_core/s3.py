@@ -7,7 +7,7 @@ command line works here.
 import ipaddress
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -120,14 +120,16 @@ def settings(environment: tuple[tuple[str, str], ...]) -> Settings:
     if not anonymous and credentials is None:
         remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         raise PermissionError(f"no AWS credentials found; {remedy}, or AWS_SKIP_SIGNATURE=true for a public bucket")
-    style = dict(profile.get("s3") or {}).get("addressing_style", "auto")
+    _refuse_no_endpoint(endpoint)
+    of_s3 = profile.get("s3")
+    style = of_s3.get("addressing_style", "auto") if isinstance(of_s3, Mapping) else "auto"
     hosted = endpoint is None if style == "auto" else style == "virtual"
     if "AWS_VIRTUAL_HOSTED_STYLE_REQUEST" in given:
         hosted = _flag("AWS_VIRTUAL_HOSTED_STYLE_REQUEST")
     found = Settings(
         region=region, endpoint=endpoint, virtual_hosted=hosted, anonymous=anonymous, credentials=credentials
     )
-    if endpoint is not None and endpoint.startswith("http:") and not found.allow_http:
+    if endpoint is not None and endpoint.lower().startswith("http:") and not found.allow_http:
         raise ValueError(f"AWS_ENDPOINT_URL: {endpoint} sends data in the clear; use https, or set AWS_ALLOW_HTTP=true")
     return found
 
@@ -156,6 +158,17 @@ def list_keys(url: str) -> Iterator[tuple[str, int]]:
                 yield from ((each["Key"].removeprefix(below), each["Size"]) for each in page.get("Contents", ()))
         except (BotoCoreError, ClientError) as error:
             raise OSError(f"{url}: {' '.join(str(error).split())}") from None
+
+
+def _refuse_no_endpoint(endpoint: str | None) -> None:
+    """ValueError unless it is None, or http(s) and a host."""
+    try:
+        parts = urlsplit(endpoint or "https://amazon")
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an address in them, or a port that is no number
+        fits = False
+    if not fits:
+        raise ValueError(f"AWS_ENDPOINT_URL: found {endpoint!r:.200}, expected such as https://host:9000")
 
 
 def is_odd_key(text: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 import torch
 
-from gc_core import backbones, evaluate, objects
+from gc_core import backbones, bounds, evaluate, objects
 from gc_core.backbones import Backbone
 from gc_core.backbones.rest import load_rest
 from gc_core.crosscoder import GroupCrosscoder
@@ -59,8 +59,7 @@ class EvaluateJob(MovedPictures):
             refuse_other_file(Path(objects.local_path(self.figure)))
         if self.classifier is None and (self.images or self.labels):
             raise ValueError("images, labels: given without --classifier, which alone looks at pictures; name one")
-        if self.max_images < 1:
-            raise ValueError(f"max_images: found {self.max_images}, expected at least 1")
+        bounds.PICTURES.refuse("max_images", self.max_images)
 
 
 def main(args: list[str] | None = None) -> None:

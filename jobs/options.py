@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import docstring_parser
 import tyro
 
+from gc_core import bounds, objects
 from gc_core.images import moved
 from gc_core.images.moved import Move
 from gc_core.store import DiskCache
@@ -57,10 +58,10 @@ class Workers:
     of what a dictionary takes beside its gradients; costs sending the weights once a step, and changes no result."""
 
     def __post_init__(self) -> None:
-        if self.num_workers is not None and self.num_workers < 1:
-            raise ValueError(f"num_workers: found {self.num_workers}, expected at least 1")
-        if self.dict_shards is not None and self.dict_shards < 1:
-            raise ValueError(f"dict_shards: found {self.dict_shards}, expected at least 1, or None")
+        resources = {"gpus_per_worker": bounds.GPUS, "cpus_per_worker": bounds.CPUS}
+        bounds.refuse_numbers(
+            self, {"num_workers": bounds.WORKERS, "dict_shards": bounds.WORKERS, **resources}, prefix="workers."
+        )
 
     def resolve(self, *, num_cpus: int, num_gpus: int) -> "Workers":
         """The same with every None decided for a cluster of this size."""
@@ -96,9 +97,11 @@ class Cache:
     """How large it may grow, in 10^9 bytes a machine; what was unused for longest goes first."""
 
     def __post_init__(self) -> None:
-        if not self.gb > 0:
-            raise ValueError(f"cache.gb: found {self.gb}, expected more than 0")
+        bounds.refuse_text(self)
+        bounds.Bound(0, 1e12, above_least=True).refuse("cache.gb", self.gb)
+        if self.folder is not None:
+            objects.local_path(self.folder)
 
     def open(self) -> DiskCache | None:
         """The cache; every process that calls this shares it with the others of its machine."""
-        return None if self.folder is None else DiskCache(Path(self.folder).expanduser(), round(self.gb * 1e9))
+        return None if self.folder is None else DiskCache(Path(objects.local_path(self.folder)), round(self.gb * 1e9))

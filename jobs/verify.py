@@ -15,7 +15,7 @@ import numpy as np
 import ray
 import tyro
 
-from gc_core import harvest, ingest, manifest, store
+from gc_core import bounds, harvest, ingest, manifest, store
 from gc_core.analyse import faults_of_artefacts
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
@@ -47,8 +47,8 @@ class VerifyJob(MovedPictures):
     workers: Workers = field(default_factory=Workers)
 
     def __post_init__(self) -> None:
-        if self.sample < 0:
-            raise ValueError(f"sample: found {self.sample}, expected at least 0")
+        super().__post_init__()
+        bounds.Bound(0, bounds.SAMPLES.most).refuse("sample", self.sample)
 
 
 def main(args: list[str] | None = None) -> None:

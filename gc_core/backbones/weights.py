@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,13 +37,21 @@ class Trunk:
 
 def local_path(weights: str) -> Path:
     """The file that a path or a file:// URL names. Raises ValueError when there is none, or for another scheme."""
-    url = urlparse(weights)
+    try:
+        url = urlparse(weights)
+    except ValueError:  # brackets where a host would stand
+        raise ValueError(f"{weights}: no path and no file:// URL of weights; check it.") from None
     if len(url.scheme) > 1 and url.scheme != "file":  # one letter is a Windows drive
         raise ValueError(f"{weights}: weights are read from a path or a file:// URL; download the file first.")
-    path = Path(unquote(url.path) if url.scheme == "file" else weights).expanduser()
-    if not path.is_file():
-        raise ValueError(f"{weights}: there is no such weight file; check the path.")
-    return path
+    path = Path(unquote(url.path) if url.scheme == "file" else weights)
+    try:
+        found = path.expanduser()
+        is_file = found.is_file()
+    except (RuntimeError, OSError) as error:  # an unknown user's `~`, or a name that no file can have
+        raise ValueError(f"{weights[:200]}: no weight file can be here ({error}); check the path.") from None
+    if not is_file:
+        raise ValueError(f"{weights[:200]}: there is no such weight file, or no regular one; check the path.")
+    return found
 
 
 def looks_like_state(content: bytes) -> bool:
@@ -86,8 +95,10 @@ def check_kernels(layers: tuple[Layer, ...], kernels: Mapping[str, Kernel], orig
 def random_kernels(layers: tuple[Layer, ...], weights: str) -> tuple[dict[str, Kernel], str]:
     """Kernels for `random:SEED` that keep the size of signals through ReLUs, and the SHA-256 that stands for them."""
     seed = weights.removeprefix(RANDOM_PREFIX)
-    if not seed.isdecimal():
-        raise ValueError(f"weights {weights!r}: expected random:SEED with a whole number, such as random:0.")
+    if not re.fullmatch("[0-9]{1,18}", seed):
+        raise ValueError(
+            f"weights {weights[:80]!r}: expected random:SEED with a whole number below 10^18, such as random:0."
+        )
     generator = torch.Generator().manual_seed(int(seed))
     kernels = {}
     for conv, channels_in in convolutions(layers, 3):

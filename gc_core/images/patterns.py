@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from itertools import islice
 
 MOST_FILES = 100_000
+MOST_BRACES = 100
 
-_BRACES = re.compile(r"\{(\d+\.\.\d+|[^{}]*,[^{}]*)\}")
+_BRACES = re.compile(r"\{([0-9]{1,18}\.\.[0-9]{1,18}|[^{}]*,[^{}]*)\}")
 _WILD = re.compile(r"\*\*/|\*|\?|\[[^\]/]+\]")
 
 
@@ -21,6 +22,8 @@ def expand_braces(pattern: str) -> list[str]:
     Raises:
         ValueError: more than 100,000.
     """
+    if (braces := pattern.count("{")) > MOST_BRACES:
+        raise ValueError(f"images: a pattern with {braces:,} braces found, expected at most {MOST_BRACES}")
     found = list(islice(_expanded(pattern), MOST_FILES + 1))
     if len(found) > MOST_FILES:
         raise ValueError(f"images: {pattern} means more than {MOST_FILES:,} files; name a folder instead")
@@ -35,12 +38,20 @@ def split_root(pattern: str) -> tuple[str, str]:
 
 
 def matcher(pattern: str) -> re.Pattern[str]:
-    """Names that a pattern without braces means: * and ? stay inside one folder, **/ is any number of folders."""
+    """Names that a pattern without braces means: * and ? stay inside one folder, **/ is any number of folders.
+
+    Raises:
+        ValueError: what stands in square brackets is no set of characters.
+    """
     parts, end = [], 0
+    pattern = re.sub(r"(\*\*/)+", "**/", re.sub(r"\*{3,}", "**", pattern))  # the same, and matched soon
     for wild in _WILD.finditer(pattern):
         parts += [re.escape(pattern[end : wild.start()]), _expression(wild[0])]
         end = wild.end()
-    return re.compile("".join([*parts, re.escape(pattern[end:])]))
+    try:
+        return re.compile("".join([*parts, re.escape(pattern[end:])]))
+    except re.error as error:
+        raise ValueError(f"images: {pattern[:200]} is no pattern ({error.msg}); look at its square brackets") from None
 
 
 def _expression(wild: str) -> str:
@@ -60,7 +71,7 @@ def _expanded(pattern: str) -> Iterator[str]:
 
 
 def _choices(inside: str) -> Iterator[str]:
-    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", inside)
+    numbers = re.fullmatch(r"([0-9]+)\.\.([0-9]+)", inside)
     if not numbers:
         yield from inside.split(",")
         return

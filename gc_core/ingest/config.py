@@ -1,10 +1,11 @@
 """What decides the bytes of a store that is made from somebody's own activations."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
-from gc_core import groups, objects
+from gc_core import bounds, groups, objects
 from gc_core.config import Config
 
 
@@ -20,6 +21,12 @@ class IngestConfig(Config):
     to r^k (the picture turned anticlockwise, as seen, by k/n of a turn), block n + k to r^k m (mirrored left-right
     first, then turned); C_n is the first half.
     """
+
+    BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
+        "scale": bounds.Bound(-bounds.FLOAT32, bounds.FLOAT32),
+        "shard_rows": bounds.SHARD_ROWS,
+        "seed": bounds.SEED,
+    }
 
     activations: str
     """Where they are, as a path or s3:// URL: a file (.npy, .npz, .safetensors, .pt, .pth), a Zarr array or group (v2
@@ -60,7 +67,5 @@ class IngestConfig(Config):
         groups.parse(self.group)
         if not (math.isfinite(self.scale) and self.scale):
             raise ValueError(f"scale: found {self.scale}, expected a number other than 0")
-        if self.seed < 0:
-            raise ValueError(f"seed: found {self.seed}, expected at least 0")
-        if self.shard_rows is not None and (self.shard_rows < 1 or self.shard_rows % 128):
+        if self.shard_rows is not None and self.shard_rows % 128:
             raise ValueError(f"shard_rows: found {self.shard_rows}, expected a positive multiple of 128")

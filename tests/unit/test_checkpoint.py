@@ -171,9 +171,11 @@ def test_a_folder_without_checkpoints_has_none(tmp_path: Path) -> None:
     delete_older(str(tmp_path / "nothing"), keep=[])
 
 
-@pytest.mark.parametrize(("last", "best"), [(0, 1), (1, -1)])
-def test_the_newest_is_always_kept(last: int, best: int) -> None:
-    with pytest.raises(ValueError, match=f"keep: found last={last}, best={best}"):
+@pytest.mark.parametrize(
+    ("last", "best", "line"), [(0, 1, "keep.last: found 0, expected at least 1"), (1, -1, "keep.best: found -1")]
+)
+def test_the_newest_is_always_kept(last: int, best: int, line: str) -> None:
+    with pytest.raises(ValueError, match=line):
         Keep(last=last, best=best)
 
 

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = {
-    "integers": {"groups", "shards", "config", "typed"},
+    "integers": {"groups", "shards", "bounds", "config", "typed"},
     "maths": {
         "transforms",
         "backbones",
