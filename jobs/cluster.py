@@ -17,15 +17,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import ray
 import ray.exceptions
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from gc_core.objects import UnavailableError
 from jobs.console import interruptible, say
 from jobs.errors import root_of
+from jobs.options import Workers
 
 RETRIED = [UnavailableError]
 """What a task may be tried again for: wrong keys, a missing bucket or a full disk end the job at once."""
 
 POLL_S = 0.5
+SAY_EVERY_S = 30
+"""How often a person hears what is waited for."""
 START_TRIES = 3
 PATIENCE_S, PATIENCE = 30.0, 3
 """An item is late after so many seconds, and so many times what the slowest took."""
@@ -92,6 +96,54 @@ def num_cpus() -> int:
 def num_gpus() -> int:
     """GPUs of the cluster now."""
     return int(ray.cluster_resources().get("GPU", 0))
+
+
+def require(workers: Workers, count: int) -> None:
+    """See that so many workers can start: at once on a Ray started here; on a cluster, where nodes may still come, wait
+    for them, and say so.
+
+    Raises:
+        ValueError: this machine has fewer CPUs or GPUs. OSError: the cluster did not grow in time.
+    """
+    bundle = {"CPU": workers.cpus_per_worker, "GPU": workers.gpus_per_worker or 0}
+    if _is_shared():
+        _await(bundle, count, workers.wait_minutes)
+        return
+    found = {"CPU": float(ray.cluster_resources().get("CPU", 0)), "GPU": float(num_gpus())}
+    options = {"CPU": "--workers.num-workers or --workers.cpus-per-worker", "GPU": "--workers.gpus-per-worker"}
+    for kind, each in bundle.items():
+        if count * each > found[kind]:
+            needed = f"{count} worker(s) with {each:g} {kind} each need {count * each:g}"
+            raise ValueError(f"workers: {needed}, this machine has {found[kind]:g}; lower {options[kind]}")
+
+
+def refuse_impossible(workers: Workers) -> None:
+    """ValueError if a Ray started here cannot have the workers asked for; before anything else is done."""
+    if not _is_shared():
+        wanted = workers.resolve(num_cpus=num_cpus(), num_gpus=num_gpus())
+        require(wanted, wanted.num_workers or 1)
+
+
+def _await(bundle: dict[str, float], count: int, wait_minutes: float) -> None:
+    """Until all bundles could be placed; nodes that start on demand start for them."""
+    group = placement_group([{kind: each for kind, each in bundle.items() if each}] * count)
+    try:
+        since_s = time.monotonic()
+        while not group.wait(SAY_EVERY_S):
+            waited_s = time.monotonic() - since_s
+            wanted = f"{count} worker(s) with {bundle['CPU']:g} CPU and {bundle['GPU']:g} GPU each"
+            has = f"the cluster has {num_cpus()} CPUs and {num_gpus()} GPUs"
+            if waited_s > 60 * wait_minutes:
+                remedy = "lower --workers.num-workers, or wait longer with --workers.wait-minutes"
+                raise OSError(f"workers: {wanted} did not come within {wait_minutes:g} minutes; {has}; {remedy}")
+            say(f"waiting  for {wanted}; {has} ({waited_s / 60:.1f} of at most {wait_minutes:g} minutes)")
+    finally:
+        remove_placement_group(group)
+
+
+def _is_shared() -> bool:
+    """Whether Ray was there before; `ray job submit` says so in the same way."""
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def in_order(

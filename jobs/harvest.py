@@ -54,6 +54,7 @@ def run_harvest(
     run: RunFolder, config: HarvestConfig, workers: Workers, moves: Sequence[Move] = ()
 ) -> list[tuple[str, str]]:
     """Index, plan, compute what is missing; rows of the summary."""
+    cluster.refuse_impossible(workers)
     backbone = harvest.network_of(config)
     run.claim()
     table = index.manifest_of(run, config, backbone)
@@ -80,6 +81,7 @@ def foretell(run: RunFolder, config: HarvestConfig, workers: Workers) -> list[tu
     Raises:
         StoreError: a store of other options stands there; the differences are listed.
     """
+    cluster.refuse_impossible(workers)
     backbone = harvest.network_of(config)
     run.claim()
     table = index.manifest_of(run, config, backbone)
@@ -117,6 +119,7 @@ def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, tabl
         return
     rows_before = sum(commit.num_rows for commit in done.values())
     wanted = workers.resolve(num_cpus=cluster.num_cpus(), num_gpus=cluster.num_gpus())
+    cluster.require(wanted, 1)  # the others join when they come
     actors = _start_actors(run, config, wanted, at_most=len(missing))
     with console.progress("harvest", plan.num_rows, "samples", done=rows_before) as meter:
         counter = _Counter(actors)

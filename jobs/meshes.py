@@ -20,6 +20,7 @@ def decide(configs: Sequence[TrainConfig], workers: Workers, *, channels: int, s
     Raises:
         ValueError: the mesh asked for, or every one, does not fit into memory or does not divide lanes and features.
     """
+    workers = sharing_lanes(configs, workers)
     demand = demand_of(configs, channels=channels, stored_elements=stored_elements)
     number = workers.num_workers or 1
     memory_bytes = memory_of_worker(workers)
@@ -37,6 +38,30 @@ def decide(configs: Sequence[TrainConfig], workers: Workers, *, channels: int, s
     if memory_bytes is not None:
         refuse_too_large(taken, memory_bytes)
     return replace(workers, dict_shards=taken.mesh.shards)
+
+
+def sharing_lanes(configs: Sequence[TrainConfig], workers: Workers) -> Workers:
+    """As many of the workers as the lanes are shared out to evenly: the result depends on lanes, and not on workers.
+
+    Raises:
+        ValueError: the workers cannot split the dictionaries as asked for.
+    """
+    number, lanes = workers.num_workers or 1, configs[0].lanes
+    if workers.dict_shards is None:
+        return workers  # some split of the dictionaries may take all
+    if number % workers.dict_shards:
+        raise ValueError(
+            f"dict_shards: found {workers.dict_shards}, expected a divisor of the {number} worker(s); "
+            "choose another --workers.num-workers or --workers.dict-shards"
+        )
+    replicas = next(count for count in range(number // workers.dict_shards, 0, -1) if lanes % count == 0)
+    taken = replicas * workers.dict_shards
+    if taken < number:
+        console.say(
+            f"training takes {taken} of {number} workers, to which its {lanes} lanes are shared out evenly; a number of"
+            f" lanes that {number // workers.dict_shards} divides takes them all (option lanes, another result)"
+        )
+    return replace(workers, num_workers=taken)
 
 
 def show(
@@ -94,11 +119,6 @@ def _gpu_bytes() -> int:
 
 def _asked_for(configs: Sequence[TrainConfig], workers: Workers) -> Mesh:
     number, shards = workers.num_workers or 1, workers.dict_shards or 1
-    if number % shards:
-        raise ValueError(
-            f"dict_shards: found {shards}, expected a divisor of the {number} worker(s); "
-            "choose another --workers.num-workers or --workers.dict-shards"
-        )
     mesh = Mesh(replicas=number // shards, shards=shards, sharded_optimiser=workers.sharded_optimiser)
     if reason := obstacle(configs, mesh):
         raise ValueError(f"{reason}; choose another --workers.dict-shards, or None for the recommended one")

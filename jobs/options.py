@@ -53,6 +53,8 @@ class Workers:
     dict_shards: int | None = 1
     """Training only: workers that split each dictionary among them (features and all that belongs to them), for
     dictionaries that one worker cannot hold; divides num_workers. None for the number that the planner recommends."""
+    wait_minutes: float = 30
+    """How long to wait for machines of a cluster that still have to start; what is waited for is said meanwhile."""
     sharded_optimiser: bool = False
     """Training only: workers that hold the same features share out the optimiser's state (ZeRO, stage 1), two thirds
     of what a dictionary takes beside its gradients; costs sending the weights once a step, and changes no result."""

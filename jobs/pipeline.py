@@ -17,11 +17,11 @@ import tyro
 
 from gc_core.config import AnalyseConfig, HarvestConfig, TrainConfig
 from gc_core.run_folder import RunFolder
-from jobs import cluster, console, lists
+from jobs import cluster, console, lists, meshes
 from jobs.analyse import run_analyse, run_atlas
 from jobs.harvest import run_harvest
 from jobs.options import MovedPictures, Workers, cli
-from jobs.train import run_train
+from jobs.train import placement, run_train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,7 @@ def main(args: list[str] | None = None) -> None:
 def run_pipeline(job: Pipeline, configs: Sequence[TrainConfig] = ()) -> None:
     """Run the stages and print one table of where everything is; `configs` in place of the job's own one."""
     start = time.monotonic()
+    meshes.sharing_lanes(configs or [job.train], placement(job.workers))  # says now what would be found after hours
     run = RunFolder.at(job.out)
     rows = run_harvest(run, job.harvest, job.workers, job.moves())
     for name, trained in run_train(run, job.name, configs or [job.train], job.workers).items():

@@ -89,6 +89,7 @@ def run_train(
     Raises:
         ValueError: an option does not fit the store, a name is taken, a logger is not installed, or training diverged.
     """
+    cluster.refuse_impossible(placement(workers))
     loggers = usual() if loggers is None else loggers
     check_installed(loggers)
     data = training.open_data(run, configs[0])
@@ -98,10 +99,11 @@ def run_train(
     if unfinished:
         placed = meshes.decide(
             [named[each] for each in unfinished],
-            _placement(workers),
+            placement(workers),
             channels=data.channels,
             stored_elements=data.store.group.order,
         )
+        cluster.require(placed, placed.num_workers or 1)
         watched = {"keep": keep or Keep(), "loggers": tuple(loggers), "cache": cache or Cache()}
         _fit(run, {each: named[each] for each in unfinished}, placed, watched)
     return {each: _summary(run.crosscoder(each), config, data) for each, config in named.items()}
@@ -153,7 +155,7 @@ def _claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
     return known.get("results")
 
 
-def _placement(workers: Workers) -> Workers:
+def placement(workers: Workers) -> Workers:
     """One worker on all CPUs where there is no GPU: threads share a batch better than processes that exchange
     gradients."""
     gpus = cluster.num_gpus()
@@ -171,7 +173,7 @@ def _fit(run: RunFolder, configs: dict[str, TrainConfig], workers: Workers, watc
             "run": run.url,
             "configs": {name: config.to_json() for name, config in configs.items()},
             "board": board,
-            "threads": int(workers.cpus_per_worker),
+            "threads": max(1, int(workers.cpus_per_worker)),
             "dict_shards": workers.dict_shards,
             "sharded_optimiser": workers.sharded_optimiser,
             **watched,

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from jobs import cluster
+from jobs.options import Workers
 
 TOO_SLOW = "The current node timed out during startup. This could happen because ..."
 
@@ -61,3 +62,53 @@ def test_what_a_lost_actor_keeps_is_done_by_another_and_told_once(monkeypatch: p
     assert sorted(found) == [0, 1, 2, 3, 4]
     assert sum(name.startswith("lost") for name in given) == 1
     assert len(given) == 6, "only the lost item was given twice"
+
+
+@pytest.fixture
+def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"CPU": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("workers", "line"),
+    [
+        (
+            Workers(num_workers=8),
+            r"8 worker\(s\) with 1 CPU each need 8, this machine has 2; lower",
+        ),
+        (Workers(cpus_per_worker=1000), r"1 worker\(s\) with 1000 CPU each need 1000, this machine has 2; lower"),
+        (Workers(gpus_per_worker=1), r"with 1 GPU each need 1, this machine has 0; lower --workers.gpus-per-worker"),
+        (Workers(num_workers=5, cpus_per_worker=0.5), r"5 worker\(s\) with 0.5 CPU each need 2.5"),
+    ],
+)
+def test_workers_that_cannot_come_are_refused_at_once(two_cpus: None, workers: Workers, line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        cluster.refuse_impossible(workers)
+
+
+@pytest.mark.parametrize("workers", [Workers(), Workers(num_workers=2), Workers(num_workers=4, cpus_per_worker=0.5)])
+def test_workers_that_fit_are_not(two_cpus: None, workers: Workers) -> None:
+    cluster.refuse_impossible(workers)
+
+
+def test_a_cluster_is_waited_for_aloud_and_not_for_ever(
+    two_cpus: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now, removed = [0.0], []
+
+    class Group:
+        def wait(self, seconds: float) -> bool:
+            now[0] += seconds
+            return False
+
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    monkeypatch.setattr(cluster, "placement_group", lambda bundles: Group())
+    monkeypatch.setattr(cluster, "remove_placement_group", removed.append)
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
+    with pytest.raises(OSError, match=r"3 worker\(s\) with 1 CPU and 1 GPU each did not come within 2 minutes"):
+        cluster.require(Workers(gpus_per_worker=1, wait_minutes=2), 3)
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 4
+    wanted = "3 worker(s) with 1 CPU and 1 GPU each; the cluster has 2 CPUs and 0 GPUs"
+    assert told[0] == f"waiting  for {wanted} (0.5 of at most 2 minutes)"
+    assert len(removed) == 1

@@ -60,7 +60,6 @@ def test_a_mesh_that_does_not_divide_the_lanes_is_not_recommended(monkeypatch: p
         (replace(FOUR, dict_shards=None), CONFIG, 1, r"^memory: mesh 1 x 4 needs .*found 1\.00 GB"),
         (replace(FOUR, dict_shards=3), CONFIG, 80, r"^dict_shards: found 3, expected a divisor of the 4 worker"),
         (replace(FOUR, dict_shards=4), replace(CONFIG, dict_size=130), 80, "^dict_size: found 130, .*4 dict_shards;"),
-        (FOUR, replace(CONFIG, lanes=2), 80, "^lanes: found 2, expected a multiple of 4 replicas;"),
         (replace(FOUR, num_workers=3, dict_shards=None), CONFIG, 80, "^lanes: found 8, expected a multiple of 3"),
     ],
 )
@@ -78,3 +77,33 @@ def test_a_worker_has_its_share_of_the_smallest_node() -> None:
     assert memory_share([small, large], num_workers=1, cpus_per_worker=1) == 8e9
     assert memory_share([small, large], num_workers=8, cpus_per_worker=4) == 16e9, "the small one takes no worker"
     assert memory_share([{"CPU": 0, "memory": 8e9}], num_workers=1, cpus_per_worker=1) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "shards", "taken"),
+    [
+        (1, 1, 1),
+        (2, 1, 2),
+        (3, 1, 2),
+        (5, 1, 4),
+        (6, 1, 4),
+        (7, 1, 4),
+        (8, 1, 8),
+        (9, 1, 8),
+        (15, 1, 8),
+        (6, 2, 4),
+        (6, 6, 6),
+    ],
+)
+def test_workers_that_lanes_cannot_be_shared_out_to_are_left_out_and_it_is_said(
+    number: int, shards: int, taken: int
+) -> None:
+    with console.console.capture() as shown:
+        found = meshes.sharing_lanes([CONFIG], Workers(num_workers=number, dict_shards=shards))
+    assert found.num_workers == taken
+    assert (f"training takes {taken} of {number} workers" in shown.get()) == (taken < number)
+
+
+def test_a_split_that_the_workers_do_not_allow_is_known_before_anything_runs() -> None:
+    with pytest.raises(ValueError, match=r"dict_shards: found 4, expected a divisor of the 6 worker\(s\)"):
+        meshes.sharing_lanes([CONFIG], Workers(num_workers=6, dict_shards=4))
