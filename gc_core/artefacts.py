@@ -6,6 +6,7 @@ written before there were hashes has none, and is read as it is.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from gc_core import objects
 
 SEAL = "record_sha256"
 HASH_DIGITS = 64
+_HASH = f"[0-9a-f]{{{HASH_DIGITS}}}"
 
 
 class DamagedError(ValueError):
@@ -49,6 +51,19 @@ def _is_renamed_seal(record: Mapping[str, Any]) -> bool:
     hashes = {name: value for name, value in record.items() if isinstance(value, str) and len(value) == HASH_DIGITS}
     others = ({other: value for other, value in record.items() if other != name} for name in hashes)
     return any(_digest_of_json(rest) == found for rest, found in zip(others, hashes.values(), strict=True))
+
+
+def hashes_in(record: Mapping[str, Any], where: str) -> dict[str, str]:
+    """The SHA-256 of each file that a record names; early versions named none.
+
+    Raises:
+        DamagedError: what stands there is no such list.
+    """
+    files = record.get("files", {})
+    known = isinstance(files, dict) and all(isinstance(h, str) and re.fullmatch(_HASH, h) for h in files.values())
+    if not known:
+        raise DamagedError(f"{where}: its 'files' are not names with their SHA-256; restore it from a copy")
+    return files
 
 
 def check(content: bytes | memoryview, expected: str | None, where: str, remedy: str) -> None:

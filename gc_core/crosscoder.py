@@ -10,6 +10,7 @@ compared over features is summed or compared over all shards.
 Letters: B samples, G group elements, E elements that the encoder reads, C channels, F features, K active features.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ from gc_core.activations import (
     choose_per_batch,
     choose_per_sample,
 )
-from gc_core.artefacts import DamagedError, digest, fault_of, read_checked
+from gc_core.artefacts import DamagedError, digest, fault_of, hashes_in, read_checked
 from gc_core.groups import Group
 from gc_core.run_folder import read_json, write_json
 from gc_core.sparse import choose_with_scores, select_rows, sparse_decode, sparse_encode
@@ -220,9 +221,12 @@ class GroupCrosscoder(nn.Module):
         except FileNotFoundError:
             raise ValueError(f"{url}: no finished crosscoder found; train one with `python -m jobs.train`") from None
         try:
-            expected = config.get("files", {}).get(WEIGHTS)
-            model = cls(record_of(CrosscoderShape, config["crosscoder"], where="crosscoder"))
-            model.load_state_dict(load(read_checked(url, WEIGHTS, expected, REMEDY)))
+            expected = hashes_in(config, objects.join(url, "config.json")).get(WEIGHTS)
+            shape = record_of(CrosscoderShape, config["crosscoder"], where="crosscoder")
+            tensors = load(read_checked(url, WEIGHTS, expected, REMEDY))
+            _check_size(tensors, shape)
+            model = cls(shape)
+            model.load_state_dict(tensors)
             if name := model.not_finite():
                 raise ValueError(f"{name} has values that are not finite")
         except FileNotFoundError:
@@ -274,10 +278,17 @@ class GroupCrosscoder(nn.Module):
         return (left.to(self.product_dtype) @ right.to(self.product_dtype)).to(left.dtype)
 
 
+def _check_size(tensors: Mapping[str, Tensor], shape: CrosscoderShape) -> None:
+    """ValueError unless the decoder is of this shape: before memory is taken for one that a damaged record tells of."""
+    expected = (shape.dict_size, groups.parse(shape.group).order, shape.channels)
+    if (found := tuple(tensors["W_dec"].shape)) != expected:
+        raise ValueError(f"W_dec: {found} found, expected {expected} as config.json says")
+
+
 def fault_of_weights(url: str) -> str | None:
     """What is wrong with the stored weights of a finished crosscoder, without loading them; None if nothing is."""
     try:
-        expected = read_json(url, "config.json").get("files", {}).get(WEIGHTS)
+        expected = hashes_in(read_json(url, "config.json"), objects.join(url, "config.json")).get(WEIGHTS)
         if expected is None:  # stored before there were hashes
             objects.size(url, WEIGHTS)
             return None

@@ -69,5 +69,5 @@ def read_marker(location: str, kind: Kind) -> dict[str, Any] | None:
         ) from None
     if known != (kind, FORMAT_VERSION):
         said = f"is marked as {known[0]!r}, version {known[1]!r}; expected {kind!r}, version {FORMAT_VERSION}"
-        raise ForeignError(f"{location}: {said}; name another folder")
+        raise ForeignError(f"{location}: {said}, as {MARKER} there says; name another folder")
     return found

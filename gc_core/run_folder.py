@@ -109,6 +109,8 @@ def read_trained(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if not all(isinstance(part, dict) for part in found):
         where = objects.join(folder, "config.json")
         raise DamagedError(f"{where}: no options and results of a training found; train it again")
+    if odd := [name for name, value in config["results"].items() if not isinstance(value, float | int | None)]:
+        raise DamagedError(f"{objects.join(folder, 'config.json')}: {odd[0]!r:.80} of its results is no number")
     return config["train"], config["results"]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from gc_core import objects
 from gc_core.analyse.table import fault_of_features
-from gc_core.artefacts import DamagedError, fault_of
+from gc_core.artefacts import DamagedError, fault_of, hashes_in
 from gc_core.crosscoder import WEIGHTS
 from gc_core.run_folder import RunFolder, read_json
 
@@ -29,6 +29,7 @@ def faults_of_artefacts(run: RunFolder) -> Iterator[str]:
 def _faults_of_crosscoder(folder: str) -> Iterator[str]:
     try:
         config = read_json(folder, "config.json")
+        files = hashes_in(config, objects.join(folder, "config.json"))
     except FileNotFoundError:
         yield f"{objects.join(folder, 'config.json')}: is missing"
         return
@@ -37,7 +38,6 @@ def _faults_of_crosscoder(folder: str) -> Iterator[str]:
         return
     if not config.get("results"):
         return  # still training
-    files = config.get("files", {})
     if WEIGHTS not in files and WEIGHTS not in objects.sizes(folder):
         yield f"{objects.join(folder, WEIGHTS)}: is missing"
     yield from (fault for name, expected in files.items() if (fault := fault_of(folder, name, expected)))
@@ -47,7 +47,7 @@ def _faults_of_crosscoder(folder: str) -> Iterator[str]:
 def _faults_of_record(folder: str, name: str) -> Iterator[str]:
     """Of a JSON record, if there is one, and of the files that it names."""
     try:
-        files = read_json(folder, name).get("files", {})
+        files = hashes_in(read_json(folder, name), objects.join(folder, name))
     except FileNotFoundError:
         return
     except DamagedError as error:

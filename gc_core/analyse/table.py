@@ -18,7 +18,7 @@ from zarr.storage import ObjectStore
 from gc_core import objects
 from gc_core.analyse.features import FeatureSymmetry
 from gc_core.analyse.firing import Firing
-from gc_core.artefacts import DamagedError, digest, fault_of
+from gc_core.artefacts import DamagedError, digest, fault_of, hashes_in
 from gc_core.families import Families, shown_poses
 from gc_core.groups import Group
 from gc_core.run_folder import RunFolder, finite, read_json, write_json
@@ -109,14 +109,15 @@ def fault_of_features(run: RunFolder, name: str) -> str | None:
     Features stored before there were records are compared with nothing.
     """
     parent, _ = objects.split(run.feature_table(name))
+    where = objects.join(parent, _record_name(name))
     try:
-        files = read_json(parent, _record_name(name))["files"]
+        files = hashes_in(read_json(parent, _record_name(name)), where)
     except FileNotFoundError:
         return None
     except DamagedError as error:
         return str(error)
-    except KeyError:
-        return f"{objects.join(parent, _record_name(name))}: names no files"
+    if not files:
+        return f"{where}: names no files"
     faults = (fault_of(parent, file, expected) for file, expected in files.items())
     return next((fault for fault in faults if fault), None)
 

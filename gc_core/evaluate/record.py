@@ -45,7 +45,8 @@ def read_evaluation(run: RunFolder, name: str) -> dict[str, Any] | None:
         record = read_json(run.crosscoder(name), FILE)
     except FileNotFoundError:
         return None
-    if not isinstance(record.get("held_out"), dict):
+    kinds = (record.get("held_out"), record.get("stability", {}), record.get("downstream", {}))
+    if not all(isinstance(kind, dict) for kind in kinds):
         where = objects.join(run.crosscoder(name), FILE)
         raise DamagedError(f"{where}: no evaluation found there; delete it, then run jobs.evaluate again")
     return record

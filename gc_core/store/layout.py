@@ -16,6 +16,7 @@ from zarr.storage import MemoryStore, ObjectStore
 
 from gc_core import objects
 from gc_core.artefacts import sealed, unsealed
+from gc_core.groups import Group
 from gc_core.run_folder import RunFolder, finite, read_json
 from gc_core.shards import CHUNK_ROWS
 from gc_core.store.encoded import codecs
@@ -56,8 +57,7 @@ class GroupName:
     n: int
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"n: {self.n} found, expected at least 1")
+        Group(self.kind, self.n)
 
 
 @dataclass(frozen=True, kw_only=True)

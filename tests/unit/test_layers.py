@@ -46,6 +46,7 @@ EXCEPTIONS = {
         "gc_core.artefacts.DamagedError",
         "gc_core.artefacts.digest",
         "gc_core.artefacts.fault_of",
+        "gc_core.artefacts.hashes_in",
         "gc_core.artefacts.read_checked",
         "gc_core.run_folder.read_json",
         "gc_core.run_folder.write_json",

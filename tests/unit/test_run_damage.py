@@ -33,6 +33,8 @@ from gc_core.train import Place, train
 NAME = "a"
 FLIPS, CUTS = 8, 2
 """Bits flipped in, and ends cut off, each file, one at a time."""
+ROUNDS = 1
+"""Of hostile values in records without seals."""
 
 
 def finished_run(folder: Path) -> RunFolder:
@@ -147,6 +149,15 @@ def hostile_json(content: bytes, rng: random.Random) -> Iterator[bytes]:
     yield from (b"null", b"[]", b"[" * 50_000, b'{"a": NaN}', b'{"a": 1, "a": 2}', json.dumps([record]).encode())
 
 
+def unsealed_json(content: bytes, rng: random.Random) -> Iterator[bytes]:
+    """As `hostile_json`, of records as versions without seals wrote them: each value is all that tells of itself."""
+    record = json.loads(content)
+    for holder in (record, record.get("attributes", {})):
+        holder.pop("record_sha256", None)
+    for _ in range(ROUNDS):
+        yield from hostile_json(json.dumps(record).encode(), rng)
+
+
 def test_a_run_that_nobody_touched_reads_as_it_was_written(master: Path, run: RunFolder) -> None:
     """The control, and that nothing depends on where a run lies."""
     assert read_all(run) == read_all(RunFolder.at(str(master)))
@@ -177,6 +188,25 @@ def test_damage_of_any_file_is_refused_by_name_or_changes_nothing(
         path.write_bytes(content)
     assert counts["refused"] > 5 * counts["harmless"], counts
     assert read_all(run) == expected
+
+
+@pytest.mark.slow
+def test_records_without_seals_are_believed_or_refused_by_name(run: RunFolder) -> None:
+    """Nothing tells that a number was another; but no value of theirs ends in an error that names no file."""
+    folder, rng, refused = Path(run.url.removeprefix("file://")), random.Random(1), 0
+    for path in (path for path in files_of(folder) if path.suffix == ".json"):
+        content = path.read_bytes()
+        for changed in unsealed_json(content, rng):
+            path.write_bytes(changed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of readers that meet what they do not know
+                lines = [line for line in read_all(run) if line.startswith("refused: ")]
+            for line in lines:
+                assert "\n" not in line, (path.relative_to(folder), changed[:300], line)
+                assert _names(line, path, folder), (path.relative_to(folder), changed[:300], line)
+            refused += len(lines)
+        path.write_bytes(content)
+    assert refused > 100
 
 
 def _names(line: str, path: Path, folder: Path) -> bool:
