@@ -167,6 +167,7 @@ def write(location: str, name: str, content: bytes, *, media_type: str | None = 
     attributes = {"Content-Type": media_type} if media_type and not is_local(location) else None
     with one_line_errors(location, name):
         obstore.put(*_object(location, name, create=True), content, attributes=attributes)
+        _to_disk(location, name)
 
 
 def write_once(location: str, name: str, content: bytes) -> bool:
@@ -185,6 +186,7 @@ def create(location: str, name: str, content: bytes) -> str | None:
             done = _repeated(lambda: obstore.put(folder, key, content, mode="create", use_multipart=False))
         except AlreadyExistsError:
             return None
+        _to_disk(location, name)
         return done["e_tag"] or ""
 
 
@@ -232,6 +234,7 @@ def stream_to(location: str, name: str) -> Iterator[BinaryIO]:
         yield stream
         stream.flush()
         writer.close()  # and not after an error: closing completes the object
+        _to_disk(location, name)
 
 
 @contextmanager
@@ -305,6 +308,21 @@ def _uri(path: str) -> str:
     except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         reason = str(error).splitlines()[0]
         raise ValueError(f"location: {path[:200]!r} found, which no path can be ({reason})") from None
+
+
+def _to_disk(location: str, name: str) -> None:
+    """Have a local file, and its name in its folder, outlast a loss of power: a record that is written next must not
+    outlast what it is of. A bucket does so by itself."""
+    if not is_local(location):
+        return
+    path = Path(local_path(location)) / name
+    for place in (path, path.parent):
+        with contextlib.suppress(FileNotFoundError):  # another process has replaced or removed it
+            handle = os.open(place, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def _remove_empty_folders(top: Path) -> None:

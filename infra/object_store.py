@@ -8,6 +8,7 @@ Prints the environment to use; Ctrl-C stops it.
 
 import contextlib
 import json
+import os
 import secrets
 import shlex
 import shutil
@@ -117,7 +118,11 @@ def serve(folder: Path, *, bucket: str = BUCKET, port: int | None = None) -> Ite
     port = port or _free_ports(1)[0]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            _command(folder, [user, admin], port), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            _command(folder, [user, admin], port),
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **_inner_keys()},
         )
     server = ObjectServer(
         endpoint=f"http://127.0.0.1:{port}",
@@ -131,6 +136,13 @@ def serve(folder: Path, *, bucket: str = BUCKET, port: int | None = None) -> Ite
         yield server
     finally:
         _stop(process)
+
+
+def _inner_keys() -> dict[str, str]:
+    """New keys by which the server's own parts know one another: without them the file and volume ports would take any
+    request, past the credentials of S3."""
+    parts = ("JWT_SIGNING", "JWT_SIGNING_READ", "JWT_FILER_SIGNING", "JWT_FILER_SIGNING_READ")
+    return {f"WEED_{part}_KEY": secrets.token_hex(32) for part in parts}
 
 
 def _command(folder: Path, keys: list[dict[str, str]], port: int) -> list[str]:

@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +30,8 @@ RETRIED = [UnavailableError]
 """What a task may be tried again for: wrong keys, a missing bucket or a full disk end the job at once."""
 
 POLL_S = 0.5
+LONGEST_FOLDER = 30
+"""Characters; the names of sockets below may have 107 in all."""
 SAY_EVERY_S = 30
 """How often a person hears what is waited for."""
 START_TRIES = 3
@@ -42,20 +46,55 @@ def connect() -> Iterator[None]:
         yield
         return
     given = os.environ.get("RAY_ADDRESS")
-    if given:
-        ray.init(address=given, logging_level=logging.ERROR, log_to_driver=False)
-    else:
-        say("starting Ray on this machine ...")
-        _start_here()
-    _keep_token_private()
-    try:
+    with contextlib.ExitStack() as stack:
+        if given:
+            ray.init(address=given, logging_level=logging.ERROR, log_to_driver=False)
+        else:
+            _check_home()
+            say("starting Ray on this machine ...")
+            _start_here(stack.enter_context(_private_folder()))
+        stack.callback(ray.shutdown)
+        _keep_token_private()
         with interruptible():  # Ray has put a handler of its own in place of the first
             yield
-    finally:
-        ray.shutdown()
 
 
-def _start_here() -> None:
+def _check_home() -> None:
+    """OSError unless there is a home folder to write to, where Ray keeps its token: a container's user may have none."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise OSError(
+            "HOME: not set, and this user has none; set it to a writable folder, as in HOME=/tmp/me"
+        ) from None
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise OSError(f"HOME: {home} cannot be written by this user; set it to a folder that can, as in HOME=/tmp/me")
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[str]:
+    """Where a Ray of our own keeps its sockets and logs, closed to others of this machine, and gone in the end.
+
+    Raises:
+        OSError: there is no folder with a name short enough for sockets.
+    """
+    short = (place for place in (tempfile.gettempdir(), "/tmp", "/dev/shm") if len(place) <= LONGEST_FOLDER)
+    for place in short:
+        try:
+            folder = tempfile.mkdtemp(prefix="gc-ray-", dir=place)  # with mode 0700
+        except OSError:
+            continue
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # a process of Ray's may still be writing
+        return
+    raise OSError(
+        f"TMPDIR: no writable folder with at most {LONGEST_FOLDER} characters found for Ray; set TMPDIR to one"
+    )
+
+
+def _start_here(folder: str) -> None:
     """Ray allows its own processes 30 seconds, which a machine busy with other work may exceed.
 
     Raises:
@@ -69,6 +108,7 @@ def _start_here() -> None:
                 logging_level=logging.ERROR,
                 log_to_driver=False,
                 _node_ip_address="127.0.0.1",
+                _temp_dir=folder,
             )
         except Exception as error:  # Ray has no name for this one
             ray.shutdown()

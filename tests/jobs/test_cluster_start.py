@@ -1,5 +1,6 @@
 """Ray's start is tried again where it only took too long, and its other errors are shown as they are."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[str]:
 
 def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     calls = failing(monkeypatch, Exception(TOO_SLOW))
-    cluster._start_here()
+    cluster._start_here("/tmp/x")
     assert calls == ["init", "shutdown", "init"]
     assert "Ray took too long to start; once more" in capsys.readouterr().out
 
@@ -34,13 +35,13 @@ def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_a_machine_too_slow_every_time_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, *[Exception(TOO_SLOW)] * 9)
     with pytest.raises(OSError, match="Ray: did not start in 3 tries of 30 seconds; wait until"):
-        cluster._start_here()
+        cluster._start_here("/tmp/x")
 
 
 def test_other_errors_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = failing(monkeypatch, RuntimeError("no shared memory"))
     with pytest.raises(RuntimeError, match="no shared memory"):
-        cluster._start_here()
+        cluster._start_here("/tmp/x")
     assert calls == ["init", "shutdown"]
 
 
@@ -112,3 +113,35 @@ def test_a_cluster_is_waited_for_aloud_and_not_for_ever(
     wanted = "3 worker(s) with 1 CPU and 1 GPU each; the cluster has 2 CPUs and 0 GPUs"
     assert told[0] == f"waiting  for {wanted} (0.5 of at most 2 minutes)"
     assert len(removed) == 1
+
+
+def test_ray_keeps_its_files_where_nobody_else_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.tempfile, "tempdir", str(tmp_path / ("long" * 20)))
+    with cluster._private_folder() as folder:
+        assert Path(folder).stat().st_mode & 0o777 == 0o700
+        assert len(folder) <= cluster.LONGEST_FOLDER + len("/gc-ray-12345678")
+    assert not Path(folder).exists()
+
+
+def test_no_short_folder_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> str:
+        raise PermissionError("closed")
+
+    monkeypatch.setattr(cluster.tempfile, "mkdtemp", full)
+    with pytest.raises(OSError, match="TMPDIR: no writable folder"), cluster._private_folder():
+        pass
+
+
+def test_a_user_without_a_home_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a container that was started with a number as its user."""
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    cluster._check_home()
+    monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
+    with pytest.raises(OSError, match="HOME: .*nowhere cannot be written by this user; set it to"):
+        cluster._check_home()
+    monkeypatch.setattr(cluster.Path, "home", unknown)
+    with pytest.raises(OSError, match="HOME: not set, and this user has none; set it to a writable folder"):
+        cluster._check_home()

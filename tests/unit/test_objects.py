@@ -1,6 +1,7 @@
 """Objects under paths and URLs: what is written is read, under any name; races have one winner; errors are one line."""
 
 import contextlib
+import os
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -205,3 +206,22 @@ def test_a_missing_object_is_no_file(location: str) -> None:
     objects.write(location, "other", b"")
     with pytest.raises(FileNotFoundError, match=r"run/x: not found"), objects.as_file(location, "x") as path:
         path.read_bytes()
+
+
+def test_what_is_written_to_a_disk_is_there_before_the_next_thing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit record must not outlast its data when the power fails."""
+    synced: list[str] = []
+    really = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        really(handle)
+
+    monkeypatch.setattr(objects.os, "fsync", fsync)
+    objects.create(str(tmp_path), "c/data", b"1")
+    objects.write(str(tmp_path), "record", b"2")
+    with objects.stream_to(str(tmp_path), "part") as stream:
+        stream.write(b"3")
+    assert synced == ["data", "c", "record", tmp_path.name, "part", tmp_path.name]
