@@ -60,7 +60,7 @@ def connect() -> Iterator[None]:
 
 
 def _check_home() -> None:
-    """OSError unless there is a home folder to write to, where Ray keeps its token: a container's user may have none."""
+    """OSError unless there is a home folder to write to, where Ray keeps its token; containers may have none."""
     try:
         home = Path.home()
     except RuntimeError:

@@ -140,7 +140,7 @@ def test_a_user_without_a_home_is_one_clear_line(monkeypatch: pytest.MonkeyPatch
 
     cluster._check_home()
     monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
-    with pytest.raises(OSError, match="HOME: .*nowhere cannot be written by this user; set it to"):
+    with pytest.raises(OSError, match=r"HOME: .*nowhere cannot be written by this user; set it to"):
         cluster._check_home()
     monkeypatch.setattr(cluster.Path, "home", unknown)
     with pytest.raises(OSError, match="HOME: not set, and this user has none; set it to a writable folder"):
