@@ -89,20 +89,24 @@ class Placed:
     """By which `objects.stat` knows these bytes again."""
 
 
-def make_metadata(
-    run: RunFolder, attrs: dict[str, Any], *, num_rows: int, shard_rows: int, order: int, channels: int
-) -> None:
-    """Create the group and its empty arrays, those that are not there yet: nothing is written over."""
+def make_group(run: RunFolder, attrs: dict[str, Any]) -> None:
+    """Create the group, unless there is one: with it, it is decided whose store this is."""
+    made = objects_of(lambda memory: zarr.create_group(memory, attributes=sealed(finite(attrs))))
+    objects.write_once(run.activations, "zarr.json", made["zarr.json"])
 
-    def write(store: MemoryStore) -> None:
-        root = zarr.create_group(store, attributes=sealed(finite(attrs)))
+
+def make_arrays(run: RunFolder, *, num_rows: int, shard_rows: int, order: int, channels: int) -> None:
+    """Create the empty arrays of the group, those that are not there yet: nothing is written over."""
+
+    def write(memory: MemoryStore) -> None:
+        root = zarr.create_group(memory)
         _make_array(root, "activations", (num_rows, order, channels), shard_rows, np.float16, np.nan)
         _make_array(root, "image", (num_rows,), shard_rows, np.int64, -1)
         _make_array(root, "centre_yx", (num_rows, 2), shard_rows, np.int32, -1)
 
-    made = objects_of(write)
-    for name in sorted(made, key=lambda name: name == "zarr.json"):  # the group last: with it there is a store
-        objects.write_once(run.activations, name, made[name])
+    for name, content in objects_of(write).items():
+        if name != "zarr.json":
+            objects.write_once(run.activations, name, content)
 
 
 def open_group(run: RunFolder) -> zarr.Group:

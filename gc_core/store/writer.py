@@ -17,7 +17,8 @@ from gc_core.store.layout import (
     ShardArrays,
     StoreError,
     attributes,
-    make_metadata,
+    make_arrays,
+    make_group,
     refuse_other_manifest,
     stored_bytes,
     to_repair,
@@ -57,9 +58,10 @@ def create(
         StoreError: a store of another configuration stands there; the differences are listed.
     """
     wanted = _wanted(num_rows, shard_rows, group, attrs)
-    _refuse_another_config(run, wanted)
-    make_metadata(run, wanted, num_rows=num_rows, shard_rows=shard_rows, order=group.order, channels=channels)
-    _refuse_another_config(run, wanted)  # somebody else's, who was faster
+    if not _refuse_another_config(run, wanted):
+        make_group(run, wanted)
+        _refuse_another_config(run, wanted)  # somebody else's, who was faster
+    make_arrays(run, num_rows=num_rows, shard_rows=shard_rows, order=group.order, channels=channels)
     open_store(run, unfinished=True)
 
 
