@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -20,7 +21,7 @@ from gc_core.config import HarvestConfig, TrainConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
-from jobs import harvest, pipeline, train
+from jobs import analyse, evaluate, harvest, pipeline, train, verify
 from jobs.analyse import AnalyseJob, only_crosscoder, run_analyse
 from jobs.harvest import run_harvest
 from jobs.options import Workers
@@ -61,6 +62,49 @@ def test_every_part_of_the_run_folder_is_there(finished: RunFolder) -> None:
     assert {"symmetry", "family", "spectrum"} <= set(table.column_names)
     page = (path_of(finished.atlas("topk-64")) / "index.html").read_text()
     assert "inception3b" in page
+
+
+def test_files_of_others_in_every_folder_of_a_run_outlast_every_command(finished: RunFolder, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(path_of(finished.url), tmp_path / "run"))
+    (run / "index/src").mkdir(parents=True)
+    planted = [folder / "thesis.tex" for folder in [run, *run.rglob("*")] if folder.is_dir()]
+    for stranger in planted:
+        stranger.write_text(f"mine, in {stranger.parent}")
+    options = [
+        "--images",
+        "stimuli",
+        "--max-stimuli",
+        "200",
+        "--group",
+        "D8",
+        "--shard-rows",
+        "128",
+        "--dtype",
+        "float32",
+    ]
+    harvest.main(["--out", str(run), "--dry-run", *options])
+    harvest.main(["--out", str(run), *options])
+    size = ["--dict-size", "32", "--k", "4", "--steps", "30", "--batch", "64", "--checkpoint-every", "10"]
+    train.main(["--run", str(run), *size, "--keep.last", "1", "--keep.best", "0"])
+    analyse.main(["--run", str(run), "--name", "topk-64"])
+    evaluate.main(["--run", str(run), "--name", "topk-32", "--figure", str(run / "fvu.png")])
+    verify.main([str(run), "--repair"])
+    assert len(planted) > 15
+    assert [stranger.read_text() for stranger in planted] == [f"mine, in {stranger.parent}" for stranger in planted]
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_a_folder_of_others_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dry_run: list[str]
+) -> None:
+    thesis = tmp_path / "mysite/index/src/thesis.tex"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("mine")
+    with pytest.raises(SystemExit) as end:
+        harvest.main(["--out", str(tmp_path / "mysite"), "--images", "stimuli", "--max-stimuli", "5", *dry_run])
+    assert end.value.code == 1
+    assert "mysite: holds other files (such as 'index') and is no run of this program" in capsys.readouterr().out
+    assert [path for path in (tmp_path / "mysite").rglob("*") if path.is_file()] == [thesis]
 
 
 def test_a_finished_run_is_left_as_it_is(finished: RunFolder) -> None:
