@@ -9,6 +9,7 @@ it is given now.
 """
 
 import contextlib
+import logging
 import secrets
 import sys
 import threading
@@ -211,6 +212,8 @@ def _shown(board: Any, num_steps: int, done: int) -> Iterator[None]:
                 show()
 
         def show() -> None:
+            for line in ray.get(board.new_warnings.remote()):
+                console.say(f"warning  {line}")
             if metrics := ray.get(board.read.remote()):
                 meter.set(next(iter(metrics.values()))["step"], progress_note(metrics))
 
@@ -241,11 +244,12 @@ def _short(share: float | None) -> str:
 
 @ray.remote(num_cpus=0)
 class _Board:
-    """The newest metrics by crosscoder, and an error that no repetition mends, for whoever watches."""
+    """The newest metrics by crosscoder, warnings, and an error that no repetition mends, for whoever watches."""
 
     def __init__(self) -> None:
         self._metrics: dict[str, dict[str, float]] = {}
         self._user_error: str | None = None
+        self._warnings: dict[str, bool] = {}
 
     def write(self, metrics: dict[str, dict[str, float]]) -> None:
         self._metrics = metrics
@@ -258,6 +262,37 @@ class _Board:
 
     def user_error(self) -> str | None:
         return self._user_error
+
+    def warn(self, line: str) -> None:
+        """Each line once, however many workers say it."""
+        self._warnings.setdefault(line, False)
+
+    def new_warnings(self) -> list[str]:
+        new = [line for line, told in self._warnings.items() if not told]
+        self._warnings |= dict.fromkeys(new, True)
+        return new
+
+
+class _OnBoard(logging.Handler):
+    """What a worker warns of, where a person sees it: Ray keeps it in files of its own."""
+
+    def __init__(self, board: Any) -> None:
+        super().__init__(logging.WARNING)
+        self._board = board
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._board.warn.remote(record.getMessage())
+
+
+@contextlib.contextmanager
+def _warnings_told(board: Any) -> Iterator[None]:
+    """Warnings of this process go to the board until the block ends."""
+    handler = _OnBoard(board)
+    logging.getLogger("gc_core").addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger("gc_core").removeHandler(handler)
 
 
 def _train_loop(settings: dict[str, Any]) -> None:
@@ -295,7 +330,8 @@ def _train(settings: dict[str, Any]) -> None:
     )
     folders = {name: run.crosscoder(name) for name in configs}
     data = training.open_data(run, next(iter(configs.values())), cache=settings["cache"].open())
-    with following(settings["loggers"] if place.rank == 0 else (), folders, configs) as log:
+    loggers = settings["loggers"] if place.rank == 0 else ()
+    with _warnings_told(settings["board"]), following(loggers, folders, configs) as log:
 
         def report(metrics: list[dict[str, float]]) -> None:
             if place.rank == 0:
