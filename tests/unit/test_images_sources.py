@@ -144,7 +144,7 @@ def test_compressed_archives_are_refused_in_one_line(tmp_path: Path, name: str, 
         ("a.bin", bytes(100), r"a\.bin is no text \(starts with b'.*expected a folder, a \.tar"),
         ("a.txt", b"# nothing\n\n", r"a\.txt is empty; expected a folder"),
         ("a.txt", b"", r"a\.txt is empty; expected a folder"),
-        ("a.tar", b"<html>", r"no picture in file:///.*a\.tar: damaged archive \(truncated header\)$"),
+        ("a.tar", b"<html>", r"no picture in file:///.*a\.tar: damaged archive \(it ends inside a block\)$"),
         ("a.parquet", b"<html>", r"no picture in file:///.*a\.parquet: damaged Parquet file \(.*$"),
     ],
 )

@@ -43,7 +43,7 @@ def test_the_threshold_is_the_running_mean_of_the_smallest_active_score(planted:
 
 @pytest.mark.parametrize("options", [{"blocks_per_step": 1}, {"matryoshka": "5,10"}, {"dtype": "bfloat16"}])
 def test_cheaper_or_nested_steps_still_find_the_planted_features(planted: Any, options: dict[str, Any]) -> None:
-    trainer = trained(planted.run, steps=200, **options)
+    trainer = trained(planted.run, steps=300, **options)
     assert num_recovered(trainer, planted.decoder_FGC) >= 6
     assert trainer.metrics[-1]["held_out_fvu"] < 0.1
 
