@@ -247,7 +247,8 @@ def _kind_by_name(name: str) -> str:
     if lower.endswith(".zip"):
         return "zip"
     if lower.endswith(arrow.SUFFIXES):
-        return "arrow"
+        # What Hugging Face's `datasets` keeps beside a saved set is the same pictures again, or older ones.
+        return "other" if lower.rpartition("/")[2].startswith("cache-") else "arrow"
     if parquet.is_parquet(lower):
         return "parquet"
     return "picture" if lower.endswith(SUFFIXES) else "other"

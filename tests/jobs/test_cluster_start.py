@@ -118,9 +118,9 @@ def test_a_cluster_is_waited_for_aloud_and_not_for_ever(
 def test_ray_keeps_its_files_where_nobody_else_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster.tempfile, "tempdir", str(tmp_path / ("long" * 20)))
     with cluster._private_folder() as folder:
-        assert Path(folder).stat().st_mode & 0o777 == 0o700
-        assert len(folder) <= cluster.LONGEST_FOLDER + len("/gc-ray-12345678")
-    assert not Path(folder).exists()
+        assert Path(folder).parent.stat().st_mode & 0o777 == 0o700
+        assert len(folder) <= cluster.LONGEST_FOLDER + len("/gc-ray-12345678/r")
+    assert not Path(folder).parent.exists()
 
 
 def test_no_short_folder_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
