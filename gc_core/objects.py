@@ -289,9 +289,11 @@ def delete_named(location: str, pattern: str) -> None:
                     delete(location, name)
             return
         top = Path(local_path(location))
-        for path in [path for path in top.rglob("*") if not path.is_dir()]:
-            if re.fullmatch(rf"({pattern})(#\d+)?", path.relative_to(top).as_posix()):  # #: what was cut off in writing
-                path.unlink(missing_ok=True)
+        for folder, _, names in os.walk(top, onerror=_unless_gone):
+            for path in (Path(folder) / name for name in names):
+                # #: what was cut off in writing
+                if re.fullmatch(rf"({pattern})(#\d+)?", path.relative_to(top).as_posix()):
+                    path.unlink(missing_ok=True)
         _remove_empty_folders(top)
 
 
@@ -323,6 +325,12 @@ def _to_disk(location: str, name: str) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+def _unless_gone(error: OSError) -> None:
+    """Another process that clears the same folder may be faster."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _remove_empty_folders(top: Path) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 from gc_core import objects, ownership
 from gc_core.artefacts import DamagedError, sealed, unsealed
 
+NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
+"""What a crosscoder may be called."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
@@ -81,7 +84,7 @@ def checked_name(name: str) -> str:
     Raises:
         ValueError: it holds anything but letters, digits, dot, dash and underscore, or starts with a dot.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+    if not re.fullmatch(NAME, name):
         raise ValueError(f"name: found {name!r}, expected letters, digits, '-', '_' and '.', such as topk-1024")
     return name
 

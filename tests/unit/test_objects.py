@@ -225,3 +225,14 @@ def test_what_is_written_to_a_disk_is_there_before_the_next_thing_is_written(
     with objects.stream_to(str(tmp_path), "part") as stream:
         stream.write(b"3")
     assert synced == ["data", "c", "record", tmp_path.name, "part", tmp_path.name]
+
+
+def test_a_folder_that_two_clear_at_once_is_no_error_of_either(tmp_path: Path) -> None:
+    for number in range(30):
+        top = tmp_path / str(number)
+        for name in range(40):
+            (top / str(name)).mkdir(parents=True)
+            (top / str(name) / "own").write_bytes(b"")
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda _, top=top: objects.delete_named(str(top), r"\d+/own"), range(4)))
+        assert not top.exists()

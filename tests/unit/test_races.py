@@ -1,0 +1,102 @@
+"""Two commands that race for one folder: one set of bytes stands in the end, and the loser goes on with it or is
+refused; never a mixture."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_store
+from trainers import opened, same_weights
+
+from gc_core import index, manifest, objects, store
+from gc_core.checkpoint import Keep
+from gc_core.images import ImageRef
+from gc_core.images.ref import Listed
+from gc_core.index import Lens
+from gc_core.run_folder import RunFolder
+from gc_core.store import MANIFEST
+from gc_core.train import Place, Trainer, train
+
+ROUNDS = 6
+LENS = Lens(resize_px=8, window_px=4)
+
+
+@pytest.fixture(params=["disk", pytest.param("bucket", marks=pytest.mark.s3)])
+def url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    return str(tmp_path / "runs") if request.param == "disk" else request.getfixturevalue("s3_url")
+
+
+def at_once(work: Callable[[Any], object], racers: Sequence[Any]) -> list[object]:
+    """What each returned, or the error in which it ended; all start together."""
+    start = threading.Barrier(len(racers))
+
+    def run(racer: Any) -> object:
+        start.wait()
+        try:
+            return work(racer)
+        except (ValueError, OSError) as error:
+            return error
+
+    with ThreadPoolExecutor(len(racers)) as threads:
+        return list(threads.map(run, racers))
+
+
+def harvested(run: RunFolder, pictures: str) -> str:
+    """The steps of a harvest, in their order, of pictures that a name stands for; that name."""
+    source = {"images": pictures}
+    run.claim()
+    if manifest.load_if_of(run.manifest, source) is None:
+        listing = [Listed(ref=ImageRef(url=f"/{pictures}/{i}.png", member="")) for i in range(3)]
+        index.look_at_part(index.folder_of(run.index, source), 0, listing, LENS)
+        try:
+            looked_at = index.collect(index.folder_of(run.index, source), 1)
+        except index.GoneError:
+            assert manifest.load_if_of(run.manifest, source) is not None
+        else:
+            manifest.write(run.manifest, manifest.complete(looked_at, source))
+            index.clear(index.folder_of(run.index, source))
+    assert manifest.load_if_of(run.manifest, source) is not None
+    hashed = {MANIFEST: manifest.digest_of(run.manifest)}
+    small_store.create(run, config={"seed": 0, "images": pictures}, config_hash=pictures, **hashed)
+    small_store.write(run, 0, 1, 2)
+    store.finish(run)
+    return pictures
+
+
+@pytest.mark.parametrize("racers", [["a", "b"], ["a", "b", "a", "b"], ["a", "a", "a"]], ids="-".join)
+def test_of_harvests_of_different_pictures_one_is_whole_and_the_others_are_refused(url: str, racers: list[str]) -> None:
+    for number in range(ROUNDS):
+        run = RunFolder.at(f"{url}/{number}")
+        ended = at_once(lambda pictures, run=run: harvested(run, pictures), racers)
+        (winner,) = {end for end in ended if isinstance(end, str)}
+        for pictures, end in zip(racers, ended, strict=True):
+            assert end == winner if pictures == winner else "choose another --out" in str(end), ended
+            assert "\n" not in str(end)
+        assert manifest.load_if_of(run.manifest, {"images": winner}) is not None
+        opened_store = store.open_store(run)
+        assert opened_store.attrs["config"]["images"] == winner
+        assert opened_store.attrs[MANIFEST] == manifest.digest_of(run.manifest)
+        small_store.assert_intact(run)
+        assert not objects.sizes(index.folder_of(run.index, {"images": winner}))
+
+
+def test_one_training_started_twice_ends_twice_with_the_same_weights(planted: Any, tmp_path: Path) -> None:
+    run: RunFolder = planted.run
+    config, data = opened(run, steps=40, checkpoint_every=3)
+    data_of_each = [data, opened(run, steps=40)[1]]
+
+    def trained(data_alone: Any) -> Trainer:
+        folder = [str(tmp_path / "kept")]
+        return train([replace(config)], data_alone, Place(), report=lambda m: None, folders=folder, keep=Keep(last=1))[
+            0
+        ]
+
+    (alone,) = train([config], data, Place(), report=lambda m: None, folders=[str(tmp_path / "alone")])
+    for _ in range(2):
+        for ended in at_once(trained, data_of_each):
+            assert isinstance(ended, Trainer), ended
+            assert same_weights(ended, alone)
