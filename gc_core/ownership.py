@@ -5,6 +5,7 @@ and has no marker is a stranger's.
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -17,6 +18,10 @@ Kind = Literal["run", "export", "object store"]
 
 JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"})
 """What operating systems leave in folders that are otherwise empty."""
+UNFINISHED = rf"{re.escape(MARKER)}#\d+"
+"""A marker that is being written by another process, or whose writer was killed."""
+MOST_UNFINISHED = 64
+"""More than ever race for one folder."""
 
 
 class ForeignError(ValueError):
@@ -34,7 +39,8 @@ def claim(location: str, kind: Kind, *, recognises: Callable[[], bool] = lambda:
     """
     if read_marker(location, kind) is not None:
         return
-    found = [name for name in objects.first_names(location, most=len(JUNK) + 1) if name not in JUNK]
+    names = objects.first_names(location, most=len(JUNK) + MOST_UNFINISHED + 1)
+    found = [name for name in names if name not in JUNK and not re.fullmatch(UNFINISHED, name)]
     if found and read_marker(location, kind) is None and not recognises():
         raise ForeignError(
             f"{location}: holds other files (such as {found[0]!r}) and is no {kind} of this program; nothing was"

@@ -75,3 +75,14 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"/file"):
         RunFolder.at(str(tmp_path / "file")).claim()
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_marker_that_another_is_writing_or_left_unfinished_is_no_stranger(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{MARKER}#{number}").write_bytes(b"{")
+    RunFolder.at(str(tmp_path)).claim()
+    assert ownership.read_marker(str(tmp_path), "run")
+    (tmp_path / MARKER).unlink()
+    (tmp_path / f"{MARKER}#mine").write_bytes(b"mine")
+    with pytest.raises(ForeignError, match="holds other files"):
+        RunFolder.at(str(tmp_path)).claim()
