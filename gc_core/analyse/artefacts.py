@@ -19,9 +19,7 @@ OF_A_CROSSCODER = rf"config\.json|{re.escape(WEIGHTS)}|{re.escape(METRICS)}|chec
 
 def faults_of_artefacts(run: RunFolder) -> Iterator[str]:
     """What is wrong with what was made of a run's activations, one line each, with the command that makes it again."""
-    for name in _own_folders(
-        run, "crosscoders", rf"config\.json|{re.escape(WEIGHTS)}|{re.escape(METRICS)}|checkpoints/.+"
-    ):
+    for name in _own_folders(run, "crosscoders", OF_A_CROSSCODER):
         again = f"`python -m jobs.train --run {run.url}` with the options of its config.json writes it again"
         yield from (f"{fault}. {again}" for fault in _faults_of_crosscoder(run.crosscoder(name)))
     for table in sorted(objects.sizes(objects.join(run.url, "features"))):
