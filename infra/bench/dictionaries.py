@@ -3,11 +3,9 @@
 Letters: B samples, F features.
 """
 
-import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -95,12 +93,6 @@ def twin_share(rows_FGC: Tensor) -> float:
         cosine[torch.arange(len(cosine)), torch.arange(first, first + len(cosine))] = 0
         count += int((cosine.amax(1) > TWIN_COSINE).sum())
     return count / len(unit)
-
-
-def write_json(path: Path | None, rows: Sequence[dict[str, Any]]) -> None:
-    """A list of flat objects, for machines; nowhere, if nobody asked."""
-    if path is not None:
-        path.write_text(json.dumps(list(rows), indent=1) + "\n")
 
 
 def _measured(trainer: Trainer, fired_F: Tensor) -> Measured:

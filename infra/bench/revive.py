@@ -17,7 +17,8 @@ from typing import Any, Literal
 from rich.table import Table
 
 from gc_core.config import TrainConfig
-from infra.bench.dictionaries import resolved_for, train_side_by_side, write_json
+from infra.bench.dictionaries import resolved_for, train_side_by_side
+from infra.bench.results import write_results
 from infra.bench.verdict import verdict
 from jobs import console
 from jobs.options import cli
@@ -57,7 +58,8 @@ def main(args: list[str] | None = None) -> None:
         for seed in options.seeds:
             console.say(f"seed {seed}")
             rows += measure(options, seed)
-            write_json(options.json, rows)
+            if options.json is not None:
+                write_results(options.json, rows)
         show(rows)
 
 

@@ -19,7 +19,8 @@ from rich.table import Table
 
 from gc_core.config import TrainConfig
 from gc_core.train.recipe import decided
-from infra.bench.dictionaries import resolved_for, train_side_by_side, write_json
+from infra.bench.dictionaries import resolved_for, train_side_by_side
+from infra.bench.results import write_results
 from infra.bench.verdict import verdict
 from jobs import console
 from jobs.options import cli
@@ -65,7 +66,8 @@ def main(args: list[str] | None = None) -> None:
         for encoder, activation, size in product(options.encoders, options.activations, options.sizes):
             console.say(f"{encoder}, {activation}, {size:,} features")
             rows += measure(options, encoder, activation, size)
-            write_json(options.json, rows)
+            if options.json is not None:
+                write_results(options.json, rows)
         show(rows)
 
 
