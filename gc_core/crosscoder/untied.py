@@ -11,15 +11,13 @@ Letters: B samples, G group elements, E elements that the encoder reads, C chann
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from gc_core import groups, objects
+from gc_core import groups
 from gc_core.activations import (
     ALONE,
     Choice,
@@ -31,32 +29,10 @@ from gc_core.activations import (
     choose_per_batch,
     choose_per_sample,
 )
-from gc_core.artefacts import DamagedError, digest, fault_of, hashes_in, read_checked
+from gc_core.crosscoder.files import entries, read_crosscoder, write_crosscoder
+from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.groups import Group
-from gc_core.run_folder import read_json, write_json
 from gc_core.sparse import choose_with_scores, select_rows, sparse_decode, sparse_encode
-from gc_core.typed import record_of
-
-Activation = Literal["topk", "batchtopk", "jumprelu", "l1"]
-WEIGHTS = "model.safetensors"
-REMEDY = "the command that trained it writes it again from its last checkpoint; or restore it from a copy"
-BY_FEATURE = frozenset({"W_enc", "b_enc", "W_dec", "log_threshold"})
-"""Parameters that have a row for each feature; all else is the same on every shard."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrosscoderShape:
-    """What a crosscoder is, apart from its weights."""
-
-    group: str
-    """Name that `groups.parse` reads."""
-    channels: int
-    dict_size: int
-    reads: tuple[int, ...]
-    """Group elements that the encoder sees; (0,) is the untransformed block."""
-    activation: Activation
-    k: int
-    """Active features a sample (topk), or their mean over a batch (batchtopk)."""
 
 
 class GroupCrosscoder(nn.Module):
@@ -188,8 +164,7 @@ class GroupCrosscoder(nn.Module):
             ValueError: a weight is not finite.
         """
         content = self.weights_file()
-        objects.write(url, WEIGHTS, content)
-        write_json(url, "config.json", {**_known(url), **self.about(content)})
+        write_crosscoder(url, content, self.about(content))
 
     def weights_file(self) -> bytes:
         """The bytes of `model.safetensors`; ValueError if a weight is not finite."""
@@ -200,7 +175,7 @@ class GroupCrosscoder(nn.Module):
 
     def about(self, weights_file: bytes) -> dict[str, Any]:
         """Entries of `config.json` that `load` needs: the shape, and the weights' hash."""
-        return {"crosscoder": asdict(self.shape), "files": {WEIGHTS: digest(weights_file)}}
+        return entries(self.shape, weights_file)
 
     def not_finite(self) -> str | None:
         """The first parameter with a value that is not finite; None if all are."""
@@ -216,26 +191,20 @@ class GroupCrosscoder(nn.Module):
         Raises:
             ValueError: nothing is there, or it is not a crosscoder's, or damaged.
         """
-        try:
-            config = read_json(url, "config.json")
-        except FileNotFoundError:
-            raise ValueError(f"{url}: no finished crosscoder found; train one with `python -m jobs.train`") from None
-        try:
-            expected = hashes_in(config, objects.join(url, "config.json")).get(WEIGHTS)
-            shape = record_of(CrosscoderShape, config["crosscoder"], where="crosscoder")
-            tensors = load(read_checked(url, WEIGHTS, expected, REMEDY))
-            _check_size(tensors, shape)
-            model = cls(shape)
-            model.load_state_dict(tensors)
-            if name := model.not_finite():
-                raise ValueError(f"{name} has values that are not finite")
-        except FileNotFoundError:
-            raise ValueError(f"{url}: its {WEIGHTS} is missing; {REMEDY}") from None
-        except DamagedError:
-            raise
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ValueError(f"{url}: not a crosscoder that this version reads ({reason}); train it again") from error
+        return read_crosscoder(url, cls.of_tensors)
+
+    @classmethod
+    def of_tensors(cls, shape: CrosscoderShape, tensors: Mapping[str, Tensor]) -> "GroupCrosscoder":
+        """A crosscoder with these parameters and buffers, by name.
+
+        Raises:
+            ValueError: they do not fit the shape, or are not finite.
+        """
+        _check_size(tensors, shape)
+        model = cls(shape)
+        model.load_state_dict(tensors)
+        if name := model.not_finite():
+            raise ValueError(f"{name} has values that are not finite")
         return model
 
     def _code_outside_training(self, acts_BGC: Tensor) -> SparseCode:
@@ -285,24 +254,5 @@ def _check_size(tensors: Mapping[str, Tensor], shape: CrosscoderShape) -> None:
         raise ValueError(f"W_dec: {found} found, expected {expected} as config.json says")
 
 
-def fault_of_weights(url: str) -> str | None:
-    """What is wrong with the stored weights of a finished crosscoder, without loading them; None if nothing is."""
-    try:
-        expected = hashes_in(read_json(url, "config.json"), objects.join(url, "config.json")).get(WEIGHTS)
-        if expected is None:  # stored before there were hashes
-            objects.size(url, WEIGHTS)
-            return None
-    except FileNotFoundError as error:
-        return str(error)
-    return fault_of(url, WEIGHTS, expected)
-
-
 def _some_blocks(weights_FGC: Tensor, blocks: Tensor | None) -> Tensor:
     return weights_FGC if blocks is None else weights_FGC.index_select(1, blocks)
-
-
-def _known(url: str) -> dict[str, Any]:
-    try:
-        return read_json(url, "config.json")
-    except FileNotFoundError:
-        return {}

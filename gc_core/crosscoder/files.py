@@ -1,0 +1,73 @@
+"""A finished crosscoder's folder: `model.safetensors`, and the entries of `config.json` that say what it is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from gc_core import objects
+from gc_core.artefacts import DamagedError, digest, fault_of, hashes_in, read_checked
+from gc_core.crosscoder.shape import CrosscoderShape
+from gc_core.run_folder import read_json, write_json
+from gc_core.typed import record_of
+
+WEIGHTS = "model.safetensors"
+REMEDY = "the command that trained it writes it again from its last checkpoint; or restore it from a copy"
+
+T = TypeVar("T")
+
+
+def read_crosscoder(url: str, made: Callable[[CrosscoderShape, Mapping[str, Tensor]], T]) -> T:
+    """What `made` makes of the shape and the tensors that lie in a folder (path or URL).
+
+    Raises:
+        ValueError: nothing is there, or it is not a crosscoder's, or damaged.
+    """
+    try:
+        config = read_json(url, "config.json")
+    except FileNotFoundError:
+        raise ValueError(f"{url}: no finished crosscoder found; train one with `python -m jobs.train`") from None
+    try:
+        expected = hashes_in(config, objects.join(url, "config.json")).get(WEIGHTS)
+        shape = record_of(CrosscoderShape, config["crosscoder"], where="crosscoder")
+        return made(shape, load(read_checked(url, WEIGHTS, expected, REMEDY)))
+    except FileNotFoundError:
+        raise ValueError(f"{url}: its {WEIGHTS} is missing; {REMEDY}") from None
+    except DamagedError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{url}: not a crosscoder that this version reads ({reason}); train it again") from error
+
+
+def entries(shape: CrosscoderShape, weights_file: bytes) -> dict[str, Any]:
+    """Of `config.json`: what `read_crosscoder` needs."""
+    return {"crosscoder": asdict(shape), "files": {WEIGHTS: digest(weights_file)}}
+
+
+def write_crosscoder(url: str, weights_file: bytes, about: Mapping[str, Any]) -> None:
+    """Write the weights, and `about` into `config.json`, whose other entries stay."""
+    objects.write(url, WEIGHTS, weights_file)
+    write_json(url, "config.json", {**_known(url), **about})
+
+
+def fault_of_weights(url: str) -> str | None:
+    """What is wrong with the stored weights of a finished crosscoder, without loading them; None if nothing is."""
+    try:
+        expected = hashes_in(read_json(url, "config.json"), objects.join(url, "config.json")).get(WEIGHTS)
+        if expected is None:  # stored before there were hashes
+            objects.size(url, WEIGHTS)
+            return None
+    except FileNotFoundError as error:
+        return str(error)
+    return fault_of(url, WEIGHTS, expected)
+
+
+def _known(url: str) -> dict[str, Any]:
+    try:
+        return read_json(url, "config.json")
+    except FileNotFoundError:
+        return {}
