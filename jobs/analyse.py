@@ -3,7 +3,7 @@
 python -m jobs.analyse --run RUN --name topk-1024
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
@@ -98,16 +98,20 @@ def run_atlas(run: RunFolder, name: str, moves: Sequence[Move] = ()) -> list[tup
 
 
 def _watch(run: RunFolder, name: str, config: AnalyseConfig, store: Store) -> Firing:
-    parts: list[Firing] = []
+    """Shards are merged in their order as they come: the result is the same whichever is done first."""
     with console.progress("encode", store.num_rows, "samples") as meter:
 
         def submit(shard: int) -> ray.ObjectRef[Any]:
             return _watch_shard.remote(run, name, shard, config.top_examples)
 
-        for part in cluster.in_order(submit, range(store.num_shards), in_flight=2 * cluster.num_cpus()):
-            parts.append(part)
-            meter.set(sum(p.num_rows for p in parts))
-    return analyse.merge_firing(parts, store.image, top_examples=config.top_examples)
+        def arriving() -> Iterator[Firing]:
+            seen = 0
+            for part in cluster.in_order(submit, range(store.num_shards), in_flight=2 * cluster.num_cpus()):
+                seen += part.num_rows
+                meter.set(seen)
+                yield part
+
+        return analyse.merge_firing(arriving(), store.image, top_examples=config.top_examples)
 
 
 def _describe(run: RunFolder, name: str, config: AnalyseConfig, dict_size: int) -> FeatureSymmetry:
@@ -170,7 +174,7 @@ def _store(run: RunFolder) -> Store:
 
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
 def _watch_shard(run: RunFolder, name: str, shard: int, top_examples: int) -> Firing:
-    return analyse.watch_shard(_store(run), shard, _model(run, name), top_examples=top_examples)
+    return analyse.watch_shards(_store(run), range(shard, shard + 1), _model(run, name), top_examples=top_examples)
 
 
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)

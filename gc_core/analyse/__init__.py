@@ -2,7 +2,7 @@
 
 from gc_core.analyse.artefacts import faults_of_artefacts
 from gc_core.analyse.features import FeatureSymmetry, describe_features, similarity_rows
-from gc_core.analyse.firing import Firing, merge_firing, watch_shard
+from gc_core.analyse.firing import Firing, merge_firing, watch_shards
 from gc_core.analyse.table import fault_of_features, load_features, write_features
 
 __all__ = [
@@ -14,6 +14,6 @@ __all__ = [
     "load_features",
     "merge_firing",
     "similarity_rows",
-    "watch_shard",
+    "watch_shards",
     "write_features",
 ]

@@ -3,7 +3,9 @@
 Letters: B samples, F features, T top samples kept, K examples reported.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -34,63 +36,62 @@ class Firing:
     unexplained: VarianceSums
 
 
-def watch_shard(store: Store, shard: int, model: GroupCrosscoder, *, top_examples: int) -> Firing:
-    """Encode one shard's samples."""
-    parts = [_watch(store, range(*r), model, top_examples) for r in _slices(store.rows(shard))]
-    return _merge(parts, top_examples * SPARE_CANDIDATES)
+def watch_shards(store: Store, shards: range, model: GroupCrosscoder, *, top_examples: int) -> Firing:
+    """Encode the samples of some shards, on the crosscoder's device; at least one."""
+    slices = (rows for shard in shards for rows in _slices(store.rows(shard)))
+    return _merged((_watch(store, rows, model, top_examples) for rows in slices), top_examples * SPARE_CANDIDATES)
 
 
-def merge_firing(parts: list[Firing], image_N: NDArray[np.int64], *, top_examples: int) -> Firing:
-    """All shards together; of one picture at most two samples are a feature's examples."""
-    merged = _merge(parts, top_examples * SPARE_CANDIDATES)
+def merge_firing(parts: Iterable[Firing], image_N: NDArray[np.int64], *, top_examples: int) -> Firing:
+    """All samples together; of one picture at most two samples are a feature's examples.
+
+    Parts are merged as they come, so that never more than two are in memory. Sums of floating-point numbers depend on
+    the order of the parts, in the last digits; nothing else does.
+    """
+    merged = _merged(parts, top_examples * SPARE_CANDIDATES)
     value_FK = np.zeros((len(merged.fired_F), top_examples), np.float32)
     row_FK = np.full((len(merged.fired_F), top_examples), -1, np.int64)
     for feature, (values, rows) in enumerate(zip(merged.top_value_FT, merged.top_row_FT, strict=True)):
         kept = _of_few_images(rows[values > 0], image_N)[:top_examples]
         row_FK[feature, : len(kept)] = rows[kept]
         value_FK[feature, : len(kept)] = values[kept]
-    return Firing(
-        num_rows=merged.num_rows,
-        fired_F=merged.fired_F,
-        top_value_FT=value_FK,
-        top_row_FT=row_FK,
-        unexplained=merged.unexplained,
-    )
+    return replace(merged, top_value_FT=value_FK, top_row_FT=row_FK)
 
 
 @torch.no_grad()
 def _watch(store: Store, rows: range, model: GroupCrosscoder, top_examples: int) -> Firing:
     acts = store.read(rows.start, rows.stop)[:, embed(model.group, store.group)]
-    acts_BGC = torch.from_numpy(acts).float()
+    acts_BGC = torch.from_numpy(acts).to(model.W_dec.device).float()
     z_BF, recon_BGC = model.reconstruct(acts_BGC)
-    unexplained = VarianceSums.zeros(acts_BGC.shape[1], acts_BGC.shape[2])
+    unexplained = VarianceSums.zeros(acts_BGC.shape[1], acts_BGC.shape[2], acts_BGC.device)
     unexplained.add(acts_BGC, recon_BGC)
     top = z_BF.T.topk(min(len(rows), top_examples * SPARE_CANDIDATES), dim=1)
-    value_FT = top.values.numpy()
+    value_FT = top.values.float().cpu().numpy()
     return Firing(
         num_rows=len(rows),
-        fired_F=(z_BF > 0).sum(0).numpy(),
+        fired_F=(z_BF > 0).sum(0).cpu().numpy(),
         top_value_FT=value_FT,
-        top_row_FT=np.where(value_FT > 0, top.indices.numpy() + rows.start, -1),
-        unexplained=unexplained,
+        top_row_FT=np.where(value_FT > 0, top.indices.cpu().numpy() + rows.start, -1),
+        unexplained=VarianceSums(*(total.cpu() for total in unexplained.tensors())),
     )
 
 
-def _merge(parts: list[Firing], keep: int) -> Firing:
-    value = np.concatenate([part.top_value_FT for part in parts], axis=1)
-    row = np.concatenate([part.top_row_FT for part in parts], axis=1)
-    order = np.argsort(-value, axis=1, kind="stable")[:, :keep]
-    num_elements, channels = parts[0].unexplained.sum_GC.shape
-    unexplained = VarianceSums.zeros(num_elements, channels)
-    for part in parts:
-        for total, more in zip(unexplained.tensors(), part.unexplained.tensors(), strict=True):
-            total += more
+def _merged(parts: Iterable[Firing], keep: int) -> Firing:
+    return reduce(lambda one, other: _both(one, other, keep), parts)
+
+
+def _both(one: Firing, other: Firing, keep: int) -> Firing:
+    """Of equal activations the earlier sample comes first, so that the order of merging decides nothing."""
+    value = np.concatenate([one.top_value_FT, other.top_value_FT], axis=1)
+    row = np.concatenate([one.top_row_FT, other.top_row_FT], axis=1)
+    order = np.lexsort((row, -value), axis=1)[:, :keep]
+    sums = zip(one.unexplained.tensors(), other.unexplained.tensors(), strict=True)
     return Firing(
-        num_rows=sum(part.num_rows for part in parts),
-        fired_F=np.sum([part.fired_F for part in parts], axis=0),
+        num_rows=one.num_rows + other.num_rows,
+        fired_F=one.fired_F + other.fired_F,
         top_value_FT=np.take_along_axis(value, order, 1),
         top_row_FT=np.take_along_axis(row, order, 1),
-        unexplained=unexplained,
+        unexplained=VarianceSums(*(mine + theirs for mine, theirs in sums)),
     )
 
 
@@ -105,5 +106,5 @@ def _of_few_images(rows: NDArray[np.int64], image_N: NDArray[np.int64]) -> NDArr
     return np.array(kept, np.int64)
 
 
-def _slices(rows: range) -> list[tuple[int, int]]:
-    return [(first, min(first + ROWS_AT_ONCE, rows.stop)) for first in range(rows.start, rows.stop, ROWS_AT_ONCE)]
+def _slices(rows: range) -> list[range]:
+    return [rows[first : first + ROWS_AT_ONCE] for first in range(0, len(rows), ROWS_AT_ONCE)]

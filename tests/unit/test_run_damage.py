@@ -61,8 +61,8 @@ def finished_run(folder: Path) -> RunFolder:
 
 def analysed(run: RunFolder, model: GroupCrosscoder) -> None:
     opened_store, every = store.open_store(run), np.arange(8)
-    parts = [analyse.watch_shard(opened_store, s, model, top_examples=2) for s in range(opened_store.num_shards)]
-    firing = analyse.merge_firing(parts, opened_store.image, top_examples=2)
+    seen = analyse.watch_shards(opened_store, range(opened_store.num_shards), model, top_examples=2)
+    firing = analyse.merge_firing([seen], opened_store.image, top_examples=2)
     symmetry = analyse.describe_features(model, every, AnalyseConfig())
     alone = Families(family_F=np.full(8, -1), pose_F=np.zeros(8, np.int64), representative_F=every)
     analyse.write_features(run, NAME, symmetry, firing, alone, model.group, {"fvu": 0.5, "l0": 1.0})
