@@ -1,11 +1,13 @@
 """Pictures inside Arrow files, as Hugging Face's `save_to_disk` writes them: streams of batches, read by offset."""
 
+import struct
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import BinaryIO
 
 import pyarrow as pa
 
-from gc_core.images import columns
+from gc_core.images import arrow_sizes, budget, columns
 from gc_core.images.columns import Column
 from gc_core.images.decode import ImageError
 from gc_core.images.parquet import CACHE_BYTES, Kept
@@ -15,6 +17,8 @@ from gc_core.images.ref import ImageRef, Listed
 SUFFIXES = (".arrow",)
 _FILE_MAGIC = b"ARROW1\0\0"
 """Before the same stream where it has a footer."""
+
+_DAMAGE = (pa.ArrowException, struct.error)
 
 _kept = Kept(CACHE_BYTES)
 
@@ -29,16 +33,15 @@ def scan(url: str) -> Iterator[Listed]:
     """
     try:
         with open_ranges(url) as plain:
-            source = pa.PythonFile(plain, mode="r")
-            column, schema = _begin(source)
-            first, offset = 0, source.tell()
-            while (batch := _next_batch(source, schema)) is not None:
+            column, schema = _begin(plain)
+            first, offset = 0, plain.tell()
+            while (batch := _next_batch(plain, schema)) is not None:
                 for cell in columns.cells(batch.column(column.name), column):
                     place = f"[{cell.row}]" + ("" if cell.position is None else f"[{cell.position}]")
                     row = first + cell.row
                     yield columns.listed(cell, column, container=url, row=row, offset=offset, place=place)
-                first, offset = first + batch.num_rows, source.tell()
-    except (pa.ArrowException, ImageError) as error:
+                first, offset = first + batch.num_rows, plain.tell()
+    except (*_DAMAGE, ImageError) as error:
         reason = str(error) if isinstance(error, ImageError) else f"damaged Arrow file ({_line(error)})"
         yield Listed(ref=ImageRef(url=url, member="(the rest of the file)", offset=-1), error=reason)
 
@@ -56,7 +59,7 @@ def read(ref: ImageRef) -> bytes:
         if ref.offset < 0 or len(places) != 1 + column.is_list:
             raise ImageError(f"no such row ({ref.member})")
         values = _kept.get((ref.url, ref.offset), lambda: _read_batch(ref, column, schema))
-    except pa.ArrowException as error:
+    except _DAMAGE as error:
         raise ImageError(f"damaged Arrow file ({_line(error)})") from error
     if places[0] >= len(values):
         raise ImageError(f"no such row ({places[0]} of {len(values)})")
@@ -66,41 +69,59 @@ def read(ref: ImageRef) -> bytes:
 @lru_cache(maxsize=256)
 def _layout(url: str) -> tuple[Column, pa.Schema]:
     with open_ranges(url) as plain:
-        return _begin(pa.PythonFile(plain, mode="r"))
+        return _begin(plain)
 
 
-def _begin(source: pa.PythonFile) -> tuple[Column, pa.Schema]:
-    """The column of pictures and the schema; the source stands before the first batch."""
-    if source.read(len(_FILE_MAGIC)) != _FILE_MAGIC:
-        source.seek(0)
-    try:
-        schema = pa.ipc.read_schema(pa.ipc.read_message(source))
-    except EOFError:
-        raise ImageError("damaged Arrow file (it ends before its schema)") from None
+def _begin(plain: BinaryIO) -> tuple[Column, pa.Schema]:
+    """The column of pictures and the schema; the file stands before the first batch."""
+    if plain.read(len(_FILE_MAGIC)) != _FILE_MAGIC:
+        plain.seek(0)
+    message = _next_message(plain)
+    if message is None:
+        raise ImageError("damaged Arrow file (it ends before its schema)")
+    schema = pa.ipc.read_schema(message)
     return columns.find(schema), schema
 
 
 def _read_batch(ref: ImageRef, column: Column, schema: pa.Schema) -> pa.ChunkedArray:
     with open_ranges(ref.url) as plain:
-        source = pa.PythonFile(plain, mode="r")
-        source.seek(ref.offset)
-        batch = _next_batch(source, schema)
+        plain.seek(ref.offset)
+        batch = _next_batch(plain, schema)
         if batch is None:
             raise ImageError("no batch of rows begins here")
         return pa.chunked_array([batch.column(column.name)])
 
 
-def _next_batch(source: pa.PythonFile, schema: pa.Schema) -> pa.RecordBatch | None:
+def _next_batch(plain: BinaryIO, schema: pa.Schema) -> pa.RecordBatch | None:
     """The rows that begin here, looked through before they are believed; None at the end of the stream."""
-    try:
-        message = pa.ipc.read_message(source)
-    except EOFError:
+    message = _next_message(plain)
+    if message is None:
         return None
     if message.type != "record batch":
         raise ImageError("columns of repeated values (save the data set without dictionary encoding)")
+    arrow_sizes.refuse_batch(message.metadata.to_pybytes(), memoryview(message.body))
     batch = pa.ipc.read_record_batch(message, schema)
     batch.validate(full=True)
     return batch
+
+
+def _next_message(plain: BinaryIO) -> pa.ipc.Message | None:
+    """The message that begins here, which must end inside the file; None at the end of the stream."""
+    start = plain.tell()
+    prefix = arrow_sizes.prefix_of(plain.read(8))
+    if prefix is None:
+        return None
+    plain.seek(start + prefix.start)
+    header = plain.read(prefix.header_bytes)
+    body_start = plain.tell()
+    stop = body_start + arrow_sizes.body_bytes(header)
+    if not body_start <= stop <= plain.seek(0, 2):
+        raise ImageError("damaged Arrow file (a batch of rows ends beyond its end)")
+    budget.refuse_together(stop - body_start, "its batch of rows")
+    plain.seek(start)
+    message = pa.ipc.read_message(pa.PythonFile(plain, mode="r"))
+    plain.seek(stop)
+    return message
 
 
 def _line(error: BaseException) -> str:

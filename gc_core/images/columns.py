@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gc_core import objects
-from gc_core.images import formats, url_list
+from gc_core.images import budget, formats, url_list
 from gc_core.images.decode import ImageError
 from gc_core.images.ref import ImageRef, Listed
 
@@ -55,6 +56,7 @@ def find(schema: pa.Schema) -> Column:
     Raises:
         ImageError: there is none, several could be meant, or it holds raw pixels.
     """
+    schema = pa.schema([(field.name, _plain_type(field.type)) for field in schema])
     found = {field.name: column for field in schema if (column := _column(field))}
     by_name: dict[str, Column] = {name.lower(): column for name, column in reversed(found.items())}
     packed = {name: column for name, column in found.items() if column.form != "text"}
@@ -119,6 +121,21 @@ def bytes_of(value: Any, column: Column, position: int | None) -> bytes:
     return value if isinstance(value, bytes) else _from_base64(value)
 
 
+def plain_bytes(array: pa.Array) -> int:
+    """What `plain` takes, found without it."""
+    if isinstance(array, pa.DictionaryArray):
+        lengths = pc.call_function("binary_length", [array.dictionary])
+        return array.nbytes + (pc.call_function("sum", [lengths.take(array.indices)]).as_py() or 0)
+    children = [array.values] if _is_list(array.type) else []
+    children += array.flatten() if isinstance(array, pa.StructArray) else []
+    return array.nbytes + sum(map(plain_bytes, children)) if children else array.nbytes
+
+
+def plain(array: pa.Array) -> pa.Array:
+    """The same values with those that are repeated written out."""
+    return array.cast(_plain_type(array.type))
+
+
 def place_in(member: str) -> list[int]:
     """The numbers in brackets at the end of a member's name, `a.jpg[3][0]`."""
     found = re.search(r"((?:\[\d+\])+)$", member)
@@ -139,6 +156,20 @@ def _column(field: "pa.Field[Any]") -> Column | None:
     return None
 
 
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_struct(kind):
+        return pa.struct([(part.name, _plain_type(part.type)) for part in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_plain_type(kind.value_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_type(kind.value_type), kind.list_size)
+    return kind
+
+
 def _is_picture_struct(kind: pa.DataType) -> bool:
     fields = {kind.field(place).name: kind.field(place).type for place in range(kind.num_fields)}
     if "bytes" in fields:
@@ -152,6 +183,11 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def has_lists(kind: pa.DataType) -> bool:
+    """Whether a row of such a column may hold several values."""
+    return _is_list(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -171,12 +207,22 @@ def _flat(array: pa.Array, column: Column) -> Iterator[tuple[bool, str | None]]:
     if column.form == "bytes":
         return ((has, None) for has in array.is_valid().to_pylist())
     if column.form == "text":
-        return ((_head_is_picture(text), text) for text in array.to_pylist())
+        return ((_head_is_picture(text), text) for text in _texts(array))
     assert isinstance(array, pa.StructArray)
     parts = dict(zip((field.name for field in array.type), array.flatten(), strict=True))  # null where the struct is
     has = parts["bytes"].is_valid().to_pylist() if "bytes" in parts else [False] * len(array)
-    texts = parts["path"].to_pylist() if "path" in parts and _is_text(parts["path"].type) else [None] * len(array)
+    texts = _texts(parts["path"]) if "path" in parts and _is_text(parts["path"].type) else [None] * len(array)
     return iter(zip(has, texts, strict=True))
+
+
+def _texts(array: pa.Array) -> list[str | None]:
+    """The strings. Views, of which many may show one text, are counted before they are copied."""
+    if pa.types.is_string_view(array.type):
+        lengths = np.frombuffer(array.buffers()[1], np.int32)[4 * array.offset : 4 * (array.offset + len(array)) : 4]
+        stored_bytes = array.get_total_buffer_size()
+        if (found := int(lengths.sum(dtype=np.int64))) > budget.FEW_BYTES + stored_bytes:
+            raise ImageError(f"texts of {found:,} bytes, {stored_bytes:,} are stored (they repeat one another)")
+    return array.to_pylist()
 
 
 def _head_is_picture(text: str | None) -> bool:

@@ -5,14 +5,15 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gc_core.images import columns
+from gc_core.images import budget, columns, parquet_pages
 from gc_core.images.columns import Cell, Column
 from gc_core.images.decode import ImageError
 from gc_core.images.ranges import open_ranges
@@ -22,11 +23,8 @@ SUFFIXES = (".parquet", ".pq")
 CACHE_BYTES = 256 << 20
 """Row groups kept by a process. A Parquet file gives no less than a row group, however few pictures are wanted."""
 ROWS_AT_ONCE = 64
-MOST_GROUP_BYTES = 4 << 30
-FEW_BYTES, MOST_RATIO = 64 << 20, 100
-"""A row group may unpack to the first and this many times what is stored of it: pictures are compressed already."""
-FEW_ROWS = 1000
-"""A file has at most one row a byte, and these."""
+STEPS = 16
+"""A large row group is read in so many steps: its dictionary is unpacked again in each."""
 
 
 def is_parquet(url: str) -> bool:
@@ -41,9 +39,9 @@ def scan(url: str) -> Iterator[Listed]:
         OSError: the file cannot be reached, or its end is damaged.
     """
     try:
-        with open_ranges(url) as file, pq.ParquetFile(file) as parquet:
-            _refuse_too_many_rows(parquet, file.seek(0, 2))
-            yield from _each(url, parquet)
+        with _opened(url) as (file, parquet):
+            budget.refuse_rows(parquet.metadata.num_rows, file.seek(0, 2))
+            yield from _each(url, file, parquet)
     except (pa.ArrowException, ImageError) as error:
         reason = str(error) if isinstance(error, ImageError) else f"damaged Parquet file ({_line(error)})"
         yield Listed(ref=ImageRef(url=url, member="(the whole file)", offset=-1), error=reason)
@@ -122,18 +120,24 @@ class Kept:
 _kept = Kept(CACHE_BYTES)
 
 
-def _each(url: str, parquet: pq.ParquetFile) -> Iterator[Listed]:
+@contextmanager
+def _opened(url: str) -> Iterator[tuple[BinaryIO, pq.ParquetFile]]:
+    with open_ranges(url) as file, pq.ParquetFile(file) as parquet:
+        yield file, parquet
+
+
+def _each(url: str, file: BinaryIO, parquet: pq.ParquetFile) -> Iterator[Listed]:
     """Every picture. Bytes are looked at only where rows may have none, or several."""
     column = columns.find(parquet.schema_arrow)
     first = 0
     for group in range(parquet.num_row_groups):
-        for row, cell in _cells(parquet, group, column):
+        for row, cell in _cells(file, parquet, group, column):
             place = "" if cell.position is None else f"[{cell.position}]"
             yield columns.listed(cell, column, container=url, row=first + row, offset=first + row, place=place)
         first += parquet.metadata.row_group(group).num_rows
 
 
-def _cells(parquet: pq.ParquetFile, group: int, column: Column) -> Iterator[tuple[int, Cell]]:
+def _cells(file: BinaryIO, parquet: pq.ParquetFile, group: int, column: Column) -> Iterator[tuple[int, Cell]]:
     """Each picture of a row group with its row there."""
     num_rows = parquet.metadata.row_group(group).num_rows
     if column.form == "bytes" and not column.is_list:
@@ -142,13 +146,13 @@ def _cells(parquet: pq.ParquetFile, group: int, column: Column) -> Iterator[tupl
     whole = column.form != "struct" or column.is_list or _may_lack_bytes(parquet, group, column)
     part = column.name if whole else f"{column.name}.path"
     first = 0
-    for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[part]):
+    for array in _read_parts(file, parquet, group, part):
         if whole:
-            yield from ((first + cell.row, cell) for cell in columns.cells(batch.column(0), column))
+            yield from ((first + cell.row, cell) for cell in columns.cells(array, column))
         else:
-            names = batch.column(0).field("path").to_pylist() if batch.num_columns else [None] * batch.num_rows
+            names = array.field("path").to_pylist()
             yield from ((first + row, Cell(row, None, True, name)) for row, name in enumerate(names))
-        first += batch.num_rows
+        first += len(array)
 
 
 def _may_lack_bytes(parquet: pq.ParquetFile, group: int, column: Column) -> bool:
@@ -161,36 +165,39 @@ def _may_lack_bytes(parquet: pq.ParquetFile, group: int, column: Column) -> bool
     return not (found.is_stats_set and found.statistics.has_null_count and found.statistics.null_count == 0)
 
 
-def _refuse_too_many_rows(parquet: pq.ParquetFile, file_bytes: int) -> None:
-    most = FEW_ROWS + file_bytes
-    if (found := parquet.metadata.num_rows) > most:
-        raise ImageError(f"more rows than bytes ({found:,} rows in {file_bytes:,} bytes cannot be pictures)")
-
-
 @lru_cache(maxsize=256)
 def _layout(url: str) -> tuple[list[int], Column]:
     """Row after the last row of each row group, and the pictures' column."""
-    with open_ranges(url) as file, pq.ParquetFile(file) as parquet:
+    with _opened(url) as (_, parquet):
         groups = (parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups))
         return list(accumulate(groups)), columns.find(parquet.schema_arrow)
 
 
 def _read_group(url: str, group: int, column: Column) -> pa.ChunkedArray:
-    with open_ranges(url) as file, pq.ParquetFile(file) as parquet:
+    with _opened(url) as (file, parquet):
         part = f"{column.name}.bytes" if column.form == "struct" and not column.is_list else column.name
-        chunks = parquet.metadata.row_group(group)
-        most_bytes = min(MOST_GROUP_BYTES, FEW_BYTES + MOST_RATIO * _stored_bytes(chunks))
-        batches, num_bytes = [], 0
-        for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[part]):
-            batches.append(batch.column(0))
-            num_bytes += batch.nbytes
-            if num_bytes > most_bytes:
-                raise ImageError(f"its row group unpacks to more than {most_bytes:,} bytes (write smaller row groups)")
-        return pa.chunked_array(batches)
+        return pa.chunked_array(list(_read_parts(file, parquet, group, part)))
 
 
-def _stored_bytes(chunks: pq.RowGroupMetaData) -> int:
-    return sum(chunks.column(place).total_compressed_size for place in range(chunks.num_columns))
+def _read_parts(file: BinaryIO, parquet: pq.ParquetFile, group: int, part: str) -> Iterator[pa.Array]:
+    """A row group's values of one column, some rows at a time; nothing is unpacked that was not counted before.
+
+    Raises:
+        ImageError: they unpack to far more than is stored.
+    """
+    pages = parquet_pages.measure(file, parquet.metadata.row_group(group), part)
+    num_rows, most_bytes = parquet.metadata.row_group(group).num_rows, budget.most_unpacked(pages.stored_bytes)
+    at_once = max(ROWS_AT_ONCE, -(-num_rows // STEPS))
+    if pages.repeat:  # each value may be as long as a page: no more are asked for than may be
+        if columns.has_lists(parquet.schema_arrow.field(part.partition(".")[0]).type):
+            raise ImageError("lists of values that share prefixes (DELTA_BYTE_ARRAY; write them as plain values)")
+        at_once = max(1, min(at_once, most_bytes // max(1, pages.largest_bytes)))
+    num_bytes = 0
+    with pq.ParquetFile(file, metadata=parquet.metadata, read_dictionary=pages.numbered) as numbered:
+        for batch in numbered.iter_batches(at_once, row_groups=[group], columns=[part]):
+            num_bytes += columns.plain_bytes(batch.column(0))
+            budget.refuse_unpacked(num_bytes, pages.stored_bytes, "its row group")
+            yield columns.plain(batch.column(0))
 
 
 def _line(error: BaseException) -> str:

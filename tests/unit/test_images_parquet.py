@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from packing import as_folder, as_parquet, png, write_parquet
 
-from gc_core.images import ImageError, ImageRef, parquet
+from gc_core.images import ImageError, ImageRef, budget, parquet
 from gc_core.images.columns import Column
 from gc_core.images.load import content_key
 from gc_core.images.load import read as read_anywhere
@@ -126,11 +126,11 @@ def test_a_small_file_of_very_many_rows_is_one_row_with_its_reason(tmp_path: Pat
 def test_a_row_group_that_unpacks_to_far_more_than_is_stored_is_an_image_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet, "FEW_BYTES", 1 << 20)
+    monkeypatch.setattr(budget, "FEW_BYTES", 1 << 20)
     path = tmp_path / "a.parquet"
     write_parquet(path, {"image": pa.array([bytes(1 << 20)] * 900, pa.binary())}, 900)
     assert path.stat().st_size < 100_000
-    with pytest.raises(ImageError, match=r"^its row group unpacks to more than [\d,]+ bytes \(write smaller"):
+    with pytest.raises(ImageError, match=r"^its row group unpacks to more than [\d,]+ bytes \(write smaller ones"):
         parquet.read(scanned(path)[0].ref)
 
 
