@@ -128,20 +128,23 @@ def one_line_errors(location: str, *name: str) -> Iterator[None]:
         raise _in_one_line(error, join(location, *name)) from None  # a store's text repeats keys and signatures
 
 
-def read(location: str, name: str) -> bytes:
-    """The object's bytes.
+def read(location: str, name: str, *, check_bytes: Callable[[int], None] = lambda num_bytes: None) -> bytes:
+    """The object's bytes. `check_bytes` hears how many there are before they are read, and may refuse by raising.
 
     Raises:
         FileNotFoundError: there is none. PermissionError: the store refuses. UnavailableError: it does not answer.
             OSError: its bucket is missing, the disk is full (so do all functions here).
     """
-    return read_tagged(location, name)[0]
+    return read_tagged(location, name, check_bytes=check_bytes)[0]
 
 
-def read_tagged(location: str, name: str) -> tuple[bytes, str]:
+def read_tagged(
+    location: str, name: str, *, check_bytes: Callable[[int], None] = lambda num_bytes: None
+) -> tuple[bytes, str]:
     """The object's bytes and their tag."""
     with one_line_errors(location, name):
         found = obstore.get(*_object(location, name))
+        check_bytes(found.meta["size"])
         return bytes(found.bytes()), found.meta["e_tag"] or ""
 
 

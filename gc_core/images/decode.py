@@ -12,9 +12,10 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
-from gc_core.images import formats, jpeg, png
+from gc_core.images import formats, gif, jpeg, png
+from gc_core.images.errors import ImageError
 
 MAX_PIXELS = 200_000_000
 """Larger pictures are refused before they are unpacked: a small file can claim to be a huge picture."""
@@ -27,6 +28,12 @@ LARGE_PIXELS = 10_000_000
 more."""
 MOST_SCANS = 100
 """Of a progressive JPEG, each of which takes the time of unpacking it once. Cameras and programs write up to 20."""
+MOST_SCANNED_PIXELS = 2_500_000_000
+"""Pixels of a JPEG times its scans."""
+MOST_TILE_PIXELS = 10_000_000
+"""Of a TIFF's tile that is larger than its picture."""
+MOST_TEXT_BYTES = 4 << 20
+"""Of a PNM whose pixels are written as numbers, which are read one by one."""
 STRIP_PIXELS = 4_000_000
 """Pictures with transparency, or with more than 8 bits, are converted in strips of about so many pixels."""
 
@@ -51,10 +58,6 @@ _TO_UPRIGHT = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-class ImageError(ValueError):
-    """A picture that cannot be used; the message is the reason, `KIND (details)`, fit for a table."""
-
-
 def decode(content: bytes, resize_px: int) -> NDArray[np.uint8]:
     """RGB pixels (3, H, W), upright as EXIF says, scaled down (Lanczos) to a shorter side of at most `resize_px`.
 
@@ -65,9 +68,7 @@ def decode(content: bytes, resize_px: int) -> NDArray[np.uint8]:
     """
     if not content:
         raise ImageError("empty file")
-    if content.startswith(b"\xff\xd8") and jpeg.num_scans(content, at_most=MOST_SCANS + 1) > MOST_SCANS:
-        raise ImageError(f"more than {MOST_SCANS} scans (in one JPEG, each takes the time of a whole picture)")
-    upright, full_size = _upright_rgb(content, resize_px)
+    upright, full_size = _upright_rgb(content, resize_px, _num_scans(content))
     scale = resize_px / min(full_size)
     if scale < 1:
         width, height = (max(1, round(side * scale)) for side in full_size)
@@ -80,15 +81,40 @@ def resize_settings(resize_px: int) -> dict[str, Any]:
     return {"shorter_side_px": resize_px, "kernel": "lanczos", "enlarge": False, "jpeg_draft_factor": DRAFT_FACTOR}
 
 
-def _upright_rgb(content: bytes, resize_px: int) -> tuple[Image.Image, tuple[int, int]]:
+def _num_scans(content: bytes) -> int:
+    """Scans of a JPEG, one of all others; ImageError for files that take long to look at before a pixel is read."""
+    if content[:2] in (b"P1", b"P2", b"P3") and len(content) > MOST_TEXT_BYTES:
+        raise ImageError(f"pixels written as {len(content):,} bytes of text (save it as binary PNM, or as PNG)")
+    if content.startswith(b"GIF8"):
+        gif.refuse_many_blocks(content)
+    if not content.startswith(b"\xff\xd8"):
+        return 1
+    if (scans := jpeg.num_scans(content, at_most=MOST_SCANS + 1)) > MOST_SCANS:
+        raise ImageError(f"more than {MOST_SCANS} scans (in one JPEG, each takes the time of a whole picture)")
+    return scans
+
+
+def _refuse_long(picture: Image.Image, num_scans: int) -> None:
+    """ImageError if it would take very long, or much memory, to unpack."""
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(f"{width} x {height} px")
+    if num_scans * width * height > MOST_SCANNED_PIXELS:
+        raise _too_large(f"{num_scans} scans of {width} x {height} px", MOST_SCANNED_PIXELS)
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        tile = [picture.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
+        if tile[0] * tile[1] > max(MOST_TILE_PIXELS, width * height):
+            raise _too_large(f"tiles of {tile[0]} x {tile[1]} px in a picture of {width} x {height}", MOST_TILE_PIXELS)
+
+
+def _upright_rgb(content: bytes, resize_px: int, num_scans: int) -> tuple[Image.Image, tuple[int, int]]:
     """The picture, and the upright width and height that it has in the file."""
     try:
         with Image.open(io.BytesIO(png.without_long_texts(content)), formats=formats.PILLOW) as picture:
             width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise _too_large(f"{width} x {height} px")
+            _refuse_long(picture, num_scans)
             picture.draft(None, (DRAFT_FACTOR * resize_px, DRAFT_FACTOR * resize_px))  # other codecs: does nothing
-            whole = picture.format != "JPEG" or "progressive" in picture.info
+            whole = picture.format != "JPEG" or num_scans > 1 or "progressive" in picture.info
             if whole and width * height > MAX_WHOLE_PIXELS:
                 raise _too_large(f"{width} x {height} px, not a plain JPEG", MAX_WHOLE_PIXELS)
             with _LARGE if whole and width * height > LARGE_PIXELS else nullcontext():

@@ -6,16 +6,30 @@ packed pixels until the next marker.
 
 import re
 
+from gc_core.images.errors import ImageError
+
+MOST_SEGMENTS = 20_000
+"""Of a picture; the longest metadata take some hundred."""
+MOST_FILL_BYTES = 1000
+"""Between two segments before the first scan; decoders pass over them one by one."""
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """In packed pixels, ff is followed by 00, or is a restart marker."""
 _END, _SCAN, _START, _TEMPORARY = 0xD9, 0xDA, 0xD8, 0x01
 
 
 def num_scans(content: bytes, *, at_most: int) -> int:
-    """Scans of the picture, counted up to a number; what stands in other segments or behind its end does not count."""
-    place, scans = 2, 0
+    """Scans of the picture, counted up to a number; what stands in other segments or behind its end does not count.
+
+    Raises:
+        ImageError: so many segments, or so much between them, that looking at them takes minutes.
+    """
+    place, scans, segments = 2, 0, 0
     while scans < at_most and (found := _MARKER.search(content, place)):
-        marker = found[0][1]
+        marker, segments = found[0][1], segments + 1
+        if segments > MOST_SEGMENTS:
+            raise ImageError(f"more than {MOST_SEGMENTS:,} segments in a JPEG (save it without its metadata)")
+        if not scans and found.start() - place > MOST_FILL_BYTES:
+            raise ImageError(f"damaged picture ({found.start() - place:,} bytes between the segments of a JPEG)")
         if marker == _END:
             break
         scans += marker == _SCAN

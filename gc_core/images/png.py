@@ -9,17 +9,26 @@ from itertools import pairwise
 
 from PIL import PngImagePlugin
 
+from gc_core.images.errors import ImageError
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_BYTES = PngImagePlugin.MAX_TEXT_CHUNK
 """Of one text or profile, unpacked; Pillow refuses a picture with a longer one."""
 MOST_TOGETHER_BYTES = PngImagePlugin.MAX_TEXT_MEMORY // 2
 """Of all texts and profiles of a picture."""
 
+MOST_CHUNKS = 10_000
+"""Beside those with pixels; of those, 200,000: programs fill them with 8 KiB and more."""
+
+_PIXELS = b"IDAT"
 _BESIDE = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 
 
 def without_long_texts(content: bytes) -> bytes:
     """The same picture without the texts and profiles that are too long for Pillow; other files as they are.
+
+    Raises:
+        ImageError: it has so many chunks that looking at them takes minutes.
 
     Memory: a copy of the file, where something is cut out; unpacked, never more than `MOST_BYTES` of a chunk.
     """
@@ -38,9 +47,13 @@ def without_long_texts(content: bytes) -> bytes:
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Type, first byte and end of every chunk that is whole."""
-    start = len(SIGNATURE)
+    start, beside, pixels = len(SIGNATURE), 0, 0
     while (stop := start + 12 + int.from_bytes(content[start : start + 4], "big")) <= len(content):
-        yield content[start + 4 : start + 8], start, stop
+        kind = content[start + 4 : start + 8]
+        pixels, beside = pixels + (kind == _PIXELS), beside + (kind != _PIXELS)
+        if beside > MOST_CHUNKS or pixels > 20 * MOST_CHUNKS:
+            raise ImageError(f"more than {MOST_CHUNKS:,} chunks in a PNG (save it again in one piece)")
+        yield kind, start, stop
         start = stop
 
 

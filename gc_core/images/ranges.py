@@ -12,11 +12,10 @@ import obstore
 from obstore.exceptions import BaseError
 
 from gc_core import objects, s3
+from gc_core.images import budget
 from gc_core.images.walk import Found, walk
 
 BUFFER_BYTES = 1 << 20
-MOST_BYTES = 1 << 30
-"""Of a picture's file, or a list's."""
 LIST_BATCH = 1000
 
 
@@ -37,18 +36,18 @@ def read_whole(url: str) -> bytes:
     """A file's bytes.
 
     Raises:
+        ImageError: it has more bytes than any picture.
         FileNotFoundError: there is no such file. OSError: it cannot be read, or is no regular file: a pipe would be
             waited for without end.
     """
     folder, name = objects.split(url)
     if not objects.is_local(url):
-        return objects.read(folder, name)
+        return objects.read(folder, name, check_bytes=budget.refuse_picture)
     path = Path(objects.local_path(url))
     with objects.one_line_errors(folder, name):
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError("no regular file (a folder, a pipe, a socket or a device)")
-        if (size := path.stat().st_size) > MOST_BYTES:
-            raise OSError(f"a file of {size:,} bytes, more than the {MOST_BYTES:,} of any picture")
+        budget.refuse_picture(path.stat().st_size)
         return path.read_bytes()
 
 

@@ -1,7 +1,7 @@
 """How to name one picture, wherever it lies, so that any machine finds it again; and tables of such names."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -17,6 +17,10 @@ LISTING = pa.schema(
     ]
 )
 """Columns of a listing: the fields of `ImageRef`, and why what stands there is no picture (empty where it may be)."""
+
+
+MOST_NAME_CHARACTERS = 4096
+"""Of a name inside an archive or a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,9 @@ def table_of(listed: Iterable[Listed]) -> pa.Table:
     batches, waiting = [], []
     for entry in listed:
         ref, error = entry.ref, entry.error
+        if len(ref.member) > MOST_NAME_CHARACTERS:
+            error = error or f"a name of {len(ref.member):,} characters (expected at most {MOST_NAME_CHARACTERS:,})"
+            ref = replace(ref, member=f"{ref.member[:80]}...")
         url, member = _text(ref.url), _text(ref.member)
         if (url, member) != (ref.url, ref.member):
             error = error or "name is not UTF-8 (rename it)"

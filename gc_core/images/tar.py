@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO
 
+from gc_core.images import budget
 from gc_core.images.decode import ImageError
 from gc_core.images.formats import SUFFIXES
 from gc_core.images.ranges import open_ranges, read_range
@@ -17,6 +18,8 @@ MOST_HEADER_BYTES = 1 << 20
 """Of one long name or list of attributes that stands before a member; tarfile reads them whole."""
 LONGEST_NUMBER = 1000
 """Digits in a row in such a list: tarfile searches for numbers in a time that grows with their square."""
+MOST_KEYS = 1000
+"""Attributes of a member, or of all that follow: tarfile goes through the latter for each."""
 MOST_MEMBERS = 50_000_000
 """Of an archive. ImageNet's largest has 1.3 million."""
 _LONG_HEADERS = frozenset(b"xgXLK")
@@ -44,6 +47,7 @@ def read(ref: ImageRef) -> bytes:
     Raises:
         ImageError: the archive ends inside the member.
     """
+    budget.refuse_picture(ref.size)
     content = read_range(ref.url, ref.offset, ref.size) if ref.size >= 0 else b""
     if len(content) != ref.size:
         raise ImageError(f"the archive is cut ({len(content)} of {ref.size} bytes are there)")
@@ -75,6 +79,8 @@ class _Archive:
                         return
                     self._file.seek(place)
                     member = tarfile.TarInfo.fromtarfile(archive)
+                    if max(len(member.pax_headers), len(archive.pax_headers)) > MOST_KEYS:
+                        raise tarfile.ReadError(f"more than {MOST_KEYS:,} attributes in a header")
                     yield from self._pictures_of(archive, member)
                     if archive.offset <= place:
                         raise tarfile.ReadError("a member of negative size")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from gc_core import objects
+from gc_core.images.errors import ImageError
 from gc_core.images.ranges import read_whole
 from gc_core.images.ref import ImageRef, Listed
 
@@ -15,7 +16,11 @@ def scan(url: str) -> Iterator[Listed]:
     """The locations in a text file; empty lines and those that begin with # are none. Relative ones begin at the
     file's own folder."""
     folder, _ = objects.split(url)
-    lines = (line.strip() for line in read_whole(url).decode("utf-8-sig", errors="replace").splitlines())
+    try:
+        text = read_whole(url).decode("utf-8-sig", errors="replace")
+    except ImageError as error:
+        return iter([Listed(ref=ImageRef(url=url, member="(the whole list)"), error=str(error))])
+    lines = (line.strip() for line in text.splitlines())
     return listed((line for line in lines if line and not line.startswith("#")), folder)
 
 

@@ -9,15 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from gc_core.images import budget
 from gc_core.images.decode import ImageError
 from gc_core.images.formats import SUFFIXES
 from gc_core.images.ranges import open_ranges, read_range
 from gc_core.images.ref import ImageRef, Listed
-
-MOST_BYTES = 1 << 30
-"""Of a member, unpacked."""
-FEW_BYTES, MOST_RATIO = 64 << 20, 100
-"""A member may unpack to the first and this many times what is stored: pictures are compressed already."""
 
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 0x41
@@ -73,6 +69,7 @@ def read(ref: ImageRef) -> bytes:
     Raises:
         ImageError: it is damaged, or unpacks to far more than a picture does.
     """
+    budget.refuse_picture(ref.size)
     head = read_range(ref.url, ref.offset, _LOCAL.size + _NAME_GUESS_BYTES + ref.size) if ref.size >= 0 else b""
     if len(head) < _LOCAL.size or head[:4] != b"PK\3\4":
         raise ImageError("no member of the archive begins here")
@@ -192,7 +189,7 @@ def _inflated(packed: bytes) -> bytes:
 
 
 def _most_bytes(packed_bytes: int) -> int:
-    return min(MOST_BYTES, FEW_BYTES + MOST_RATIO * packed_bytes)
+    return budget.most_unpacked(packed_bytes, most_bytes=budget.MOST_PICTURE_BYTES)
 
 
 def _rest(url: str, error: str) -> Listed:

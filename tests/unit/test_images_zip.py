@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from packing import as_zip, png
 
-from gc_core.images import ImageError, ImageRef, zip
+from gc_core.images import ImageError, ImageRef, budget, zip
 from gc_core.images.ref import Listed
 
 PICTURES = {f"class {i % 3}/{i}.png": png(i, 8 + i) for i in range(10)}
@@ -45,7 +45,7 @@ def test_joined_zips_say_that_the_first_is_not_listed(tmp_path: Path) -> None:
 def test_a_bomb_is_one_bad_row_and_a_lie_about_its_size_does_not_help(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zip, "FEW_BYTES", 1 << 16)
+    monkeypatch.setattr(budget, "FEW_BYTES", 1 << 16)
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.png", bytes(50 << 20))
