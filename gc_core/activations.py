@@ -61,6 +61,8 @@ class SparseCode:
     """Not negative; zero where a sample has fewer than K active features."""
     index_BK: Tensor
     """Which features, int64 in [0, F); K different ones."""
+    pose_BK: Tensor | None = None
+    """Where poses are tied: the group element, int64, by which each copy of a prototype is turned."""
 
 
 @dataclass(frozen=True, slots=True)

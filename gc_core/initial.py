@@ -63,13 +63,16 @@ def initialise(
     A part of a dictionary gets the rows that the whole would have, and no more of them is ever made.
     """
     acts_BGC = first.acts_BGC
-    bias_GC = _first_bias(acts_BGC, bias_init)
+    tied = model.shape.tying == "orbit"
+    # Tied poses share one bias for all blocks, which the encoder takes off what it reads.
+    bias_GC = _first_bias(acts_BGC.flatten(0, 1)[:, None] if tied else acts_BGC, bias_init)
     _set_decoder(model, first, bias_GC, init, generator)
-    model.b_dec.copy_(bias_GC)
+    model.b_dec.copy_(bias_GC[0] if tied else bias_GC)
     reads = list(model.shape.reads)
     read_FEC = model.W_dec[:, reads]
     model.W_enc.copy_(read_FEC / read_FEC.flatten(1).square().sum(1).clamp_min(1e-9)[:, None, None])
-    model.b_enc.copy_(-torch.einsum("fec,ec->f", model.W_enc, bias_GC[reads]))
+    if not tied:
+        model.b_enc.copy_(-torch.einsum("fec,ec->f", model.W_enc, bias_GC[reads]))
     _set_thresholds(model, acts_BGC[:SAMPLES_TO_MATCH])
     _match_size(model, acts_BGC[:SAMPLES_TO_MATCH], bias_GC)
 
@@ -115,7 +118,7 @@ def _normals(model: GroupCrosscoder, generator: torch.Generator) -> Iterator[tup
 
     The generator is left as drawing the whole dictionary's numbers at once leaves it.
     """
-    num_features, shape = model.shape.dict_size, model.W_dec.shape[1:]
+    num_features, shape = model.shape.num_rows, model.W_dec.shape[1:]
     step = max(1, NORMALS_AT_ONCE // shape.numel() // LEAST_DRAW) * LEAST_DRAW
     first = 0
     while first < num_features:
@@ -156,7 +159,7 @@ def _set_thresholds(model: GroupCrosscoder, acts_BGC: Tensor) -> None:
     if model.log_threshold is None:
         return
     norm_F = model.decoder_norm().clamp_min(1e-9)
-    score = (model.pre_activations(acts_BGC) * norm_F).flatten()
+    score = (model.best_pre_activations(acts_BGC)[0] * norm_F).flatten()
     wanted = model.shape.k * len(acts_BGC)
     largest = model.shards.gather(score.topk(min(wanted, score.numel())).values).flatten()
     least = largest.topk(min(wanted, len(largest))).values[-1]
@@ -165,7 +168,7 @@ def _set_thresholds(model: GroupCrosscoder, acts_BGC: Tensor) -> None:
 
 def _match_size(model: GroupCrosscoder, acts_BGC: Tensor, bias_GC: Tensor) -> None:
     """Scale the encoder so that reconstructions start at the best common size: overlapping features overshoot."""
-    deviation, attempt = acts_BGC - bias_GC, model.decode(model.encode(acts_BGC)) - bias_GC
+    deviation, attempt = acts_BGC - bias_GC, model.reconstruct(acts_BGC)[1] - bias_GC
     best = ((deviation * attempt).sum() / attempt.square().sum().clamp_min(1e-9)).clamp(1e-3, 1e3)
     model.W_enc.mul_(best)
     model.b_enc.mul_(best)

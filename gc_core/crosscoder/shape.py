@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from gc_core import groups
+
 Activation = Literal["topk", "batchtopk", "jumprelu", "l1"]
 
 BY_FEATURE = frozenset({"W_enc", "b_enc", "W_dec", "log_threshold"})
@@ -21,4 +23,25 @@ class CrosscoderShape:
     """Group elements that the encoder sees; (0,) is the untransformed block."""
     activation: Activation
     k: int
-    """Active features a sample (topk), or their mean over a batch (batchtopk)."""
+    """Active features a sample (topk), or their mean over a batch (batchtopk); of tied ones, active prototypes."""
+    tying: Literal["orbit", "none"] = "none"
+    """`orbit`: features are the turned copies of prototypes, |G| each, and share their weights."""
+    poses: int = 1
+    """Most copies of one prototype that are active at once, where poses are tied."""
+
+    @property
+    def copies(self) -> int:
+        """Features that share a row of the weights: |G| where poses are tied."""
+        return groups.parse(self.group).order if self.tying == "orbit" else 1
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the weights: prototypes where poses are tied, else features.
+
+        Raises:
+            ValueError: the features are not whole orbits.
+        """
+        rows, rest = divmod(self.dict_size, self.copies)
+        if rest:
+            raise ValueError(f"dict_size: found {self.dict_size:,}, expected a multiple of {self.copies} tied poses")
+        return rows

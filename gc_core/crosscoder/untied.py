@@ -11,7 +11,7 @@ Letters: B samples, G group elements, E elements that the encoder reads, C chann
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import save
@@ -36,17 +36,25 @@ from gc_core.sparse import choose_with_scores, select_rows, sparse_decode, spars
 
 
 class GroupCrosscoder(nn.Module):
-    """W_enc (F, E, C), b_enc (F,), W_dec (F, G, C), b_dec (G, C); blocks in the group's order.
+    """The untied one, and what both kinds share: what a caller may ask of a crosscoder without knowing its kind.
+
+    W_enc (F, E, C), b_enc (F,), W_dec (F, G, C), b_dec (G, C); blocks in the group's order.
 
     `jumprelu` has log_threshold (F,) besides, the logarithm of the pre-activation that a feature must exceed;
     `batchtopk` has threshold (), the score (value times decoder norm) that it must reach outside training.
     """
 
+    _kinds: ClassVar[dict[str, type["GroupCrosscoder"]]] = {}
+
+    def __init_subclass__(cls, *, tying: str) -> None:
+        super().__init_subclass__()
+        GroupCrosscoder._kinds[tying] = cls
+
     def __init__(self, shape: CrosscoderShape, shards: Shards = ALONE) -> None:
         super().__init__()
         self.shape, self.shards = shape, shards
-        self.features = shards.features(shape.dict_size)
-        """Numbers, in the whole dictionary, of the features that are here."""
+        self.features = shards.features(shape.num_rows)
+        """Numbers, in the whole dictionary, of the features that are here; of prototypes where poses are tied."""
         self.group: Group = groups.parse(shape.group)
         num_features, channels = len(self.features), shape.channels
         self.threshold: Tensor | None
@@ -72,6 +80,15 @@ class GroupCrosscoder(nn.Module):
         else:
             weights, bias = (self._rows(parameter, features) for parameter in (self.W_enc, self.b_enc))
         return self._product(self._read(acts_BGC).flatten(1), weights.flatten(1).T) + bias
+
+    def best_pre_activations(self, acts_BGC: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Pre-activations (B, n) of what has a row of weights, all or some (n,); where poses are tied, each at its best
+        pose (B, n)."""
+        return self.pre_activations(acts_BGC, features), None
+
+    def as_code(self, z_BF: Tensor, pose_BF: Tensor | None) -> SparseCode | Tensor:
+        """What `gc_core.losses` judge: dense codes of all rows, at these poses where poses are tied."""
+        return z_BF
 
     def decoder_rows(self, features: Tensor, blocks: Tensor | None = None) -> Tensor:
         """W_dec of some features (n,), of some `blocks` (S,) alone; (n, G, C), or (n, S, C)."""
@@ -144,6 +161,14 @@ class GroupCrosscoder(nn.Module):
         summed = sparse_decode(code.value_BK, code.index_BK, weights, dense_grad=not by_row)
         return self.shards.total(summed) + self._base(onto_BGC, blocks)
 
+    def decode_rows(
+        self, z_BN: Tensor, pose_BN: Tensor | None, features: Tensor, blocks: Tensor | None = None
+    ) -> Tensor:
+        """The part (B, G, C) that some features (n,) with these values add to the reconstruction, of some `blocks`
+        alone (B, S, C)."""
+        rows_NSC = self.decoder_rows(features, blocks)
+        return self.shards.total(z_BN @ rows_NSC.flatten(1)).view(-1, *rows_NSC.shape[1:])
+
     def decoder_norm(self) -> Tensor:
         """Frobenius norm of each feature's decoder, (F,), without gradient."""
         return self.W_dec.detach().flatten(1).norm(dim=1)
@@ -184,24 +209,29 @@ class GroupCrosscoder(nn.Module):
                 return name
         return None
 
-    @classmethod
-    def load(cls, url: str) -> "GroupCrosscoder":
-        """Read what `save` wrote.
+    @staticmethod
+    def of(shape: CrosscoderShape, shards: Shards = ALONE) -> "GroupCrosscoder":
+        """A crosscoder of the kind that the shape says, all weights zero."""
+        return GroupCrosscoder._kinds.get(shape.tying, GroupCrosscoder)(shape, shards)
+
+    @staticmethod
+    def load(url: str) -> "GroupCrosscoder":
+        """Read what `save` wrote, of either kind.
 
         Raises:
             ValueError: nothing is there, or it is not a crosscoder's, or damaged.
         """
-        return read_crosscoder(url, cls.of_tensors)
+        return read_crosscoder(url, GroupCrosscoder.of_tensors)
 
-    @classmethod
-    def of_tensors(cls, shape: CrosscoderShape, tensors: Mapping[str, Tensor]) -> "GroupCrosscoder":
+    @staticmethod
+    def of_tensors(shape: CrosscoderShape, tensors: Mapping[str, Tensor]) -> "GroupCrosscoder":
         """A crosscoder with these parameters and buffers, by name.
 
         Raises:
             ValueError: they do not fit the shape, or are not finite.
         """
         _check_size(tensors, shape)
-        model = cls(shape)
+        model = GroupCrosscoder.of(shape)
         model.load_state_dict(tensors)
         if name := model.not_finite():
             raise ValueError(f"{name} has values that are not finite")
@@ -249,7 +279,7 @@ class GroupCrosscoder(nn.Module):
 
 def _check_size(tensors: Mapping[str, Tensor], shape: CrosscoderShape) -> None:
     """ValueError unless the decoder is of this shape: before memory is taken for one that a damaged record tells of."""
-    expected = (shape.dict_size, groups.parse(shape.group).order, shape.channels)
+    expected = (shape.num_rows, groups.parse(shape.group).order, shape.channels)
     if (found := tuple(tensors["W_dec"].shape)) != expected:
         raise ValueError(f"W_dec: {found} found, expected {expected} as config.json says")
 

@@ -73,12 +73,12 @@ def _auxiliary_error(
     num_dead = int(model.shards.total(dead_F.sum())) if aux_k else 0
     if not num_dead:
         return acts_BGC.new_zeros(())
-    pre_BD = model.pre_activations(acts_BGC, index_D)
+    pre_BD, pose_BD = model.best_pre_activations(acts_BGC, index_D)
     if num_dead > aux_k:
         pre_BD = pre_BD * (pre_BD >= _weakest_kept(pre_BD.detach(), aux_k, model))
-    attempt = model.shards.total(pre_BD @ model.decoder_rows(index_D, blocks).flatten(1))
+    attempt_BSC = model.decode_rows(pre_BD, pose_BD, index_D, blocks)
     weight = acts_BGC.shape[1] / residual_BSC.shape[1]
-    return weight * squared_norm_BG(attempt.view_as(residual_BSC) - residual_BSC).sum(1).mean()
+    return weight * squared_norm_BG(attempt_BSC - residual_BSC).sum(1).mean()
 
 
 def _weakest_kept(pre_BD: Tensor, aux_k: int, model: GroupCrosscoder) -> Tensor:

@@ -40,9 +40,10 @@ def l1_losses(
 
     `norm_over` is `blocks` (sum of block norms, Lindsey et al. 2024) or `joint` (one norm over all blocks).
     """
-    z_BF = model.encode(acts_BGC)
+    pre_BF, pose_BF = model.best_pre_activations(acts_BGC)
+    z_BF = pre_BF.relu()
     penalty = coefficient * (z_BF @ penalty_norm(model.W_dec, norm_over)).mean()
-    return _losses(model, z_BF, acts_BGC, model.shards.total(penalty), target)
+    return _losses(model, z_BF, pose_BF, acts_BGC, model.shards.total(penalty), target)
 
 
 def jumprelu_losses(
@@ -60,13 +61,13 @@ def jumprelu_losses(
     never fire.
     """
     assert model.log_threshold is not None, "jumprelu has thresholds"
-    pre_BF, threshold_F = model.pre_activations(acts_BGC), model.log_threshold.exp()
+    (pre_BF, pose_BF), threshold_F = model.best_pre_activations(acts_BGC), model.log_threshold.exp()
     z_BF = jump_relu(pre_BF, threshold_F, penalty.bandwidth)
     norm_F = penalty_norm(model.W_dec, norm_over)
     cost_BF = torch.tanh(penalty.tanh_scale * pre_BF * norm_F) * step_above(pre_BF, threshold_F, penalty.bandwidth)
     active = penalty.coefficient * cost_BF.sum(1).mean()
     below = penalty.pre_coefficient * ((threshold_F - pre_BF).relu() @ norm_F).mean()
-    return _losses(model, z_BF, acts_BGC, model.shards.total(active + below), target)
+    return _losses(model, z_BF, pose_BF, acts_BGC, model.shards.total(active + below), target)
 
 
 def penalty_norm(W_dec_FGC: Tensor, norm_over: str) -> Tensor:
@@ -91,8 +92,10 @@ class _NormOfRows(torch.autograd.Function):
         return rows_ND * torch.where(norm_N > 0, grads[0] / norm_N, 0)[:, None]
 
 
-def _losses(model: GroupCrosscoder, z_BF: Tensor, acts_BGC: Tensor, penalty: Tensor, target: Target) -> Losses:
-    found = judge(model, z_BF, acts_BGC, target)
+def _losses(
+    model: GroupCrosscoder, z_BF: Tensor, pose_BF: Tensor | None, acts_BGC: Tensor, penalty: Tensor, target: Target
+) -> Losses:
+    found = judge(model, model.as_code(z_BF, pose_BF), acts_BGC, target)
     return Losses(
         total=found.error + penalty,
         reconstruction=found.error.detach(),

@@ -48,7 +48,7 @@ def judge(model: GroupCrosscoder, code: SparseCode | Tensor, acts_BGC: Tensor, t
     wanted_BSC = acts_BGC if target.blocks is None else acts_BGC.index_select(1, target.blocks)
     weight = acts_BGC.shape[1] / wanted_BSC.shape[1]
     recon_BSC, errors_BS, first = None, [], 0
-    for size in target.prefixes or (model.shape.dict_size,):
+    for size in target.prefixes or (model.shape.num_rows,):
         recon_BSC = _add_features(model, code, _here(model, first, size), target.blocks, recon_BSC)
         errors_BS.append(squared_norm_BG(recon_BSC - wanted_BSC))
         first = size
@@ -82,7 +82,8 @@ def _between(code: SparseCode, features: slice) -> SparseCode:
     inside_BK = (code.index_BK >= features.start) & (code.index_BK < features.stop)
     place_BK = gathered_left(inside_BK)
     value_BK = torch.where(inside_BK, code.value_BK, 0)
-    return SparseCode(value_BK.gather(1, place_BK), code.index_BK.gather(1, place_BK))
+    pose_BK = None if code.pose_BK is None else code.pose_BK.gather(1, place_BK)
+    return SparseCode(value_BK.gather(1, place_BK), code.index_BK.gather(1, place_BK), pose_BK)
 
 
 def _in_place(error_BS: Tensor, blocks: Tensor | None, num_elements: int) -> Tensor:

@@ -10,7 +10,7 @@ Letters: N entries, M rows of the table, D values of a row, F features, U featur
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
@@ -24,6 +24,21 @@ ROWS_AT_ONCE_BYTES = {"cpu": 2**22, "cuda": 2**28}
 """Of a gradient, where it is visited block by block: on a CPU a block stays in the caches."""
 
 
+@dataclass(frozen=True, eq=False)
+class Turns:
+    """How group elements move the blocks of a row: (rho(h) W)[g] = W[g h]."""
+
+    product_GG: Tensor
+    """int64, [g, h] is g h."""
+    undone_GG: Tensor
+    """int64, [g, h] is g h^-1: the block of a row turned by h that the row's block g has become."""
+
+    @classmethod
+    def of(cls, cayley_GG: Tensor, inverse_G: Tensor) -> "Turns":
+        """From the group's table of products, and its inverses."""
+        return cls(cayley_GG, cayley_GG[:, inverse_G])
+
+
 @dataclass(frozen=True)
 class RowGradient:
     """Entries ordered by feature and, within one, in the order in which they were made."""
@@ -34,6 +49,9 @@ class RowGradient:
     table_MD: Tensor
     shape: torch.Size
     """Of the parameter, (F, ...)."""
+    pose_N: Tensor | None = None
+    """Where entries are of turned copies of a row: by what element."""
+    turns: Turns | None = None
 
     @classmethod
     def of_entries(cls, value_BK: Tensor, index_BK: Tensor, table_BD: Tensor, shape: torch.Size) -> "RowGradient":
@@ -44,6 +62,22 @@ class RowGradient:
         return cls._ordered(value_BK.detach().reshape(-1)[kept_N], feature_N, source_N, table_BD.detach(), shape)
 
     @classmethod
+    def of_turned(
+        cls, value_BK: Tensor, index_BK: Tensor, pose_BK: Tensor, table_BD: Tensor, shape: torch.Size, turns: Turns
+    ) -> "RowGradient":
+        """value[b, k] rho(pose[b, k])^-1 table[b], added to row index[b, k]; D is G C."""
+        kept_N = value_BK.detach().reshape(-1).nonzero()[:, 0]
+        return cls._ordered(
+            value_BK.detach().reshape(-1)[kept_N],
+            index_BK.reshape(-1)[kept_N],
+            kept_N // max(1, index_BK.shape[1]),
+            table_BD.detach(),
+            shape,
+            pose_BK.reshape(-1)[kept_N],
+            turns,
+        )
+
+    @classmethod
     def of_rows(cls, index_M: Tensor, rows_MD: Tensor, shape: torch.Size) -> "RowGradient":
         """rows[m], added to row index[m]."""
         source_M = torch.arange(len(index_M), device=index_M.device)
@@ -51,10 +85,18 @@ class RowGradient:
 
     @classmethod
     def _ordered(
-        cls, weight_N: Tensor, feature_N: Tensor, source_N: Tensor, table_MD: Tensor, shape: torch.Size
+        cls,
+        weight_N: Tensor,
+        feature_N: Tensor,
+        source_N: Tensor,
+        table_MD: Tensor,
+        shape: torch.Size,
+        pose_N: Tensor | None = None,
+        turns: Turns | None = None,
     ) -> "RowGradient":
         feature_N, order_N = feature_N.sort(stable=True)
-        return cls(weight_N[order_N], feature_N, source_N[order_N], table_MD, shape)
+        pose_N = None if pose_N is None else pose_N[order_N]
+        return cls(weight_N[order_N], feature_N, source_N[order_N], table_MD, shape, pose_N, turns)
 
     @classmethod
     def joined(cls, parts: Sequence["RowGradient"]) -> "RowGradient":
@@ -66,19 +108,27 @@ class RowGradient:
             torch.cat([part.source_N + first for part, first in zip(parts, first_rows, strict=False)]),
             torch.cat([part.table_MD for part in parts]),
             parts[0].shape,
+            None if parts[0].turns is None else torch.cat([part.pose_N for part in parts if part.pose_N is not None]),
+            parts[0].turns,
         )
 
     def scaled(self, factor: float | Tensor) -> "RowGradient":
         """The gradient times a number."""
-        return RowGradient(self.weight_N * factor, self.feature_N, self.source_N, self.table_MD, self.shape)
+        return replace(self, weight_N=self.weight_N * factor)
 
     def part(self, first: int, last: int) -> "RowGradient":
         """The gradient of the features first to last, as of a parameter that has no others."""
         bounds = torch.tensor([first, last], device=self.feature_N.device)
         start, end = torch.searchsorted(self.feature_N, bounds).tolist()
         shape = torch.Size([last - first, *self.shape[1:]])
-        feature_N = self.feature_N[start:end] - first
-        return RowGradient(self.weight_N[start:end], feature_N, self.source_N[start:end], self.table_MD, shape)
+        return replace(
+            self,
+            weight_N=self.weight_N[start:end],
+            feature_N=self.feature_N[start:end] - first,
+            source_N=self.source_N[start:end],
+            shape=shape,
+            pose_N=None if self.pose_N is None else self.pose_N[start:end],
+        )
 
     @cached_property
     def touched_U(self) -> Tensor:
@@ -126,7 +176,25 @@ class RowGradient:
     def _sums(self, offsets: Tensor, first: int, last: int) -> Tensor:
         offsets = offsets[first : last + 1]
         start, end = (int(offset) for offset in offsets[[0, -1]])
+        if self.turns is not None and self.pose_N is not None:
+            return self._sums_of_turned(offsets - start, self.pose_N[start:end], slice(start, end), self.turns)
         return segment_sums(self.weight_N[start:end], self.source_N[start:end], offsets - start, self.table_MD)
+
+    def _sums_of_turned(self, offsets: Tensor, pose_N: Tensor, entries: slice, turns: Turns) -> Tensor:
+        """Block by block: a segment of each row's every block, with the entries of the row."""
+        order, counts = len(turns.undone_GG), offsets.diff()
+        first_N, count_N = (each.repeat_interleave(counts) for each in (offsets[:-1], counts))
+        rank_N = torch.arange(len(pose_N), device=pose_N.device) - first_N
+        block_G = torch.arange(order, device=pose_N.device)
+        place_NG = (first_N * order + rank_N)[:, None] + block_G * count_N[:, None]
+        source_NG = self.source_N[entries, None] * order + turns.undone_GG[:, pose_N].T
+        weight, source = self.weight_N.new_empty(place_NG.numel()), source_NG.new_empty(place_NG.numel())
+        weight[place_NG] = self.weight_N[entries, None].expand(place_NG.shape)
+        source[place_NG] = source_NG
+        by_block = (offsets[:-1, None] * order + block_G * counts[:, None]).flatten()
+        by_block = torch.cat([by_block, by_block.new_tensor([len(weight)])])
+        sums = segment_sums(weight, source, by_block, self.table_MD.view(len(self.table_MD) * order, -1))
+        return sums.view(len(counts), -1)
 
 
 def blocks(num_rows: int, table_MD: Tensor) -> Iterable[tuple[int, int]]:

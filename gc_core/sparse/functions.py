@@ -26,7 +26,7 @@ def sparse_decode(value_BK: Tensor, index_BK: Tensor, W_FD: Tensor, *, dense_gra
     Raises:
         ValueError: `dense_grad` is off and W is computed from a parameter instead of being one.
     """
-    _check_holds_gradient(W_FD, dense_grad)
+    check_holds_gradient(W_FD, dense_grad)
     return _Decode.apply(value_BK, index_BK, W_FD, dense_grad)
 
 
@@ -47,8 +47,8 @@ def sparse_encode(
     Raises:
         ValueError: `dense_grad` is off and W or b is computed from a parameter instead of being one.
     """
-    _check_holds_gradient(W_FD, dense_grad)
-    _check_holds_gradient(b_F, dense_grad)
+    check_holds_gradient(W_FD, dense_grad)
+    check_holds_gradient(b_F, dense_grad)
     return _Encode.apply(read_BD, W_FD, b_F, index_BK, dense_grad, known_BK)
 
 
@@ -58,7 +58,7 @@ def select_rows(W_FD: Tensor, index_N: Tensor, *, dense_grad: bool) -> Tensor:
     Raises:
         ValueError: as `sparse_decode`.
     """
-    _check_holds_gradient(W_FD, dense_grad)
+    check_holds_gradient(W_FD, dense_grad)
     return _Select.apply(W_FD, index_N, dense_grad)
 
 
@@ -80,7 +80,7 @@ def _decode_backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     upstream_BD = upstream.flatten(1)
     grad_BK = row_dots(upstream_BD, W_FD.flatten(1), index_BK).to(value_BK) if ctx.needs_input_grad[0] else None
     factors = RowGradient.of_entries(value_BK, index_BK, upstream_BD, W_FD.shape)
-    return grad_BK, None, _delivered(factors, W_FD, ctx.dense_grad) if ctx.needs_input_grad[2] else None, None
+    return grad_BK, None, delivered(factors, W_FD, ctx.dense_grad) if ctx.needs_input_grad[2] else None, None
 
 
 class _Encode(torch.autograd.Function):
@@ -115,8 +115,8 @@ def _encode_backward(ctx: Any, upstream_BK: Tensor) -> tuple[Tensor | None, ...]
     of_b = RowGradient.of_entries(upstream_BK, index_BK, one_B1, b_F.shape)
     return (
         _sums_per_sample(upstream_BK, index_BK, W_FD.flatten(1)).view(read_BD.shape) if needs_read else None,
-        _delivered(of_W, W_FD, dense) if needs_W else None,
-        _delivered(of_b, b_F, dense) if needs_b else None,
+        delivered(of_W, W_FD, dense) if needs_W else None,
+        delivered(of_b, b_F, dense) if needs_b else None,
         *(None, None, None),
     )
 
@@ -137,7 +137,7 @@ class _Select(torch.autograd.Function):
 def _select_backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     W_FD, index_N = ctx.saved_tensors
     factors = RowGradient.of_rows(index_N, upstream.reshape(len(index_N), W_FD.shape[1:].numel()), W_FD.shape)
-    return _delivered(factors, W_FD, ctx.dense_grad), None, None
+    return delivered(factors, W_FD, ctx.dense_grad), None, None
 
 
 def _sums_per_sample(value_BK: Tensor, index_BK: Tensor, W_FD: Tensor) -> Tensor:
@@ -147,7 +147,8 @@ def _sums_per_sample(value_BK: Tensor, index_BK: Tensor, W_FD: Tensor) -> Tensor
     return sums_BD.view(num_samples, *W_FD.shape[1:])
 
 
-def _check_holds_gradient(parameter: Tensor, dense_grad: bool) -> None:
+def check_holds_gradient(parameter: Tensor, dense_grad: bool) -> None:
+    """ValueError where a gradient in factors would have no parameter to lie with."""
     if not dense_grad and not parameter.is_leaf:
         raise ValueError(
             f"a dictionary of shape {tuple(parameter.shape)} was computed from another tensor, expected the parameter "
@@ -155,7 +156,7 @@ def _check_holds_gradient(parameter: Tensor, dense_grad: bool) -> None:
         )
 
 
-def _delivered(gradient: RowGradient, W_FD: Tensor, dense_grad: bool) -> Tensor | None:
+def delivered(gradient: RowGradient, W_FD: Tensor, dense_grad: bool) -> Tensor | None:
     """What autograd is told: the gradient itself, or nothing once it lies with the parameter."""
     if dense_grad:
         return gradient.dense().to(W_FD.dtype)

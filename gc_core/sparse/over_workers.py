@@ -30,29 +30,24 @@ def average_over_workers(parameters: Iterable[Tensor], group: dist.ProcessGroup 
 
 def _gathered(mine: RowGradient | None, parameter: Tensor, group: dist.ProcessGroup | None) -> list[RowGradient | None]:
     """Every worker's gradient in the order of the ranks; None for one that has none."""
-    sizes = torch.zeros(2, dtype=torch.int64, device=parameter.device)
+    sizes = torch.zeros(3, dtype=torch.int64, device=parameter.device)
     if mine is not None:
-        sizes += sizes.new_tensor([len(mine.weight_N), len(mine.table_MD)])
-    sizes_W2 = torch.stack(_all_gather(sizes, group)).tolist()
-    most_entries, most_rows = (max(column) for column in zip(*sizes_W2, strict=True))
+        sizes += sizes.new_tensor([len(mine.weight_N), len(mine.table_MD), mine.turns is not None])
+    sizes_W3 = torch.stack(_all_gather(sizes, group)).tolist()
+    most_entries, most_rows, turned = (max(column) for column in zip(*sizes_W3, strict=True))
+    assert all(each[2] == turned for each in sizes_W3), "every worker's step has turned copies of a row, or none has"
     if not most_entries:
         return []
     mine = mine or _nothing(parameter)
-    columns = [
-        _all_gather(_padded(column, length), group)
-        for column, length in (
-            (mine.weight_N, most_entries),
-            (mine.feature_N, most_entries),
-            (mine.source_N, most_entries),
-            (mine.table_MD, most_rows),
-        )
-    ]
-    return [
-        RowGradient(weight[:entries], feature[:entries], source[:entries], table[:rows], parameter.shape)
-        if entries
-        else None
-        for (entries, rows), weight, feature, source, table in zip(sizes_W2, *columns, strict=True)
-    ]
+    of_entries = [mine.weight_N, mine.feature_N, mine.source_N, *([] if mine.pose_N is None else [mine.pose_N])]
+    tables = _all_gather(_padded(mine.table_MD, most_rows), group)
+    columns = [_all_gather(_padded(column, most_entries), group) for column in of_entries]
+    found: list[RowGradient | None] = []
+    for (entries, rows, _), table, *others in zip(sizes_W3, tables, *columns, strict=True):
+        weight, feature, source, *pose = (column[:entries] for column in others)
+        turned = (pose[0], mine.turns) if pose else (None, None)
+        found.append(RowGradient(weight, feature, source, table[:rows], parameter.shape, *turned) if entries else None)
+    return found
 
 
 def _nothing(parameter: Tensor) -> RowGradient:

@@ -43,7 +43,7 @@ def settle_thresholds(trainers: Sequence[Trainer], stream: Iterator[Tensor]) -> 
 
 def largest_scores(model: GroupCrosscoder, acts_BGC: Tensor) -> Tensor:
     """The largest of this worker's pre-activations times decoder norms, (N,): all that can be active."""
-    score_BF = model.pre_activations(acts_BGC) * model.decoder_norm()
+    score_BF = model.best_pre_activations(acts_BGC)[0] * model.decoder_norm()
     return score_BF.flatten().topk(min(score_BF.numel(), MOST_TIMES_K * model.shape.k * len(score_BF))).values
 
 

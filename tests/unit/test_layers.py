@@ -20,6 +20,7 @@ LAYERS = {
         "optim",
         "metrics",
         "symmetry",
+        "orbits",
         "families",
     },
     "io": {"objects", "s3", "images", "reasons", "manifest", "index", "store", "stream", "checkpoint", "run_folder"}

@@ -1,0 +1,243 @@
+"""The orbit-tied crosscoder equals its equations, numbers and gradients, and obeys the law of its codes.
+
+Letters: B samples, G group elements, C channels, P prototypes, F features.
+"""
+
+from typing import Any
+
+import plain_orbit
+import pytest
+import torch
+from torch import Tensor
+
+from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder, OrbitCrosscoder
+from gc_core.losses import JumpReLUPenalty, Target, batchtopk_losses, jumprelu_losses, l1_losses, topk_losses
+from gc_core.sparse import drop_row_gradient, row_gradient
+
+NAMES = ["trivial", "C3", "C4", "D1", "D3", "D4"]
+P, C, K = 6, 5, 3
+EXACT = {"rtol": 1e-9, "atol": 1e-9}
+every_group = pytest.mark.parametrize("name", NAMES)
+
+
+def tied(name: str, **changes: Any) -> OrbitCrosscoder:
+    """Float64, six prototypes of five channels, decoder norms from a half to two."""
+    options: dict[str, Any] = {"channels": C, "activation": "topk", "k": K, "tying": "orbit"} | changes
+    order = CrosscoderShape(group=name, dict_size=1, reads=(0,), **options).copies
+    shape = CrosscoderShape(group=name, dict_size=P * order, reads=tuple(range(order)), **options)
+    model = GroupCrosscoder.of(shape).double()
+    assert isinstance(model, OrbitCrosscoder)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.copy_(torch.randn(weights.shape, dtype=torch.float64, generator=generator) * 0.4)
+        model.W_dec.mul_(torch.logspace(-0.3, 0.3, P)[:, None, None])
+    return model
+
+
+def samples(model: OrbitCrosscoder, count: int = 7) -> Tensor:
+    shape = (count, model.group.order, C)
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def gradients(model: OrbitCrosscoder, loss: Tensor) -> dict[str, Tensor]:
+    """By parameter, dense, whether they stayed in factors or not."""
+    model.zero_grad()
+    for weights in model.parameters():
+        drop_row_gradient(weights)
+    loss.backward()
+    found = {}
+    for name, weights in model.named_parameters():
+        rows = row_gradient(weights)
+        dense = torch.zeros_like(weights) if weights.grad is None else weights.grad.clone()
+        found[name] = dense if rows is None else dense + rows.dense()
+    return found
+
+
+def assert_same(model: OrbitCrosscoder, fast: Tensor, plain: Tensor) -> None:
+    torch.testing.assert_close(fast, plain, **EXACT)
+    torch.testing.assert_close(gradients(model, fast), gradients(model, plain), **EXACT)
+
+
+@every_group
+@pytest.mark.parametrize("by_row", [False, True])
+@pytest.mark.parametrize("poses", [1, 3])
+def test_topk_is_its_equation_in_numbers_and_gradients(name: str, by_row: bool, poses: int) -> None:
+    model = tied(name, poses=poses)
+    model.gradients_by_row = by_row
+    acts_BGC, none_dead = samples(model), torch.zeros(P, dtype=torch.bool)
+    losses = topk_losses(model, acts_BGC, none_dead, 4)
+    errors = [
+        (acts_GC - plain_orbit.reconstruction(model, plain_orbit.code(model, acts_GC))).square().sum()
+        for acts_GC in acts_BGC
+    ]
+    assert_same(model, losses.total, torch.stack(errors).mean())
+
+
+@every_group
+@pytest.mark.parametrize("by_row", [False, True])
+@pytest.mark.parametrize("aux_k", [1, 4])
+def test_dead_prototypes_learn_from_what_the_others_leave_over(name: str, by_row: bool, aux_k: int) -> None:
+    model, dead = tied(name), torch.tensor([False, True, False, True, True, False])
+    model.gradients_by_row = by_row
+    acts_BGC = samples(model)
+    losses = topk_losses(model, acts_BGC, dead, aux_k)
+    errors = []
+    for acts_GC in acts_BGC:
+        residual = acts_GC - plain_orbit.reconstruction(model, plain_orbit.code(model, acts_GC))
+        pre_PH = plain_orbit.pre_activations(model, acts_GC)
+        attempts = sorted(((pre_PH[p, h].item(), p, h) for p, h in plain_orbit.best(pre_PH) if dead[p]), reverse=True)[
+            :aux_k
+        ]
+        attempt = plain_orbit.decoded(model, [(p, h, pre_PH[p, h]) for _, p, h in attempts])
+        errors.append(residual.square().sum() + (attempt - residual.detach()).square().sum() / 32)
+    assert_same(model, losses.total, torch.stack(errors).mean())
+
+
+@every_group
+def test_batchtopk_ranks_prototypes_over_the_batch(name: str) -> None:
+    model = tied(name, activation="batchtopk")
+    acts_BGC = samples(model)
+    losses = batchtopk_losses(model, acts_BGC, torch.zeros(P, dtype=torch.bool), 4)
+    pres = [plain_orbit.pre_activations(model, acts_GC) for acts_GC in acts_BGC]
+    scores = sorted(
+        (
+            ((pre[p, h] * model.W_dec[p].norm()).item(), b, p, h)
+            for b, pre in enumerate(pres)
+            for p, h in plain_orbit.best(pre)
+        ),
+        reverse=True,
+    )
+    kept = [entry for entry in scores[: K * len(acts_BGC)] if entry[0] > 0]
+    errors = [
+        (
+            acts_GC
+            - plain_orbit.reconstruction(model, [(p, h, pres[b][p, h]) for _, sample, p, h in kept if sample == b])
+        )
+        .square()
+        .sum()
+        for b, acts_GC in enumerate(acts_BGC)
+    ]
+    assert float(losses.smallest_active) == pytest.approx(kept[-1][0])
+    assert_same(model, losses.total, torch.stack(errors).mean())
+
+
+@every_group
+@pytest.mark.parametrize("norm_over", ["joint", "blocks"])
+def test_l1_penalises_each_prototype_at_its_best_pose(name: str, norm_over: str) -> None:
+    model = tied(name, activation="l1")
+    acts_BGC = samples(model)
+    losses = l1_losses(model, acts_BGC, 0.3, norm_over)
+    norm_P = model.W_dec.flatten(1).norm(dim=1) if norm_over == "joint" else model.W_dec.norm(dim=2).sum(1)
+    totals = []
+    for acts_GC in acts_BGC:
+        pre_PH = plain_orbit.pre_activations(model, acts_GC)
+        active = [(p, h, pre_PH[p, h].relu()) for p, h in plain_orbit.best(pre_PH)]
+        error = (acts_GC - plain_orbit.reconstruction(model, active)).square().sum()
+        totals.append(error + 0.3 * torch.stack([z * norm_P[p] for p, _, z in active]).sum())
+    assert_same(model, losses.total, torch.stack(totals).mean())
+
+
+@every_group
+def test_jumprelu_opens_at_a_threshold_of_each_prototype(name: str) -> None:
+    model = tied(name, activation="jumprelu")
+    acts_BGC = samples(model)
+    penalty = JumpReLUPenalty(coefficient=0.7, tanh_scale=0.3, pre_coefficient=0.2, bandwidth=1e-9)
+    losses = jumprelu_losses(model, acts_BGC, penalty, "joint")  # no sample is in so narrow a window
+    assert model.log_threshold is not None
+    threshold_P, norm_P = model.log_threshold.exp(), model.W_dec.flatten(1).norm(dim=1)
+    totals = []
+    for acts_GC in acts_BGC:
+        pre_PH = plain_orbit.pre_activations(model, acts_GC)
+        best = [(p, h, pre_PH[p, h]) for p, h in plain_orbit.best(pre_PH)]
+        active = [(p, h, pre) for p, h, pre in best if pre > threshold_P[p]]
+        cost = sum(0.7 * torch.tanh(0.3 * pre * norm_P[p]) for p, _, pre in active)
+        below = sum(0.2 * (threshold_P[p] - pre).relu() * norm_P[p] for p, _, pre in best)
+        totals.append((acts_GC - plain_orbit.reconstruction(model, active)).square().sum() + cost + below)
+    assert_same(model, losses.total, torch.stack(totals).mean())
+
+
+@every_group
+def test_nested_dictionaries_are_the_first_prototypes(name: str) -> None:
+    model = tied(name)
+    acts_BGC = samples(model)
+    losses = topk_losses(model, acts_BGC, torch.zeros(P, dtype=torch.bool), 0, Target(prefixes=(2, P)))
+    errors = []
+    for acts_GC in acts_BGC:
+        active = plain_orbit.code(model, acts_GC)
+        for size in (2, P):
+            inside = [entry for entry in active if entry[0] < size]
+            errors.append((acts_GC - plain_orbit.reconstruction(model, inside)).square().sum())
+    assert_same(model, losses.total, torch.stack(errors).mean())
+
+
+@every_group
+@pytest.mark.parametrize("poses", [1, 2])
+def test_codes_of_a_turned_picture_are_the_codes_with_the_pose_moved(name: str, poses: int) -> None:
+    model = tied(name, poses=poses)
+    acts_BGC, order = samples(model), model.group.order
+    z_BPH = model.encode(acts_BGC).view(-1, P, order)
+    for h in range(order):
+        turned = model.encode(acts_BGC[:, model.group.cayley[:, h]]).view(-1, P, order)
+        torch.testing.assert_close(turned, z_BPH[:, :, model.group.cayley[model.group.inverse[h]]], **EXACT)
+
+
+@every_group
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "l1", "jumprelu"])
+def test_what_is_used_outside_training_agrees_with_itself(name: str, activation: str) -> None:
+    model = tied(name, activation=activation)
+    acts_BGC = samples(model)
+    z_BF, (z_BP, recon_BGC) = model.encode(acts_BGC), model.reconstruct(acts_BGC)
+    torch.testing.assert_close(z_BF.view(len(z_BF), P, -1).sum(2), z_BP, **EXACT)
+    torch.testing.assert_close(model.decode(z_BF), recon_BGC, **EXACT)
+    assert ((z_BF > 0).view(len(z_BF), P, -1).sum(2) <= 1).all()  # one pose a prototype
+
+
+def test_a_known_threshold_decides_what_is_active() -> None:
+    model = tied("D3", activation="batchtopk")
+    assert model.threshold is not None
+    model.threshold.fill_(1.5)
+    acts_BGC = samples(model)
+    for acts_GC, z_P in zip(acts_BGC, model.reconstruct(acts_BGC)[0], strict=True):
+        pre_PH = plain_orbit.pre_activations(model, acts_GC)
+        expected = [p for p, h in plain_orbit.best(pre_PH) if pre_PH[p, h] * model.W_dec[p].norm() >= 1.5]
+        assert z_P.nonzero()[:, 0].tolist() == expected
+
+
+@every_group
+def test_weights_for_raw_activations_give_the_same_codes(name: str) -> None:
+    model = tied(name)
+    acts_BGC = samples(model)
+    code, recon = model.reconstruct(acts_BGC)
+    model.fold_scale(4.0)
+    folded, recon_of_raw = model.reconstruct(acts_BGC / 4)
+    torch.testing.assert_close(folded, code, **EXACT)
+    torch.testing.assert_close(recon_of_raw, recon / 4, **EXACT)
+
+
+@every_group
+@pytest.mark.parametrize("activation", ["l1", "jumprelu"])
+def test_materialised_features_have_the_same_pre_activations_and_decoders(name: str, activation: str) -> None:
+    model = tied(name, activation=activation)
+    plain, acts_BGC = model.materialised(), samples(model)
+    assert type(plain) is GroupCrosscoder
+    pre_BPH = torch.stack([plain_orbit.pre_activations(model, acts_GC) for acts_GC in acts_BGC])
+    torch.testing.assert_close(plain.pre_activations(acts_BGC), pre_BPH.flatten(1), **EXACT)
+    z_BF = model.encode(acts_BGC)
+    torch.testing.assert_close(plain.decode(z_BF), model.decode(z_BF), **EXACT)
+
+
+def test_either_kind_comes_back_from_its_folder(tmp_path: Any) -> None:
+    model = tied("D3", poses=2).float()
+    model.save(str(tmp_path))
+    loaded = GroupCrosscoder.load(str(tmp_path))
+    assert isinstance(loaded, OrbitCrosscoder)
+    assert loaded.shape == model.shape
+    acts_BGC = samples(model).float()
+    assert torch.equal(loaded.encode(acts_BGC), model.encode(acts_BGC))
+
+
+def test_features_that_are_no_whole_orbits_are_refused() -> None:
+    shape = CrosscoderShape(group="D3", channels=C, dict_size=10, reads=(0,), activation="topk", k=K, tying="orbit")
+    with pytest.raises(ValueError, match="dict_size: found 10, expected a multiple of 6 tied poses"):
+        GroupCrosscoder.of(shape)
