@@ -37,9 +37,12 @@ class Shards:
     total: Callable[[Tensor], Tensor] = lambda part: part
     """The sum of all shards' parts. Its gradient passes to each part unchanged, for every shard computes the same loss
     from the sum: adding up the shards' gradients would count that loss once for each of them."""
+    shared: Callable[[Tensor], Tensor] = lambda parameter: parameter
+    """A parameter that all shards hold alike, where each uses it on its own features: its gradient is the sum of what
+    theirs give."""
 
     def features(self, dict_size: int) -> range:
-        """Which features of a dictionary this shard holds.
+        """Which features of a dictionary this shard holds; of so many prototypes, where poses are tied.
 
         Raises:
             ValueError: they cannot be shared out evenly.

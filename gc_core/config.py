@@ -142,9 +142,11 @@ class HarvestConfig(Config):
 class TrainConfig(Config):
     """What decides a crosscoder. Sizes of activations are after scaling: a block's mean squared norm is C."""
 
-    LATER: ClassVar[Mapping[str, Any]] = {"augment": False}
+    LATER: ClassVar[Mapping[str, Any]] = {"augment": False, "tying": "none", "prototypes": None, "poses": 1}
     BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
         "dict_size": bounds.FEATURES,
+        "prototypes": bounds.FEATURES,
+        "poses": bounds.Bound(1, groups.MOST_ELEMENTS),
         "k": bounds.FEATURES,
         "aux_k": bounds.Bound(0, 2**26),
         "dead_after_samples": bounds.SAMPLES,
@@ -172,12 +174,23 @@ class TrainConfig(Config):
     group: str | None = None
     """None for the store's group; a group inside it trains on those blocks only, `trivial` on the untransformed one (an
     SAE)."""
+    tying: Literal["orbit", "none"] | None = None
+    """`orbit`: features are prototypes turned by every element of the group, and share the prototype's weights; each
+    sample teaches all poses. `none`: every feature has weights of its own, as in Gorton 2024. None for orbit, or none
+    where dict_size, encoder_reads or blocks_per_step are given or the group is trivial."""
+    prototypes: int | None = None
+    """Number of prototypes P (tying orbit); the group's |G| times as many features F. None for the power of two next
+    below a sixteenth of the samples, 64 to 1,024. On the command line one or several, such as 64,256."""
+    poses: int = 1
+    """Most poses of one prototype that are active at once (tying orbit), found by matching pursuit; k counts
+    prototypes."""
     dict_size: int | None = None
-    """Number of features F; None for the power of two next below a quarter of the samples, 256 to 4,096. On the command
-    line several sizes, such as 1024,4096, train side by side on one pass over the data."""
+    """Number of features F; None for the power of two next below a quarter of the samples, 256 to 4,096, or what the
+    prototypes give. On the command line several sizes, such as 1024,4096, train side by side on one pass over the
+    data."""
     encoder_reads: str = "identity"
     """Blocks that the encoder sees: `identity` (the untransformed one), `all`, or numbers of group elements such as
-    0,8,16."""
+    0,8,16. Tied poses are found in all."""
     activation: Literal["topk", "batchtopk", "jumprelu", "l1"] = "topk"
     """`topk` keeps the k largest features of a sample; `batchtopk` k a sample on average over a batch; `jumprelu` those
     above thresholds that are learned; `l1` is a ReLU with a penalty on active features."""
@@ -186,7 +199,8 @@ class TrainConfig(Config):
     line one or several, such as 16,32."""
     matryoshka: str = "1"
     """Nested dictionaries that must each reconstruct alone, by their first features: a number n for F, F/2, F/4, ...;
-    or sizes such as 64,256, to which F is added. 1 for the whole dictionary alone."""
+    or sizes such as 64,256, to which F is added. 1 for the whole dictionary alone. Of prototypes, where poses are
+    tied."""
     l1_coefficient: float | None = None
     """Weight of the penalty (l1); None for 0.04 sqrt(G C) with norm_over joint, 0.04 sqrt(C) with blocks. On the
     command line one or several."""
@@ -212,7 +226,8 @@ class TrainConfig(Config):
     augment: bool = True
     """Show every sample, each time it is met, as of its picture turned or mirrored at random, by any element of the
     store's group: that only reorders stored blocks. Without it a dictionary sees each picture one way up, as in Gorton
-    2024, and a small store is over-fitted far more. Held-out samples are left as they are."""
+    2024, and a small store is over-fitted far more. Held-out samples are left as they are. Tied poses need none: turned
+    samples teach them the same."""
     init: Literal["data", "transpose"] = "data"
     """First decoder vectors: `data` takes samples' deviations from the mean, `transpose` random directions, as long as
     the data reach along them. Either way the encoder begins as the decoder's transpose."""
@@ -226,8 +241,8 @@ class TrainConfig(Config):
     """Parts in which a batch is computed, one after the other: less memory, the same step (batchtopk chooses within a
     part)."""
     blocks_per_step: int | None = None
-    """Blocks, drawn anew for each step, that the reconstruction is judged on: faster, unbiased, noisier; None for
-    all."""
+    """Blocks, drawn anew for each step, that the reconstruction is judged on: faster, unbiased, noisier; None for all.
+    Tied poses are judged on all."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the large matrix products in training; sums, weights and results stay float32."""
     optimiser: Literal["adam", "lazy"] = "adam"
@@ -267,12 +282,21 @@ class TrainConfig(Config):
             raise ValueError("average_decay: found 1.0, expected less than 1: the first weights would be kept for ever")
         self._check_sizes()
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of a resolved config's weights: prototypes where poses are tied, else features."""
+        rows = self.prototypes if self.tying == "orbit" else self.dict_size
+        assert rows is not None, "this needs a config that went through resolve()"
+        return rows
+
     def elements_read(self, order: int) -> tuple[int, ...]:
         """Group elements that the encoder of a crosscoder over `order` elements sees.
 
         Raises:
             ValueError: the group has no such element.
         """
+        if self.tying == "orbit":
+            return tuple(range(order))
         words = {"identity": (0,), "all": tuple(range(order))}
         elements = words.get(self.encoder_reads) or _numbers("encoder_reads", self.encoder_reads)
         if beyond := [element for element in elements if element >= order]:
@@ -300,13 +324,25 @@ class TrainConfig(Config):
             _numbers("encoder_reads", self.encoder_reads, "identity, all, or ")
         if 0 in _numbers("matryoshka", self.matryoshka):
             raise ValueError(f"matryoshka: found {self.matryoshka!r}, expected sizes of at least 1")
-        if self.activation != "l1" and self.dict_size is not None and self.k > self.dict_size:
-            raise ValueError(f"k: found {self.k}, expected at most dict_size ({self.dict_size})")
+        self._check_tying()
+        for name in ("dict_size", "prototypes"):
+            most = getattr(self, name)
+            if self.activation != "l1" and most is not None and self.k > most:
+                raise ValueError(f"k: found {self.k}, expected at most {name} ({most})")
         if self.batch % (self.lanes * self.accumulate):
             product = f"lanes ({self.lanes})" + (
                 f" times accumulate ({self.accumulate})" if self.accumulate > 1 else ""
             )
             raise ValueError(f"batch: found {self.batch}, expected a multiple of {product}")
+
+    def _check_tying(self) -> None:
+        if self.tying == "none" and (self.prototypes is not None or self.poses > 1):
+            option = "prototypes" if self.prototypes is not None else "poses"
+            raise ValueError(f"{option}: {getattr(self, option)} found with tying none, which has no prototypes")
+        if self.tying != "orbit":
+            return
+        if self.encoder_reads not in ("identity", "all"):
+            raise ValueError(f"encoder_reads: found {self.encoder_reads!r}, but tied poses are found in all blocks")
 
 
 @dataclass(frozen=True, kw_only=True)

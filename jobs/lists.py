@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gc_core.config import TrainConfig
 
-LISTED = {"dict_size": "", "k": "k", "l1_coefficient": "l1_", "jumprelu_coefficient": "jump_"}
+LISTED = {"dict_size": "", "prototypes": "", "k": "k", "l1_coefficient": "l1_", "jumprelu_coefficient": "jump_"}
 """Options that take lists, and what stands before their value in a name."""
 
 
@@ -55,6 +55,8 @@ def _values(option: str, text: str) -> list[str]:
 
 def _name(config: TrainConfig, differing: list[str], store_group: str, base: str | None) -> str:
     part = "" if config.group == store_group else "-sae" if config.group == "trivial" else f"-{config.group}"
-    words = [base] if base else [f"{config.activation}-{config.dict_size}{part}"]
-    others = differing if base else [name for name in differing if name != "dict_size"]
+    tied = "orbit-" if config.tying == "orbit" else ""
+    words = [base] if base else [f"{tied}{config.activation}-{config.num_rows}{part}"]
+    sizes = ("dict_size",) if base else ("dict_size", "prototypes")  # with a base, features tell the two apart
+    others = [name for name in differing if name != "prototypes"] if base else [n for n in differing if n not in sizes]
     return "-".join([*words, *(f"{LISTED[name]}{getattr(config, name):g}" for name in others)])

@@ -113,6 +113,8 @@ def run_train(
 def _summary(folder: str, config: TrainConfig, data: training.TrainingData) -> list[tuple[str, str]]:
     _, results = read_trained(folder)
     features = f"{config.dict_size:,} features over {config.group}, {config.activation}"
+    if config.tying == "orbit":
+        features = f"{config.prototypes:,} prototypes, {features}"
     turned = ", turned at random" if config.augment else ""
     return [
         ("crosscoder", f"{features}, {len(data.train_rows):,} samples to train on{turned}"),

@@ -239,8 +239,9 @@ class OrbitCrosscoder(GroupCrosscoder, tying="orbit"):
     def _pre_activations_at(self, acts_BGC: Tensor, index_BK: Tensor, pose_BK: Tensor, known_BK: Tensor) -> Tensor:
         """Pre-activations (B, K) with gradient, of which `known_BK` is known but for the bias b_p."""
         dense = not self.gradients_by_row
+        bias_C = self.shards.shared(self.b_dec)
         product_BK = turned_encode(
-            acts_BGC, self.b_dec, self.W_enc, index_BK, pose_BK, self._turns, dense_grad=dense, known_BK=known_BK
+            acts_BGC, bias_C, self.W_enc, index_BK, pose_BK, self._turns, dense_grad=dense, known_BK=known_BK
         )
         bias_N = select_rows(self.b_enc, index_BK.reshape(-1), dense_grad=dense)
         return product_BK + bias_N.view_as(product_BK)

@@ -120,8 +120,8 @@ def summarise(model: GroupCrosscoder, batches: Iterable[Samples], *, num_images:
 
     `mean_GC` is the samples' mean or near it: pictures' shares of the variance are counted about it.
     """
-    num_features, device = model.shape.dict_size, model.W_dec.device
-    num_elements, channels = model.b_dec.shape
+    num_features, device = model.shape.num_rows, model.W_dec.device
+    num_elements, channels = model.group.order, model.shape.channels
     sums, by_image = VarianceSums.zeros(num_elements, channels, device), ImageSums.zeros(num_images, device)
     fired_F = torch.zeros(num_features, dtype=torch.int64, device=device)
     samples_by_l0 = torch.zeros(num_features + 1, dtype=torch.int64, device=device)

@@ -16,7 +16,6 @@ from gc_core.shards import CHUNK_ROWS
 from gc_core.stream import read_rows
 from gc_core.train.augmentation import turned
 from gc_core.train.data import TrainingData
-from gc_core.train.recipe import decided
 
 STATISTICS_ROWS = 1024
 """Samples that the bias, the encoder's size and thresholds are made from; read together."""
@@ -45,7 +44,7 @@ def first_samples(config: TrainConfig, data: TrainingData, statistics_NGC: Tenso
     Statistics depend on neither the size of a dictionary nor its activation: one set serves several on one stream.
     """
     acts_NGC = statistics(config, data) if statistics_NGC is None else statistics_NGC
-    num_features = decided(config.dict_size)
+    num_features = config.num_rows
     if num_features + SAMPLES_TO_MATCH <= len(acts_NGC):
         return FirstSamples.of(acts_NGC)
     drawn_F = drawn(config, data, num_features)

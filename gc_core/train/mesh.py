@@ -45,7 +45,7 @@ def assembled(model: GroupCrosscoder, *, keep: bool) -> GroupCrosscoder | None:
 
     Every shard must call it; one that keeps nothing holds no more than a piece.
     """
-    whole = GroupCrosscoder(model.shape) if keep else None
+    whole = GroupCrosscoder.of(model.shape) if keep else None
     tensors = whole.state_dict() if whole else {}
     for name, own in model.state_dict().items():
         if name in BY_FEATURE:

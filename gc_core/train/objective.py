@@ -39,7 +39,7 @@ class Objective(nn.Module):
     def __init__(self, model: GroupCrosscoder, config: TrainConfig, place: Place) -> None:
         super().__init__()
         self.model, self.config, self.place = model, config, place
-        sizes = config.prefix_sizes(decided(config.dict_size))
+        sizes = config.prefix_sizes(config.num_rows)
         self._prefixes = sizes if len(sizes) > 1 else ()
 
     def forward(self, acts_BGC: Tensor, dead_F: Tensor, step: int) -> Losses:
@@ -113,8 +113,10 @@ def new_model(config: TrainConfig, first: FirstSamples, place: Place) -> GroupCr
         reads=config.elements_read(group.order),
         activation=config.activation,
         k=config.k,
+        tying="orbit" if config.tying == "orbit" else "none",
+        poses=config.poses,
     )
-    model = GroupCrosscoder(shape, shards_of(place))
+    model = GroupCrosscoder.of(shape, shards_of(place))
     model.gradients_by_row = touches_active_rows(config, group.order)
     generator = torch.Generator().manual_seed(config.seed)
     initialise(model, first, generator, init=config.init, bias_init=config.bias_init)

@@ -39,7 +39,7 @@ class Demand:
     """What a training is, as far as memory and traffic depend on it."""
 
     dict_sizes: tuple[int, ...]
-    """Features of each dictionary that trains on the same stream."""
+    """Features of each dictionary that trains on the same stream; prototypes where poses are tied."""
     num_elements: int
     """G"""
     channels: int
@@ -154,7 +154,7 @@ def demand_of(configs: Sequence[TrainConfig], *, channels: int, stored_elements:
     order = groups.parse(decided(configs[0].group)).order
     dense = any(config.activation in ("l1", "jumprelu") for config in configs)
     return Demand(
-        dict_sizes=tuple(decided(config.dict_size) for config in configs),
+        dict_sizes=tuple(config.num_rows for config in configs),
         num_elements=order,
         channels=channels,
         num_reads=max(len(config.elements_read(order)) for config in configs),
@@ -172,11 +172,12 @@ def obstacle(configs: Sequence[TrainConfig], mesh: Mesh) -> str | None:
     """Why resolved configs cannot train on a mesh, however much memory it has; None if they can."""
     if (lanes := configs[0].lanes) % mesh.replicas:
         return f"lanes: found {lanes}, expected a multiple of {mesh.replicas} replicas"
-    for size in (decided(config.dict_size) for config in configs):
+    for config in configs:
+        size, name = config.num_rows, "prototypes" if config.tying == "orbit" else "dict_size"
         if size % mesh.shards:
-            return f"dict_size: found {size:,}, expected a multiple of {mesh.shards} dict_shards"
+            return f"{name}: found {size:,}, expected a multiple of {mesh.shards} dict_shards"
         if mesh.sharded_optimiser and size % mesh.num_workers:
-            return f"dict_size: found {size:,}, expected a multiple of {mesh.num_workers} workers (sharded_optimiser)"
+            return f"{name}: found {size:,}, expected a multiple of {mesh.num_workers} workers (sharded_optimiser)"
     return None
 
 
@@ -221,7 +222,7 @@ def _too_large(least: Plan, memory_bytes: int) -> str:
     shared = ", --workers.sharded-optimiser" if shareable else ""
     return (
         f"memory: mesh {least.mesh} needs {_gb(least.memory_bytes)} a worker ({parts}), found {_gb(memory_bytes)}; "
-        f"lower dict_size, batch or buffer_rows, take --optimiser-state bfloat16{shared}, or more workers"
+        f"lower dict_size or prototypes, batch or buffer_rows, take --optimiser-state bfloat16{shared}, or more workers"
     )
 
 

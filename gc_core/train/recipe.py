@@ -31,23 +31,23 @@ def resolve(config: TrainConfig, data: TrainingData) -> TrainConfig:
     Raises:
         ValueError: elements, blocks or nested sizes lie outside the group or the dictionary.
     """
-    passes = AUGMENTED_PASSES if config.augment else PASSES
+    config = _with_sizes(config, len(data.train_rows), data.num_elements)
+    passes = AUGMENTED_PASSES if config.augment or config.tying == "orbit" else PASSES
     steps = _default(config.steps, min(20_000, max(150, round(passes * len(data.train_rows) / config.batch))))
-    dict_size = _default(config.dict_size, _usual_dict_size(len(data.train_rows), config.k))
     norm = math.sqrt(data.num_elements * data.channels)
     l1_norm = norm if config.norm_over == "joint" else math.sqrt(data.channels)
     resolved = replace(
         config,
         steps=steps,
-        dict_size=dict_size,
+        augment=config.augment and config.tying == "none",
         group=_default(config.group, data.store.group.name),
-        learning_rate=_default(config.learning_rate, 4e-4 / math.sqrt(dict_size / 2**14)),
+        learning_rate=_default(config.learning_rate, 4e-4 / math.sqrt(decided(config.dict_size) / 2**14)),
         l1_coefficient=_default(config.l1_coefficient, L1_SHARE * l1_norm),
         jumprelu_coefficient=_default(config.jumprelu_coefficient, JUMPRELU_SHARE * norm**2),
         tanh_scale=_default(config.tanh_scale, TANH_SCALE * l1_norm / norm**2),
         bandwidth=_default(config.bandwidth, BANDWIDTH_SHARE * norm),
         blocks_per_step=_default(config.blocks_per_step, data.num_elements),
-        aux_k=_default(config.aux_k, min(512, max(1, dict_size // 2))),
+        aux_k=_default(config.aux_k, min(512, max(1, config.num_rows // 2))),
         dead_after_samples=_default(
             config.dead_after_samples, min(10_000_000, max(config.batch, steps * config.batch // 10))
         ),
@@ -110,9 +110,29 @@ def touches_active_rows(config: TrainConfig, order: int) -> bool:
     return config.activation in ("topk", "batchtopk") and decided(config.blocks_per_step) == order
 
 
+def _with_sizes(config: TrainConfig, num_samples: int, order: int) -> TrainConfig:
+    """Kind and sizes decided: prototypes where poses are tied, features in any case."""
+    untied = config.dict_size is not None or config.blocks_per_step is not None or config.encoder_reads != "identity"
+    tying = config.tying or ("none" if order == 1 or (untied and config.prototypes is None) else "orbit")
+    if tying == "none":
+        features = _default(config.dict_size, _usual_dict_size(num_samples, config.k))
+        return replace(config, tying=tying, dict_size=features)
+    if config.dict_size is not None and config.dict_size % order:
+        raise ValueError(f"dict_size: found {config.dict_size:,}, expected a multiple of the group's {order} elements")
+    given = None if config.dict_size is None else config.dict_size // order
+    prototypes = _default(config.prototypes, _default(given, _usual_prototypes(num_samples, config.k)))
+    if given not in (None, prototypes):
+        raise ValueError(
+            f"prototypes: found {prototypes:,}, expected dict_size / {order} = {given:,}; give one of them"
+        )
+    return replace(config, tying=tying, prototypes=prototypes, dict_size=prototypes * order)
+
+
 def _check(config: TrainConfig, num_elements: int) -> None:
     config.elements_read(num_elements)
-    config.prefix_sizes(decided(config.dict_size))
+    config.prefix_sizes(config.num_rows)
+    if config.tying == "orbit" and decided(config.blocks_per_step) < num_elements:
+        raise ValueError(f"blocks_per_step: found {config.blocks_per_step}, but tied poses are judged on all blocks")
     if (count := decided(config.blocks_per_step)) > num_elements:
         raise ValueError(f"blocks_per_step: found {count}, expected at most the group's {num_elements} elements")
     if config.optimiser == "lazy" and not touches_active_rows(config, num_elements):
@@ -123,6 +143,11 @@ def _check(config: TrainConfig, num_elements: int) -> None:
 def _usual_dict_size(num_samples: int, k: int) -> int:
     """The power of two next below a quarter of the samples, from 256 to 4,096, and never below k."""
     return max(k, min(4096, max(256, 2 ** ((num_samples // 4) or 1).bit_length() // 2)))
+
+
+def _usual_prototypes(num_samples: int, k: int) -> int:
+    """The power of two next below a sixteenth of the samples, from 64 to 1,024, and never below k."""
+    return max(k, min(1024, max(64, 2 ** ((num_samples // 16) or 1).bit_length() // 2)))
 
 
 def _default(given: T | None, otherwise: T) -> T:

@@ -123,7 +123,7 @@ class Trainer:
             FloatingPointError: the reconstructions are far worse than none.
         """
         found = {"step": self.step, "samples": self.step * self.config.batch, **self._progress.read()}
-        found |= {"dead_share": float(self.model.shards.total(self.dead_F.sum()) / decided(self.config.dict_size))}
+        found |= {"dead_share": float(self.model.shards.total(self.dead_F.sum()) / self.config.num_rows)}
         found |= {"learning_rate": learning_rate(self.config, max(0, self.step - 1))}
         if held_out is not None:
             found |= held_out.as_metrics()
@@ -151,7 +151,7 @@ class Trainer:
             "step": self.step,
             "config": self.config.to_json(),
             "features": [here.start + rows.start, here.start + rows.stop],
-            "dict_size": self.model.shape.dict_size,
+            "dict_size": self.model.shape.num_rows,
             "model": rows_of_tensors(self.model.state_dict(), rows),
             "average": rows_of_tensors(self.average.state_dict(), rows) if self.average else {},
             "optimiser": self._optimiser.state_dict(),
@@ -255,7 +255,7 @@ class Trainer:
 
     def _copy_of_weights(self) -> GroupCrosscoder:
         """Float32 products, no gradients."""
-        model = GroupCrosscoder(self.model.shape, self.model.shards).to(self.place.device)
+        model = GroupCrosscoder.of(self.model.shape, self.model.shards).to(self.place.device)
         model.load_state_dict(self.model.state_dict())
         return model.requires_grad_(False)
 

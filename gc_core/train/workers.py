@@ -92,7 +92,10 @@ def shards_of(place: Place) -> Shards:
     def total(part: Tensor) -> Tensor:
         return _StraightTotal.apply(part, place)
 
-    return Shards(place.dict_shards, place.shard, gather, total)
+    def shared(parameter: Tensor) -> Tensor:
+        return _SharedParameter.apply(parameter, place)
+
+    return Shards(place.dict_shards, place.shard, gather, total, shared)
 
 
 class _StraightTotal(torch.autograd.Function):
@@ -107,6 +110,19 @@ class _StraightTotal(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0], None
+
+
+class _SharedParameter(torch.autograd.Function):
+    """The parameter itself; its gradient is the sum over shards."""
+
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, place: Place) -> Tensor:
+        ctx.place = place
+        return parameter.view_as(parameter)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return _StraightTotal.apply(grads[0], ctx.place), None
 
 
 def _gathered(values: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:

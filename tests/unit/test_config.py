@@ -35,8 +35,11 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
     },
     TrainConfig: {
         "group": "C4",
+        "tying": "orbit",
+        "prototypes": 48,
+        "poses": 2,
         "dict_size": 64,
-        "encoder_reads": "0,2",
+        "encoder_reads": "all",
         "activation": "l1",
         "k": 3,
         "matryoshka": "2",

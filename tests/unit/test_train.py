@@ -253,7 +253,7 @@ def test_resolving_keeps_what_was_given_and_decides_the_rest_once(planted: Any) 
     by_blocks = resolve(TrainConfig(dict_size=64, batch=64, norm_over="blocks"), data)
     assert by_blocks.tanh_scale == pytest.approx(4 / 32**0.5 / 2), "four block norms add up to twice the joint norm"
     assert resolve(free, data) == free
-    given = replace(SMALL, group="C_2", aux_k=0, dead_after_samples=5, blocks_per_step=1)
+    given = replace(SMALL, group="C_2", tying="none", aux_k=0, dead_after_samples=5, blocks_per_step=1)
     given = replace(given, l1_coefficient=1.0, jumprelu_coefficient=2.0, bandwidth=3.0, tanh_scale=5.0)
     assert resolve(given, data) == given
     assert resolve(TrainConfig(batch=1024), data).steps == 150

@@ -33,6 +33,7 @@ TOPK = TrainConfig(
     dict_size=20, k=2, batch=64, lanes=4, steps=30, buffer_rows=512, learning_rate=1e-3,
     checkpoint_every=CUT, dead_after_samples=64,
 )  # fmt: skip
+TIED = replace(TOPK, dict_size=None, tying="orbit", prototypes=20)
 CONFIGS = {
     "topk": TOPK,
     "batchtopk": replace(TOPK, activation="batchtopk", k=1),
@@ -45,6 +46,13 @@ CONFIGS = {
     ),
     "bfloat16": replace(TOPK, dtype="bfloat16"),
     "half state": replace(TOPK, optimiser_state="bfloat16"),
+    "tied": TIED,
+    "tied l1": replace(TIED, activation="l1", l1_warmup_share=0.0, norm_over="blocks"),
+    "tied jumprelu": replace(TIED, activation="jumprelu", init="transpose"),
+    "tied, every option": replace(
+        TIED, activation="batchtopk", matryoshka="7,13", accumulate=2, average_decay=0.9, clip_norm=0.05,
+        optimiser="lazy", aux_k=1, poses=2,
+    ),
 }  # fmt: skip
 WAYS = [*CONFIGS, "resumed"]
 COARSE = {"bfloat16": 3e-3, "half state": 3e-3}
@@ -54,8 +62,8 @@ COARSE = {"bfloat16": 3e-3, "half state": 3e-3}
 def tried(mesh: str, way: str) -> bool:
     """Whether this way of training is tried on this mesh."""
     if "shared out" in mesh:
-        return way in ("topk", "l1", "nested", "every option", "half state", "resumed")
-    return SHARDS[mesh] > 1 or way in ("topk", "resumed")
+        return way in ("topk", "l1", "nested", "every option", "half state", "tied", "tied, every option", "resumed")
+    return SHARDS[mesh] > 1 or way in ("topk", "tied", "tied, every option", "resumed")
 
 
 def outcome(run: RunFolder, config: TrainConfig, place: Place, folder: Path | None = None) -> dict[str, Any]:
@@ -164,7 +172,7 @@ def test_one_worker_goes_on_where_a_mesh_left_off(planted: Any, alone: Any, toge
 
 
 def test_dead_features_and_thresholds_take_part(alone: Any) -> None:
-    for way in ("topk", "batchtopk", "nested", "every option"):
+    for way in ("topk", "batchtopk", "nested", "every option", "tied, every option"):
         assert any(row["auxiliary"] > 0 for row in alone[1][way]["metrics"])
     assert alone[1]["batchtopk"]["weights"]["threshold"] > 0
 
@@ -183,7 +191,7 @@ def test_each_worker_keeps_its_features_and_their_state(
             kept = own
         assert state["features"] == [kept.start, kept.stop]
         assert state["dict_size"] == whole["dict_size"] == 20
-        if way != "jumprelu":  # random directions are scaled by a matrix product, which rounds otherwise in parts
+        if "jumprelu" not in way:  # random directions are scaled by a matrix product, which rounds otherwise in parts
             assert found["first"]["W_dec"].equal(alone[1][way]["first"]["W_dec"][own])
         for name in ("W_dec", "W_enc", "b_enc"):
             torch.testing.assert_close(found["first"][name], alone[1][way]["first"][name][own], rtol=1e-5, atol=1e-6)
