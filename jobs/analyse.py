@@ -71,8 +71,8 @@ def run_analyse(run: RunFolder, name: str, config: AnalyseConfig) -> list[tuple[
     """Watch every shard, describe every feature, find families; rows of the summary."""
     store, model = open_store(run), GroupCrosscoder.load(run.crosscoder(name))
     firing = _watch(run, name, config, store)
-    symmetry = _describe(run, name, config, model.shape.dict_size)
-    found = _families(run, name, config, np.flatnonzero(firing.fired_F > 0), model.shape.dict_size)
+    symmetry = _describe(run, name, config, model.shape.num_rows)
+    found = _families(run, name, config, np.flatnonzero(firing.fired_F > 0), model.shape.num_rows)
     about = {
         "config": config.to_json(),
         "fvu": firing.unexplained.fraction_unexplained(),
