@@ -26,6 +26,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from gc_core import ownership
+from infra import certificates
 from jobs import console
 from jobs.options import cli
 
@@ -34,6 +35,8 @@ STOP_S = 3
 BUCKET = "runs"
 WHO = {"local": ["Read", "Write", "List", "Tagging"], "admin": ["Admin"]}
 """Identities of the server and what they may do."""
+PARTS = ("GRPC_MASTER", "GRPC_VOLUME", "GRPC_FILER", "GRPC_S3", "GRPC_CLIENT", "HTTPS_MASTER")
+"""What shows and asks for a certificate, as SeaweedFS's settings call it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +125,7 @@ def serve(folder: Path, *, bucket: str = BUCKET, port: int | None = None) -> Ite
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **_inner_keys()},
+            env={**os.environ, **_inner_keys(folder)},
         )
     server = ObjectServer(
         endpoint=f"http://127.0.0.1:{port}",
@@ -138,11 +141,16 @@ def serve(folder: Path, *, bucket: str = BUCKET, port: int | None = None) -> Ite
         _stop(process)
 
 
-def _inner_keys() -> dict[str, str]:
-    """New keys by which the server's own parts know one another: without them the file and volume ports would take any
-    request, past the credentials of S3."""
-    parts = ("JWT_SIGNING", "JWT_SIGNING_READ", "JWT_FILER_SIGNING", "JWT_FILER_SIGNING_READ")
-    return {f"WEED_{part}_KEY": secrets.token_hex(32) for part in parts}
+def _inner_keys(folder: Path) -> dict[str, str]:
+    """New keys and certificates by which the server's own parts know one another. Without them the ports of files,
+    volumes and gRPC would take any request, past the credentials of S3, and the master would delete a bucket for
+    whoever asks."""
+    tokens = ("JWT_SIGNING", "JWT_SIGNING_READ", "JWT_FILER_SIGNING", "JWT_FILER_SIGNING_READ")
+    certificate, key = map(str, certificates.write_pair(folder, "inner"))
+    pair = {"CERT": certificate, "KEY": key}
+    listeners = {f"WEED_{part}_{what}": path for part in PARTS for what, path in pair.items()}
+    authorities = dict.fromkeys(("WEED_GRPC_CA", "WEED_HTTPS_MASTER_CA"), certificate)
+    return {f"WEED_{token}_KEY": secrets.token_hex(32) for token in tokens} | listeners | authorities
 
 
 def _command(folder: Path, keys: list[dict[str, str]], port: int) -> list[str]:
