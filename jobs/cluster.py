@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,12 +18,16 @@ if "RAY_ADDRESS" not in os.environ:
 # Threads that wait by spinning take the cores from one another as soon as two processes compute; sleeping costs little.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# Ray's C++ part would answer SIGTERM by aborting the process, whatever handler Python has.
+os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
+
 import ray
 import ray.exceptions
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from gc_core.objects import UnavailableError
-from jobs.console import interruptible, say
+from jobs import interrupt
+from jobs.console import say
 from jobs.errors import root_of
 from jobs.options import Workers
 
@@ -47,16 +52,34 @@ def connect() -> Iterator[None]:
         return
     given = os.environ.get("RAY_ADDRESS")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(interrupt.interruptible())
         if given:
-            ray.init(address=given, logging_level=logging.ERROR, log_to_driver=False)
+            stack.callback(ray.shutdown)
+            _init(address=given)
         else:
             _check_home()
             say("starting Ray on this machine ...")
-            _start_here(stack.enter_context(_private_folder()))
-        stack.callback(ray.shutdown)
+            folder = stack.enter_context(_private_folder())
+            stack.callback(ray.shutdown)  # of what has started, too, when a signal comes in the middle
+            _start_here(folder)
         _keep_token_private()
-        with interruptible():  # Ray has put a handler of its own in place of the first
-            yield
+        yield
+
+
+def _init(**options: Any) -> None:
+    """`ray.init`, without its own handler of SIGTERM: that one ends the process, or waits for what has not started."""
+    set_handler = signal.signal
+
+    def set_others(number: int, handler: Any) -> Any:
+        return signal.getsignal(number) if number == signal.SIGTERM else set_handler(number, handler)
+
+    signal.signal = set_others
+    try:
+        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+    finally:
+        signal.signal = set_handler
+        interrupt.take()
+    interrupt.check()
 
 
 def _check_home() -> None:
@@ -102,11 +125,9 @@ def _start_here(folder: str) -> None:
     """
     for _ in range(START_TRIES):
         try:
-            ray.init(
+            _init(
                 address="local",
                 include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
                 _node_ip_address="127.0.0.1",
                 _temp_dir=folder,
             )

@@ -3,12 +3,11 @@ table."""
 
 import contextlib
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,9 +24,20 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from jobs import interrupt
 from jobs.errors import in_one_line
 
-console = Console(highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Whatever is said from now on goes nowhere, and Python does not complain when it ends; Rich alone would end
+        the program with code 1."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise BrokenPipeError
+
+
+console = _Console(highlight=False)
 if not console.is_terminal:
     console.width = 200  # a log has no edge; do not fold addresses
 
@@ -52,21 +62,27 @@ def progress(title: str, total: float, unit: str, *, done: float = 0) -> Iterato
 
 @contextlib.contextmanager
 def one_line_errors(*, remedy: str) -> Iterator[None]:
-    """End the program with one clear line and code 1 for any error, 130 for an interruption; a second one ends it at
-    once. What reads our output may stop reading (`| head`)."""
+    """End the program with one clear line: code 1 for any error, 130 for Ctrl-C, 143 for SIGTERM; a second signal ends
+    it at once. What reads our output may stop reading (`| head`)."""
+    interrupt.forget()
     try:
-        with interruptible():
+        with interrupt.interruptible():
             yield
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        console.print(f"\n[yellow]Interrupted.[/] {remedy}")
-        sys.exit(130)
+        _end_interrupted(remedy)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
-        sys.exit(141)
+        sys.exit(interrupt.exit_code() if interrupt.came() else 141)
     except Exception as error:  # the one place where any error becomes a line
+        if interrupt.came():
+            _end_interrupted(remedy)  # workers got the signal too, and what was asked of them failed
         console.print(Text.assemble(("Error: ", "bold red"), printable(in_one_line(error))), soft_wrap=True)
         raise SystemExit(1) from error
+
+
+def _end_interrupted(remedy: str) -> NoReturn:
+    with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends what reads our output, too
+        console.print(f"\n[yellow]{interrupt.told()}[/] {remedy}")
+    sys.exit(interrupt.exit_code())
 
 
 def printable(text: str) -> str:
@@ -109,25 +125,6 @@ def duration(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM, as `ray job stop` and container hosts send it, ends a job the way Ctrl-C does; both raise
-    KeyboardInterrupt inside the block, whatever handlers others have left there."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def tell_every(interval_s: float) -> Callable[[], bool]:
     """A clock that answers True when the interval has passed since it last did."""
     last = [float("-inf")]
@@ -165,6 +162,7 @@ class _Bar(Meter):
         self._bar.stop()
 
     def set(self, done: float, note: str = "") -> None:
+        interrupt.check()
         self._bar.update(self._task, completed=int(done), note=escape(printable(note)))
 
 
@@ -195,6 +193,7 @@ class _Log(Meter):
         return None
 
     def set(self, done: float, note: str = "") -> None:
+        interrupt.check()
         if done != self._told and (self._due() or done >= self.total):
             self._told = done
             elapsed = max(time.monotonic() - self._start, 1e-9)

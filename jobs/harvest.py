@@ -5,9 +5,10 @@
 Continues where an earlier, interrupted run of the same command stopped.
 """
 
+import contextlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -120,8 +121,10 @@ def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, tabl
     rows_before = sum(commit.num_rows for commit in done.values())
     wanted = workers.resolve(num_cpus=cluster.num_cpus(), num_gpus=cluster.num_gpus())
     cluster.require(wanted, 1)  # the others join when they come
-    actors = _start_actors(run, config, wanted, at_most=len(missing))
-    with console.progress("harvest", plan.num_rows, "samples", done=rows_before) as meter:
+    with (
+        _actors(run, config, wanted, at_most=len(missing)) as actors,
+        console.progress("harvest", plan.num_rows, "samples", done=rows_before) as meter,
+    ):
         counter = _Counter(actors)
         work = (harvest.shard_work(plan, table, shard) for shard in missing)
 
@@ -173,12 +176,19 @@ class Harvester:
         self._rows[shard] += count
 
 
-def _start_actors(run: RunFolder, config: HarvestConfig, workers: Workers, *, at_most: int) -> list[Any]:
+@contextlib.contextmanager
+def _actors(run: RunFolder, config: HarvestConfig, workers: Workers, *, at_most: int) -> Iterator[list[Any]]:
+    """Workers until the block ends, in whatever way: those that a traceback still holds would keep their CPUs and GPUs
+    from all that comes after them."""
     number = min(workers.num_workers or 1, at_most)
     options = {"num_cpus": workers.cpus_per_worker, "num_gpus": workers.gpus_per_worker}
-    return [
-        Harvester.options(**options).remote(run, config, max(1, int(workers.cpus_per_worker))) for _ in range(number)
-    ]
+    threads = max(1, int(workers.cpus_per_worker))
+    actors = [Harvester.options(**options).remote(run, config, threads) for _ in range(number)]
+    try:
+        yield actors
+    finally:
+        for actor in actors:
+            ray.kill(actor)
 
 
 class _Counter:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import ray
+import ray.exceptions
 import ray.train
 import ray.train.torch
 import torch
@@ -35,11 +36,12 @@ from gc_core.objects import UnavailableError
 from gc_core.run_folder import RunFolder, read_json, read_trained, write_json, write_json_once
 from gc_core.train.loggers import LoggerName, check_installed, following, usual
 from gc_core.train.recovery import NAMES_ITS_CONFIG, newest
-from jobs import cluster, console, lists, meshes
+from jobs import cluster, console, interrupt, lists, meshes
 from jobs.options import Cache, Workers, cli
 
 MAX_FAILURES = 3
 POLL_S = 0.5
+SECONDS_TO_ANSWER = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,10 +199,24 @@ def _fit(run: RunFolder, configs: dict[str, TrainConfig], workers: Workers, watc
         ),
     )
     done = max((checkpoint.step for checkpoint in newest(folders)), default=0)
-    with _shown(board, next(iter(configs.values())).steps or 0, done), console.interruptible():
-        trainer.fit()  # puts handlers of its own in place of ours, and leaves them there
+    with _shown(board, next(iter(configs.values())).steps or 0, done), _ended(board):
+        interrupt.run_aside(trainer.fit, every_s=POLL_S)  # on this thread it would put a handler of its own over ours
     if error := ray.get(board.user_error.remote()):
         raise ValueError(error)
+
+
+@contextlib.contextmanager
+def _ended(board: Any) -> Iterator[None]:
+    """A training that is left before its end gives back the CPUs and GPUs of a Ray that goes on: its workers are
+    killed, and those that Ray starts in their place find on the board that there is nothing to do."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(ray.exceptions.RayError):  # Ray may have ended first
+            board.fail.remote("interrupted")
+            for worker in ray.get(board.workers.remote(), timeout=SECONDS_TO_ANSWER):
+                ray.kill(worker)
+        raise
 
 
 @contextlib.contextmanager
@@ -210,8 +226,9 @@ def _shown(board: Any, num_steps: int, done: int) -> Iterator[None]:
     with console.progress("train", num_steps, "steps", done=done) as meter:
 
         def follow() -> None:
-            while not stop.wait(POLL_S):
-                show()
+            with contextlib.suppress(ray.exceptions.RayError):  # who waits for the training is told of it
+                while not stop.wait(POLL_S):
+                    show()
 
         def show() -> None:
             for line in ray.get(board.new_warnings.remote()):
@@ -252,6 +269,14 @@ class _Board:
         self._metrics: dict[str, dict[str, float]] = {}
         self._user_error: str | None = None
         self._warnings: dict[str, bool] = {}
+        self._workers: list[Any] = []
+
+    def join(self, worker: Any) -> None:
+        """A worker has started."""
+        self._workers.append(worker)
+
+    def workers(self) -> list[Any]:
+        return self._workers
 
     def write(self, metrics: dict[str, dict[str, float]]) -> None:
         self._metrics = metrics
@@ -304,6 +329,7 @@ def _train_loop(settings: dict[str, Any]) -> None:
     must raise, to free those that wait for it, and all end when they are started again.
     """
     board = settings["board"]
+    ray.get(board.join.remote(ray.get_runtime_context().current_actor))
     if ray.get(board.user_error.remote()):
         return
     try:

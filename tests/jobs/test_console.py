@@ -4,7 +4,10 @@ import errno
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ import ray.exceptions
 from ray.exceptions import RayTaskError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
-from jobs import console, errors
+from jobs import console, errors, interrupt
 from jobs.options import Workers
 
 
@@ -120,7 +123,7 @@ def test_interruptions_reach_a_job_whatever_handlers_others_left(capsys: pytest.
 
     def interrupted(number: int) -> None:
         with console.one_line_errors(remedy="Again."):
-            with console.interruptible():
+            with interrupt.interruptible():
                 signal.signal(number, signal.SIG_IGN)
             os.kill(os.getpid(), number)
             time.sleep(1)
@@ -128,8 +131,9 @@ def test_interruptions_reach_a_job_whatever_handlers_others_left(capsys: pytest.
     for number in (signal.SIGINT, signal.SIGTERM):
         with pytest.raises(SystemExit) as end:
             interrupted(number)
-        assert end.value.code == 130
+        assert end.value.code == 128 + number
         signal.signal(signal.SIGINT, before)
+    interrupt.forget()
 
 
 @pytest.mark.parametrize(
@@ -148,3 +152,90 @@ def test_workers_follow_the_cluster_unless_told(
 ) -> None:
     resolved = given.resolve(num_cpus=num_cpus, num_gpus=num_gpus)
     assert (resolved.num_workers, resolved.gpus_per_worker) == (workers, gpus)
+
+
+def code_of(job: Callable[[], None]) -> object:
+    """Of a job that ends itself."""
+    try:
+        with pytest.raises(SystemExit) as end, console.one_line_errors(remedy="Again."):
+            job()
+    finally:
+        interrupt.forget()
+    return end.value.code
+
+
+def test_an_interruption_that_python_loses_in_a_destructor_is_neither_told_nor_forgotten(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    class Fragile:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+    def job() -> None:
+        fragile = Fragile()
+        del fragile
+        with console.progress("harvest", 1, "samples") as meter:
+            meter.set(0)
+
+    assert code_of(job) == 143
+    told = "".join(capfd.readouterr())
+    assert "Interrupted (SIGTERM). Again." in told
+    assert "Traceback" not in told
+
+
+def test_a_second_signal_that_comes_with_the_first_does_not_disturb_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As `uv run` hands on what the whole group of processes has got."""
+
+    def job() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+
+    assert code_of(job) == 143
+    assert capsys.readouterr().out.count("Interrupted") == 1
+
+
+def test_what_fails_because_workers_got_the_signal_too_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except KeyboardInterrupt:
+            raise ray.exceptions.WorkerCrashedError from None
+
+    assert code_of(job) == 130
+    assert "Error" not in capsys.readouterr().out
+
+
+def test_a_call_aside_raises_here_what_it_raised_there() -> None:
+    def fail() -> None:
+        raise ValueError("k: too large")
+
+    with pytest.raises(ValueError, match="k: too large"):
+        interrupt.run_aside(fail, every_s=0.01)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_nobody_reads_any_more_is_no_error(interrupted: bool) -> None:
+    """`| head`, which has read enough; and Ctrl-C on `| tee`, which ends both."""
+    code = (
+        "import os, signal, time\n"
+        "from jobs import console\n"
+        "with console.one_line_errors(remedy='Again.'):\n"
+        "    time.sleep(0.2)\n"
+        f"    {'os.kill(os.getpid(), signal.SIGINT)' if interrupted else 'console.say(str(list(range(9))))'}\n"
+        "    time.sleep(1)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
+        assert job.stdout
+        assert job.stderr
+        job.stdout.close()
+        told = job.stderr.read()
+    assert told == b""
+    assert job.returncode == (130 if interrupted else 141)

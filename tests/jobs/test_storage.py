@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from processes import await_end, descendants
 
 from gc_core import objects, store
 from gc_core.config import HarvestConfig, TrainConfig
@@ -29,8 +30,6 @@ HARVEST = HarvestConfig(images="stimuli", max_stimuli=300, group="D4", shard_row
 KILL_AFTER_S = 2
 SECONDS_TO_END = 30
 """Far more than it takes on an idle machine."""
-SECONDS_TO_FOLLOW = 120
-"""Ray's own agents look for their parent from time to time."""
 OPTIONS = ["--images", "stimuli", "--max-stimuli", "300", "--group", "D4", "--shard-rows", "128", "--dtype", "float32"]
 TRAIN = TrainConfig(dict_size=32, k=4, steps=10, batch=32)
 
@@ -80,17 +79,6 @@ def kill_a_harvester(driver: int, killed: list[int]) -> None:
                     killed.append(pid)
                     return
         time.sleep(0.02)
-
-
-def descendants(ancestor: int) -> set[int]:
-    parents: dict[int, int] = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
-    found = {ancestor}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {ancestor}
 
 
 def test_a_sound_run_is_verified_and_not_touched(copy: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,8 +160,9 @@ def test_a_driver_that_is_stopped_or_killed_ends_within_seconds_and_continues(
     if sent == signal.SIGKILL:
         assert job.returncode == -signal.SIGKILL
     else:
-        assert job.returncode == 130, told
-        assert "Interrupted. The same command continues where it stopped." in told
+        assert job.returncode == 128 + sent, told
+        word = "Interrupted." if sent == signal.SIGINT else "Interrupted (SIGTERM)."
+        assert f"{word} The same command continues where it stopped." in told
         assert "Traceback" not in told
     await_end(workers)
     first = store.commits(run)
@@ -197,18 +186,3 @@ def await_first_commit(run: RunFolder, job: subprocess.Popen[str]) -> None:
     while not objects.sizes(run.commits):
         assert job.poll() is None, job.communicate()[0]
         time.sleep(0.05)
-
-
-def await_end(pids: set[int]) -> None:
-    """No worker outlives its job for long. One whose parent was killed may stay in the list, ended."""
-    deadline = time.monotonic() + SECONDS_TO_FOLLOW
-    while left := {pid for pid in pids if is_running(pid)}:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
-
-
-def is_running(pid: int) -> bool:
-    """Whether the process is there and has not ended."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
