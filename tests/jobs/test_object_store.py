@@ -42,38 +42,46 @@ def test_no_port_reads_or_writes_a_bucket_without_credentials(object_server: "Ob
     assert objects.read(s3_url, "theirs.txt") == b"secret", "the control: with credentials it is there"
 
 
-HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""How a gRPC client begins; a server that wants it answers with its settings."""
-
-
-def answer(port: int, *, pair: tuple[Path, Path] | None = None, encrypted: bool = True) -> bytes:
-    """What the port sends to one who shows that certificate, or none; nothing where it hangs up."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
-        try:
-            if not encrypted:
-                plain.sendall(HTTP2)
-                return plain.recv(9)
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            context.set_alpn_protocols(["h2"])
-            if pair:
-                context.load_cert_chain(*pair)
-            with context.wrap_socket(plain) as inside:
-                inside.sendall(HTTP2)
-                return inside.recv(9)
-        except (ssl.SSLError, ConnectionError):
-            return b""
+def master_of(server: "ObjectServer") -> int:
+    """The port of the part that knows where everything lies."""
+    command = Path(f"/proc/{server.process.pid}/cmdline").read_text()
+    return int(re.findall(r"-master\.port=(\d+)", command)[0])
 
 
 @pytest.mark.s3
 def test_nobody_deletes_a_bucket_or_gets_a_token_from_the_master(object_server: "ObjectServer", s3_url: str) -> None:
     """A single GET did both, as any page in a browser may send it."""
     objects.write(s3_url, "theirs.txt", b"secret")
-    master = ports_of(object_server)[0]
     for path in ("dir/assign?collection=runs", "dir/lookup?fileId=1,01deadbeef", "col/delete?collection=runs"):
         with pytest.raises((urllib.error.HTTPError, OSError)):
-            urllib.request.urlopen(f"http://127.0.0.1:{master}/{path}", timeout=5).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{master_of(object_server)}/{path}", timeout=5).close()
     assert objects.read(s3_url, "theirs.txt") == b"secret"
+
+
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a gRPC client begins; a server that wants it answers with its settings."""
+
+
+HTTP1 = b"GET /cluster/status HTTP/1.0\r\n\r\n"
+
+
+def answer(port: int, hello: bytes, *, pair: tuple[Path, Path] | None = None, encrypted: bool = True) -> bytes:
+    """What the port sends to one who shows that certificate, or none; nothing where it hangs up."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        try:
+            if not encrypted:
+                plain.sendall(hello)
+                return plain.recv(12)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context.set_alpn_protocols(["h2" if hello == HTTP2 else "http/1.1"])
+            if pair:
+                context.load_cert_chain(*pair)
+            with context.wrap_socket(plain) as inside:
+                inside.sendall(hello)
+                return inside.recv(12)
+        except (ssl.SSLError, ConnectionError):
+            return b""
 
 
 @pytest.mark.s3
@@ -81,16 +89,15 @@ def test_no_inner_port_listens_to_one_without_the_certificate_of_this_start(
     object_server: "ObjectServer", tmp_path: Path
 ) -> None:
     """By gRPC the filer would read and delete whatever it holds."""
-    master = ports_of(object_server)[0]
-    ports = [*ports_of(object_server, ".grpc"), master]
+    hellos = {**dict.fromkeys(ports_of(object_server, ".grpc"), HTTP2), master_of(object_server): HTTP1}
     strangers = certificates.write_pair(tmp_path, "inner")
-    assert answer(master, encrypted=False).startswith(b"HTTP"), "that it speaks HTTPS"
-    for port in ports:
-        assert port == master or answer(port, encrypted=False) == b""
-        assert answer(port) == b""
-        assert answer(port, pair=strangers) == b""
+    for port, hello in hellos.items():
+        assert answer(port, hello, encrypted=False) in (b"", b"HTTP/1.0 400")
+        assert answer(port, hello) == b""
+        assert answer(port, hello, pair=strangers) == b""
     command = Path(f"/proc/{object_server.process.pid}/cmdline").read_text()
     folder = Path(re.findall(r"-dir=([^\0]+)", command)[0])
     own = folder / "inner.crt", folder / "inner.key"
-    assert [answer(port, pair=own)[3:4] for port in ports] == [b"\x04"] * 5, "the control: settings are sent"
+    answers = [answer(port, hello, pair=own) for port, hello in hellos.items()]
+    assert all(each[3:4] == b"\x04" or each == b"HTTP/1.0 200" for each in answers), "the control: they speak"
     assert [path.stat().st_mode & 0o777 for path in own] == [0o600, 0o600]
