@@ -23,7 +23,7 @@ from gc_core.harvest.plan import ShardWork
 from gc_core.images.moved import Move
 from gc_core.run_folder import RunFolder
 from gc_core.shards import ShardPlan
-from jobs import cluster, console, index
+from jobs import cluster, console, index, interrupt
 from jobs.options import MovedPictures, Workers, cli
 
 
@@ -178,17 +178,18 @@ class Harvester:
 
 @contextlib.contextmanager
 def _actors(run: RunFolder, config: HarvestConfig, workers: Workers, *, at_most: int) -> Iterator[list[Any]]:
-    """Workers until the block ends, in whatever way: those that a traceback still holds would keep their CPUs and GPUs
-    from all that comes after them."""
+    """Workers, killed where the block fails: those that a traceback still holds would keep their CPUs and GPUs from all
+    that comes after them. After a signal this process ends, and they end with it."""
     number = min(workers.num_workers or 1, at_most)
     options = {"num_cpus": workers.cpus_per_worker, "num_gpus": workers.gpus_per_worker}
     threads = max(1, int(workers.cpus_per_worker))
     actors = [Harvester.options(**options).remote(run, config, threads) for _ in range(number)]
     try:
         yield actors
-    finally:
-        for actor in actors:
+    except BaseException:
+        for actor in () if interrupt.came() else actors:
             ray.kill(actor)
+        raise
 
 
 class _Counter:

@@ -208,10 +208,13 @@ def _fit(run: RunFolder, configs: dict[str, TrainConfig], workers: Workers, watc
 @contextlib.contextmanager
 def _ended(board: Any) -> Iterator[None]:
     """A training that is left before its end gives back the CPUs and GPUs of a Ray that goes on: its workers are
-    killed, and those that Ray starts in their place find on the board that there is nothing to do."""
+    killed, and those that Ray starts in their place find on the board that there is nothing to do. After a signal this
+    process ends, and they end with it: parts of Ray may have got it too, and answer no more."""
     try:
         yield
     except BaseException:
+        if interrupt.came():
+            raise
         with contextlib.suppress(ray.exceptions.RayError):  # Ray may have ended first
             board.fail.remote("interrupted")
             for worker in ray.get(board.workers.remote(), timeout=SECONDS_TO_ANSWER):

@@ -20,7 +20,7 @@ from processes import await_end, descendants
 from gc_core import checkpoint
 from gc_core.config import HarvestConfig, TrainConfig
 from gc_core.run_folder import RunFolder
-from jobs import harvest, interrupt
+from jobs import harvest, train
 from jobs.harvest import run_harvest
 from jobs.options import Workers
 from jobs.train import run_train
@@ -147,7 +147,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (starts_ray, signal.SIGTERM, os.kill),
         (harvests, signal.SIGINT, os.killpg),
         (trains, signal.SIGINT, os.kill),
-        (trains_again, signal.SIGTERM, os.killpg),
+        (trains_again, signal.SIGTERM, os.kill),
         (analyses, signal.SIGINT, os.killpg),
     ],
 )
@@ -199,11 +199,10 @@ def test_what_fails_gives_its_workers_back_to_a_ray_that_goes_on(
     monkeypatch.undo()
     run_harvest(run, replace(HARVEST, max_stimuli=200), Workers())
     long = replace(TRAIN, steps=1_000_000, checkpoint_every=10)
-    sender = threading.Thread(target=_interrupt_once_there_is, args=(run.crosscoder("long"),), daemon=True)
-    sender.start()
-    with pytest.raises(KeyboardInterrupt) as also_kept:
+    monkeypatch.setattr(train.interrupt, "check", lambda: _fail_once_there_is(run.crosscoder("long")))
+    with pytest.raises(OSError, match="the disk is gone") as also_kept:
         run_train(run, "long", [long], Workers())
-    interrupt.forget()
+    monkeypatch.undo()
     run_train(run, "short", [TRAIN], Workers())
     assert kept.tb
     assert also_kept.tb, "what they hold was held until here"
@@ -214,7 +213,6 @@ def _fail_after_one(actors: list[Any], items: Any, submit: Any, *, poll: Any) ->
     raise OSError("the disk is gone")
 
 
-def _interrupt_once_there_is(crosscoder: str) -> None:
-    while not checkpoint.checkpoints(f"{crosscoder}/checkpoints"):
-        time.sleep(0.05)
-    os.kill(os.getpid(), signal.SIGINT)
+def _fail_once_there_is(crosscoder: str) -> None:
+    if checkpoint.checkpoints(f"{crosscoder}/checkpoints"):
+        raise OSError("the disk is gone")
