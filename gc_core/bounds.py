@@ -63,6 +63,10 @@ GPUS = Bound(0, 1024)
 """Of one worker, as its CPUs."""
 
 
+WAIT_MINUTES = Bound(0, 525_600)
+"""Up to a year."""
+
+
 def refuse_numbers(record: Any, bounds: Mapping[str, Bound], *, prefix: str = "") -> None:
     """Raise ValueError at the first number of a dataclass instance that is outside of its bound; None is no number."""
     for name, bound in bounds.items():

@@ -25,7 +25,7 @@ from gc_core.metrics import or_none
 from gc_core.run_folder import RunFolder
 from gc_core.store import Store, open_store
 from jobs import cluster, console
-from jobs.options import MovedPictures, cli
+from jobs.options import MovedPictures, Waiting, cli
 
 FEATURES_A_TASK = 128
 
@@ -39,6 +39,7 @@ class AnalyseJob(MovedPictures):
     name: str | None = None
     """Which crosscoder; None for the only one."""
     config: Annotated[AnalyseConfig, tyro.conf.arg(name="")] = field(default_factory=AnalyseConfig)
+    workers: Waiting = field(default_factory=Waiting)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -48,7 +49,9 @@ def main(args: list[str] | None = None) -> None:
         with cluster.connect():
             run = RunFolder.at(job.run)
             name = job.name or only_crosscoder(run)
-            console.summary("analysed", run_analyse(run, name, job.config) + run_atlas(run, name, job.moves()))
+            console.summary(
+                "analysed", run_analyse(run, name, job.config, job.workers) + run_atlas(run, name, job.moves())
+            )
 
 
 def only_crosscoder(run: RunFolder) -> str:
@@ -67,8 +70,11 @@ def only_crosscoder(run: RunFolder) -> str:
     return names[0]
 
 
-def run_analyse(run: RunFolder, name: str, config: AnalyseConfig) -> list[tuple[str, str]]:
+def run_analyse(
+    run: RunFolder, name: str, config: AnalyseConfig, waiting: Waiting | None = None
+) -> list[tuple[str, str]]:
     """Watch every shard, describe every feature, find families; rows of the summary."""
+    cluster.require_cpu(waiting or Waiting())
     store, model = open_store(run), GroupCrosscoder.load(run.crosscoder(name))
     firing = _watch(run, name, config, store)
     symmetry = _describe(run, name, config, model.shape.num_rows)

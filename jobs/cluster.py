@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from gc_core.objects import UnavailableError
 from jobs import interrupt
 from jobs.console import say
 from jobs.errors import root_of
-from jobs.options import Workers
+from jobs.options import Waiting, Workers
 
 RETRIED = [UnavailableError]
 """What a task may be tried again for: wrong keys, a missing bucket or a full disk end the job at once."""
@@ -154,6 +154,11 @@ def num_cpus() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
+def most_cpus(nodes: Sequence[Mapping[str, Any]]) -> int:
+    """CPUs of the largest of the nodes, as `ray.nodes()` tells them; at least one. No worker has those of two nodes."""
+    return max([1, *(int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"])])
+
+
 def num_gpus() -> int:
     """GPUs of the cluster now."""
     return int(ray.cluster_resources().get("GPU", 0))
@@ -178,6 +183,16 @@ def require(workers: Workers, count: int) -> None:
             raise ValueError(f"workers: {needed}, this machine has {found[kind]:g}; lower {options[kind]}")
 
 
+def require_cpu(waiting: Waiting) -> None:
+    """See that tasks of one CPU can run: on a cluster, wait until one is free, and say so.
+
+    Raises:
+        OSError: none became free in time.
+    """
+    if _is_shared():
+        _await({"CPU": 1, "GPU": 0}, 1, waiting.wait_minutes)
+
+
 def refuse_impossible(workers: Workers) -> None:
     """ValueError if a Ray started here cannot have the workers asked for; before anything else is done."""
     if not _is_shared():
@@ -193,13 +208,20 @@ def _await(bundle: dict[str, float], count: int, wait_minutes: float) -> None:
         while not group.wait(SAY_EVERY_S):
             waited_s = time.monotonic() - since_s
             wanted = f"{count} worker(s) with {bundle['CPU']:g} CPU and {bundle['GPU']:g} GPU each"
-            has = f"the cluster has {num_cpus()} CPUs and {num_gpus()} GPUs"
+            has = f"the cluster has {num_cpus()} CPUs and {num_gpus()} GPUs{_free()}"
             if waited_s > 60 * wait_minutes:
-                remedy = "lower --workers.num-workers, or wait longer with --workers.wait-minutes"
+                fewer = "lower --workers.num-workers, or " if count > 1 else ""
+                remedy = f"{fewer}wait longer with --workers.wait-minutes"
                 raise OSError(f"workers: {wanted} did not come within {wait_minutes:g} minutes; {has}; {remedy}")
             say(f"waiting  for {wanted}; {has} ({waited_s / 60:.1f} of at most {wait_minutes:g} minutes)")
     finally:
         remove_placement_group(group)
+
+
+def _free() -> str:
+    """Of the CPUs and GPUs, those that nobody uses."""
+    left = ray.available_resources()
+    return f", of which {left.get('CPU', 0):g} and {left.get('GPU', 0):g} are free"
 
 
 def _is_shared() -> bool:

@@ -8,7 +8,7 @@
 What is measured is kept in RUN/crosscoders/NAME/evaluation.json.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from gc_core.ingest import is_ingested
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
 from jobs import cluster, console
-from jobs.options import MovedPictures, cli
+from jobs.options import MovedPictures, Waiting, cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,8 @@ class EvaluateJob(MovedPictures):
     figure: str | None = None
     """Draw FVU against L0 of all the crosscoders named into this .png, .svg or .pdf file."""
 
+    workers: Waiting = field(default_factory=Waiting)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.figure is not None:
@@ -73,6 +75,7 @@ def main(args: list[str] | None = None) -> None:
 
 def run_evaluate(job: EvaluateJob) -> dict[str, Evaluation]:
     """Measure every crosscoder in a task of its own, keep what was found, and draw; by name."""
+    cluster.require_cpu(job.workers)
     run = RunFolder.at(job.run)
     names = job.name or tuple(run.crosscoder_names())
     if not names:

@@ -56,6 +56,7 @@ def run_harvest(
 ) -> list[tuple[str, str]]:
     """Index, plan, compute what is missing; rows of the summary."""
     cluster.refuse_impossible(workers)
+    cluster.require_cpu(workers)
     backbone = harvest.network_of(config)
     run.claim()
     table = index.manifest_of(run, config, backbone)
@@ -83,6 +84,7 @@ def foretell(run: RunFolder, config: HarvestConfig, workers: Workers) -> list[tu
         StoreError: a store of other options stands there; the differences are listed.
     """
     cluster.refuse_impossible(workers)
+    cluster.require_cpu(workers)
     backbone = harvest.network_of(config)
     run.claim()
     table = index.manifest_of(run, config, backbone)

@@ -19,7 +19,7 @@ from gc_core import ingest, store
 from gc_core.ingest import IngestConfig, IngestPlan
 from gc_core.run_folder import RunFolder
 from jobs import cluster, console
-from jobs.options import cli
+from jobs.options import Waiting, cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class IngestJob:
     out: str
     """The run folder: a path or URL. Made if it does not exist, continued if it does."""
     config: Annotated[IngestConfig, tyro.conf.arg(name="")] = field()
+    workers: Waiting = field(default_factory=Waiting)
     dry_run: bool = False
     """Open the files, tell what would be stored, and end."""
 
@@ -45,6 +46,7 @@ def main(args: list[str] | None = None) -> None:
             console.summary("would ingest", describe(plan))
             return
         with cluster.connect():
+            cluster.require_cpu(job.workers)
             console.summary("ingested", run_ingest(run, config, plan))
 
 

@@ -40,7 +40,19 @@ def _join_lines(kind: type) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workers:
+class Waiting:
+    """Patience with a cluster that is busy, or that still has to grow."""
+
+    wait_minutes: float = 30
+    """How long to wait for CPUs and GPUs of a cluster that others have, or whose machines still have to start; what is
+    waited for is said meanwhile."""
+
+    def __post_init__(self) -> None:
+        bounds.refuse_numbers(self, {"wait_minutes": bounds.WAIT_MINUTES}, prefix="workers.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers(Waiting):
     """Resources of a stage."""
 
     num_workers: int | None = None
@@ -53,13 +65,12 @@ class Workers:
     dict_shards: int | None = 1
     """Training only: workers that split each dictionary among them (features and all that belongs to them), for
     dictionaries that one worker cannot hold; divides num_workers. None for the number that the planner recommends."""
-    wait_minutes: float = 30
-    """How long to wait for machines of a cluster that still have to start; what is waited for is said meanwhile."""
     sharded_optimiser: bool = False
     """Training only: workers that hold the same features share out the optimiser's state (ZeRO, stage 1), two thirds
     of what a dictionary takes beside its gradients; costs sending the weights once a step, and changes no result."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         resources = {"gpus_per_worker": bounds.GPUS, "cpus_per_worker": bounds.CPUS}
         bounds.refuse_numbers(
             self, {"num_workers": bounds.WORKERS, "dict_shards": bounds.WORKERS, **resources}, prefix="workers."

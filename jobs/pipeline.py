@@ -55,7 +55,7 @@ def run_pipeline(job: Pipeline, configs: Sequence[TrainConfig] = ()) -> None:
     run = RunFolder.at(job.out)
     rows = run_harvest(run, job.harvest, job.workers, job.moves())
     for name, trained in run_train(run, job.name, configs or [job.train], job.workers).items():
-        rows += trained + run_analyse(run, name, job.analyse)
+        rows += trained + run_analyse(run, name, job.analyse, job.workers)
         rows += run_atlas(run, name, job.moves())
     console.summary(f"finished in {console.duration(time.monotonic() - start)}", rows)
 

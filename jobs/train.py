@@ -100,6 +100,7 @@ def run_train(
     named = dict(zip(lists.names_of(resolved, data.store.group.name, name), resolved, strict=True))
     unfinished = [each for each, config in named.items() if _claim(run.crosscoder(each), config) is None]
     if unfinished:
+        cluster.require(placement(workers), 1)  # the mesh looks at the memory of a GPU
         placed = meshes.decide(
             [named[each] for each in unfinished],
             placement(workers),
@@ -161,12 +162,12 @@ def _claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
 
 
 def placement(workers: Workers) -> Workers:
-    """One worker on all CPUs where there is no GPU: threads share a batch better than processes that exchange
-    gradients."""
+    """One worker on all CPUs of a machine where there is no GPU: threads share a batch better than processes that
+    exchange gradients."""
     gpus = cluster.num_gpus()
     if gpus or workers.num_workers or workers.gpus_per_worker:
         return workers.resolve(num_cpus=cluster.num_cpus(), num_gpus=gpus)
-    return replace(workers, num_workers=1, gpus_per_worker=0, cpus_per_worker=cluster.num_cpus())
+    return replace(workers, num_workers=1, gpus_per_worker=0, cpus_per_worker=cluster.most_cpus(ray.nodes()))
 
 
 def _fit(run: RunFolder, configs: dict[str, TrainConfig], workers: Workers, watched: Mapping[str, Any]) -> None:

@@ -63,6 +63,7 @@ def main(args: list[str] | None = None) -> None:
 
 def run_verify(job: VerifyJob) -> bool:
     """Check, tell, and repair if asked; whether the run is sound at the end."""
+    cluster.require_cpu(job.workers)
     run = RunFolder.at(job.run)
     opened = store.open_store(run, unfinished=True)
     kind = IngestConfig if ingest.is_ingested(opened.attrs) else HarvestConfig

@@ -1,12 +1,24 @@
 """Ray's start is tried again where it only took too long, and its other errors are shown as they are."""
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from jobs import cluster
-from jobs.options import Workers
+from gc_core.config import AnalyseConfig, HarvestConfig
+from gc_core.run_folder import RunFolder
+from jobs import cluster, ingest
+from jobs.analyse import run_analyse
+from jobs.evaluate import EvaluateJob, run_evaluate
+from jobs.harvest import foretell, run_harvest
+from jobs.options import Waiting, Workers
+from jobs.train import placement
+from jobs.verify import VerifyJob, run_verify
+
+TWO_MINUTES = ["--workers.wait-minutes", "2"]
 
 TOO_SLOW = "The current node timed out during startup. This could happen because ..."
 
@@ -105,14 +117,67 @@ def test_a_cluster_is_waited_for_aloud_and_not_for_ever(
     monkeypatch.setenv("RAY_ADDRESS", "somewhere")
     monkeypatch.setattr(cluster, "placement_group", lambda bundles: Group())
     monkeypatch.setattr(cluster, "remove_placement_group", removed.append)
+    monkeypatch.setattr(cluster.ray, "available_resources", lambda: {"CPU": 0.5})
     monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
     with pytest.raises(OSError, match=r"3 worker\(s\) with 1 CPU and 1 GPU each did not come within 2 minutes"):
         cluster.require(Workers(gpus_per_worker=1, wait_minutes=2), 3)
     told = capsys.readouterr().out.splitlines()
     assert len(told) == 4
-    wanted = "3 worker(s) with 1 CPU and 1 GPU each; the cluster has 2 CPUs and 0 GPUs"
+    wanted = "3 worker(s) with 1 CPU and 1 GPU each; the cluster has 2 CPUs and 0 GPUs, of which 0.5 and 0 are free"
     assert told[0] == f"waiting  for {wanted} (0.5 of at most 2 minutes)"
     assert len(removed) == 1
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        lambda run, own: run_harvest(run, HarvestConfig(), Workers(wait_minutes=2)),
+        lambda run, own: foretell(run, HarvestConfig(), Workers(wait_minutes=2)),
+        lambda run, own: run_analyse(run, "topk-64", AnalyseConfig(), Waiting(wait_minutes=2)),
+        lambda run, own: run_evaluate(EvaluateJob(run=run.url, workers=Waiting(wait_minutes=2))),
+        lambda run, own: run_verify(VerifyJob(run=run.url, workers=Workers(wait_minutes=2))),
+        lambda run, own: ingest.main(["--activations", str(own), "--group", "D1", "--out", run.url, *TWO_MINUTES]),
+    ],
+    ids=["harvest", "dry run", "analyse", "evaluate", "verify", "ingest"],
+)
+def test_every_stage_waits_for_a_busy_cluster_aloud(
+    stage: Callable[[RunFolder, Path], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def busy(bundle: dict[str, float], count: int, wait_minutes: float) -> None:
+        raise OSError(f"{bundle['CPU']} CPU did not come within {wait_minutes:g} minutes")
+
+    np.save(tmp_path / "own.npy", np.ones((4, 2, 3), np.float32))
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    monkeypatch.setattr(cluster, "_await", busy)
+    monkeypatch.setattr(cluster, "connect", contextlib.nullcontext)
+    with pytest.raises((OSError, SystemExit)) as end:
+        stage(RunFolder.at(str(tmp_path / "run")), tmp_path / "own.npy")
+    assert "1 CPU did not come within 2 minutes" in f"{end.value} {capsys.readouterr().out}"
+
+
+@pytest.mark.parametrize("minutes", [float("inf"), float("nan"), -1, 1e300])
+@pytest.mark.parametrize("kind", [Waiting, Workers])
+def test_nobody_waits_for_ever(kind: type[Waiting], minutes: float) -> None:
+    with pytest.raises(ValueError, match=r"workers\.wait_minutes: found .*, expected at (least 0|most 525,600)"):
+        kind(wait_minutes=minutes)
+
+
+def test_training_on_a_cluster_without_gpus_takes_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker with the CPUs of all machines together can be placed on none."""
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8.0}},
+        {"Alive": True, "Resources": {"CPU": 16.0, "memory": 1e9}},
+        {"Alive": True, "Resources": {"memory": 1e9}},
+        {"Alive": False, "Resources": {"CPU": 64.0}},
+    ]
+    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"CPU": 24.0})
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: nodes)
+    placed = placement(Workers())
+    assert (placed.num_workers, placed.cpus_per_worker) == (1, 16)
+    assert cluster.most_cpus([]) == 1
 
 
 def test_ray_keeps_its_files_where_nobody_else_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
