@@ -64,7 +64,7 @@ class Config:
 class HarvestConfig(Config):
     """What decides the bytes of the activation store."""
 
-    LATER: ClassVar[Mapping[str, Any]] = {"image_key": None, "preprocessing": "auto"}
+    LATER: ClassVar[Mapping[str, Any]] = {"image_key": None, "preprocessing": "auto", "enlarge": False}
     BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
         "max_images": bounds.PICTURES,
         "max_bad_fraction": bounds.SHARE,
@@ -101,6 +101,9 @@ class HarvestConfig(Config):
     torchvision's published weights want them), or `auto`: what the tensors tell."""
     resize_px: int = 256
     """Pictures are scaled down so that the shorter side has this many pixels; smaller ones are left as they are."""
+    enlarge: bool = False
+    """Scale pictures whose shorter side is smaller up to `resize_px` as well, as for CIFAR's 32 pixels: otherwise those
+    with no room for a rotated field are left out. What is enlarged is smooth, and features of fine detail see none."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """Kernel of the one resampling that rotations by other than quarter turns need."""
     resample_all: bool = False

@@ -31,6 +31,7 @@ THREADS = 4
 
 DEADLY = "ends the process that decodes it"
 """Kind of the reason of a picture that is not looked at again."""
+_DEADLY_WHY = "out of memory, or a fault of its decoder"
 UNREAD = "unread"
 """Status, inside parts only, of a picture that could not be fetched this time."""
 
@@ -42,6 +43,8 @@ class Lens:
     resize_px: int
     window_px: int
     """A smaller picture has no room for a centre with its rotated field."""
+    enlarge: bool = False
+    """Whether smaller pictures are scaled up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,12 @@ def unreadable(file: File, error: OSError) -> pa.Table:
     return sources.ref.table_of([Listed(ref=ref, error=_unread(error))])
 
 
+def deadly_file(file: File) -> pa.Table:
+    """The listing of a file that ends the processes which look into it: one bad row."""
+    ref = ImageRef(url=file.url, member="(the whole file)", offset=-1)
+    return sources.ref.table_of([Listed(ref=ref, error=f"{DEADLY} ({_DEADLY_WHY})")])
+
+
 def collect(index_url: str, num_parts: int) -> pa.Table:
     """The records of all parts, in order."""
     tables = [_kept(index_url, _part_name(part)) for part in range(num_parts)]
@@ -139,14 +148,14 @@ def clear(index_url: str) -> None:
 
 
 def _without_deadly(listed: Listed, deadly: bool) -> Listed:
-    return Listed(ref=listed.ref, error=f"{DEADLY} (out of memory, or a fault of its decoder)") if deadly else listed
+    return Listed(ref=listed.ref, error=f"{DEADLY} ({_DEADLY_WHY})") if deadly else listed
 
 
 def _look(listed: Listed, lens: Lens) -> ImageRecord:
     if listed.error:
         return ImageRecord(ref=listed.ref, status="bad", error=listed.error)
     try:
-        return inspect(listed.ref, resize_px=lens.resize_px, window_px=lens.window_px)
+        return inspect(listed.ref, resize_px=lens.resize_px, window_px=lens.window_px, enlarge=lens.enlarge)
     except OSError as error:
         return ImageRecord(ref=listed.ref, status=UNREAD, error=_unread(error))
 

@@ -59,7 +59,7 @@ class ImageRecord:
     """Content key; equal copies have equal keys."""
 
 
-def inspect(ref: ImageRef, *, resize_px: int, window_px: int) -> ImageRecord:
+def inspect(ref: ImageRef, *, resize_px: int, window_px: int, enlarge: bool = False) -> ImageRecord:
     """Read and decode a picture once, to know that it can be used and how many centres it has room for.
 
     Raises:
@@ -69,7 +69,7 @@ def inspect(ref: ImageRef, *, resize_px: int, window_px: int) -> ImageRecord:
         content = read(ref)
         if ref.size < 0 and content:
             ref = replace(ref, size=len(content))
-        _, height, width = pixels(ref, content, resize_px).shape
+        _, height, width = pixels(ref, content, resize_px, enlarge=enlarge).shape
     except FileNotFoundError:
         return ImageRecord(ref=ref, status="bad", error="not found")
     except PermissionError:
@@ -77,7 +77,11 @@ def inspect(ref: ImageRef, *, resize_px: int, window_px: int) -> ImageRecord:
     except ImageError as error:
         return ImageRecord(ref=ref, status="bad", error=str(error).splitlines()[0])
     small = min(height, width) < window_px
-    reason = f"smaller than the field ({width} x {height} px; the rotated field needs {window_px} px)" if small else ""
+    reason = (
+        f"smaller than the field ({width} x {height} px; the rotated field needs {window_px} px; --enlarge scales up)"
+        if small
+        else ""
+    )
     status, key = "small" if small else "ok", content_key(ref, content)
     return ImageRecord(ref=ref, status=status, error=reason, height=height, width=width, key=key)
 

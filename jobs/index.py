@@ -2,13 +2,12 @@
 what is done is kept under RUN/index/ until the manifest stands."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 import ray
-import ray.exceptions
 
 from gc_core import harvest, index, manifest, reasons
 from gc_core.backbones import Backbone
@@ -19,13 +18,12 @@ from gc_core.images.sources import File
 from gc_core.index import Lens, PartReport
 from gc_core.reasons import Reasons
 from gc_core.run_folder import RunFolder
-from jobs import cluster, console
+from jobs import cluster, console, lost_workers
 
 IN_FLIGHT = 256
 """Tasks that wait or run: enough for a cluster to grow on. Each carries at most 1,024 names of pictures."""
 ATTEMPTS = 3
-PAUSE_S = 2.0
-"""Before the second attempt at what could not be fetched; twice that before the third."""
+"""At what could not be fetched."""
 
 
 def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa.Table:
@@ -41,6 +39,7 @@ def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa
         "window_px": window_px,
         "max_stimuli": config.max_stimuli,
         "max_images": config.max_images,
+        **({"enlarge": True} if config.enlarge else {}),
         **({"image_key": config.image_key} if config.image_key else {}),
         "seed": config.seed if config.max_images else None,  # decides only which of them are taken
     }
@@ -58,7 +57,8 @@ def _make(run: RunFolder, config: HarvestConfig, source: dict[str, Any], window_
     one run never mix, and harvests of the same ones write the same parts."""
     index_url = index.folder_of(run.index, source)
     listing = _listing(index_url, config, window_px)
-    num_parts = _look_at_all(index_url, config, listing, Lens(resize_px=config.resize_px, window_px=window_px))
+    lens = Lens(resize_px=config.resize_px, window_px=window_px, enlarge=config.enlarge)
+    num_parts = _look_at_all(index_url, config, listing, lens)
     try:
         table = manifest.complete(index.collect(index_url, num_parts), source)
     except index.GoneError:
@@ -100,9 +100,11 @@ def _scan_all(index_url: str, files: tuple[File, ...]) -> list[pa.Table]:
         for attempt in range(1, ATTEMPTS + 1):
             left = [file for file in files if file not in tables]
             _pause(attempt if left else 1)
-            for file, found in zip(left, _in_order(lambda f: _scan.remote(index_url, f), left), strict=True):
+            for file, found in _outlived(lambda f: _scan.remote(index_url, f), left):
                 if isinstance(found, pa.Table):
                     tables[file] = found
+                elif found is None:
+                    tables[file] = index.deadly_file(file)
                 elif attempt == ATTEMPTS:
                     tables[file] = index.unreadable(file, found)
                 meter.set(len(tables))
@@ -121,7 +123,7 @@ def _look_at_all(index_url: str, config: HarvestConfig, listing: pa.Table, lens:
         left: list[int] = list(range(len(places)))
         for attempt in range(1, ATTEMPTS + 1):
             _pause(attempt if left else 1)
-            for part, report in zip(left, cluster.in_order(submit, left, in_flight=IN_FLIGHT, lost=_lost), strict=True):
+            for part, report in _outlived(submit, left):
                 reports[part] = report or _without_deadly(index_url, part, _listed(listing, places[part]), lens)
                 bad = _bad(reports.values())
                 _refuse_too_many(bad, len(listing), config)
@@ -134,29 +136,29 @@ def _listed(listing: pa.Table, rows: range) -> list[Listed]:
     return ref.listed_in(listing.slice(rows.start, len(rows)))
 
 
-def _lost(error: Exception) -> bool:
-    """Whether a worker was ended again and again by what it looked at."""
-    return isinstance(error, (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError))
-
-
 def _without_deadly(index_url: str, part: int, listed: list[Listed], lens: Lens) -> PartReport:
-    """Find the pictures that end their worker, by halving, and look at the others."""
-    deadly, suspects = set[int](), [range(len(listed))]
+    """Find the pictures that end their worker, by halving, and look at the others.
+
+    Raises:
+        OSError: workers are lost over more of them than pictures can be the reason of, or over none in particular.
+    """
     console.say(f"a worker was lost over {len(listed):,} pictures; looking for the one that ends it")
-    while suspects:
-        places = suspects.pop()
+
+    def outlives(places: range) -> bool:
         try:
             cluster.result(_probe.remote(listed[places.start : places.stop], lens))
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
-            middle = (places.start + places.stop) // 2
-            if len(places) == 1:
-                deadly.add(places.start)
-            else:
-                suspects += [range(places.start, middle), range(middle, places.stop)]
-    return cluster.result(_look.remote(index_url, part, listed, lens, frozenset(deadly)))
+        except lost_workers.LOST:
+            return False
+        return True
+
+    deadly = lost_workers.deadly(len(listed), outlives)
+    (_, report), *_ = _outlived(lambda _: _look.remote(index_url, part, listed, lens, deadly), [part])
+    if report is None:
+        raise OSError(f"index: workers are lost over {len(listed):,} pictures together; free some memory, then go on")
+    return report
 
 
-@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
+@ray.remote(max_retries=0)
 def _look(
     index_url: str, part: int, listed: list[Listed], lens: Lens, deadly: frozenset[int] = frozenset()
 ) -> PartReport:
@@ -168,7 +170,7 @@ def _probe(listed: list[Listed], lens: Lens) -> None:
     index.probe(listed, lens)
 
 
-@ray.remote(max_retries=3)
+@ray.remote(max_retries=0)
 def _scan(index_url: str, file: File) -> pa.Table | OSError:
     try:
         return index.scan(index_url, file)
@@ -176,8 +178,8 @@ def _scan(index_url: str, file: File) -> pa.Table | OSError:
         return error
 
 
-def _in_order(submit: Callable[[Any], ray.ObjectRef[Any]], items: Iterable[Any]) -> Iterable[Any]:
-    return cluster.in_order(submit, items, in_flight=IN_FLIGHT)
+def _outlived(submit: Callable[[Any], ray.ObjectRef[Any]], items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    return lost_workers.outlived(submit, items, in_flight=IN_FLIGHT)
 
 
 def _bad(reports: Iterable[PartReport]) -> Reasons:
@@ -194,7 +196,7 @@ def _refuse_too_many(bad: Reasons, num_images: int, config: HarvestConfig) -> No
 
 def _pause(attempt: int) -> None:
     if attempt > 1:
-        time.sleep(PAUSE_S * (attempt - 1))
+        time.sleep(lost_workers.PAUSE_S * (attempt - 1))
 
 
 def _count_aloud(what: str) -> Callable[[int], None]:

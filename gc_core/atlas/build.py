@@ -121,11 +121,11 @@ def _examples(
         for place, (row, value) in enumerate(pairs):
             if row >= 0:
                 wanted[int(store.image[row])].append((feature, place, row, value))
-    side_px, resize_px = store.attrs["receptive_field_px"], store.attrs["resize"]["shorter_side_px"]
+    side_px, scale = store.attrs["receptive_field_px"], store.attrs["resize"]
     found: dict[int, dict[int, Example]] = defaultdict(dict)
     errors: list[tuple[ImageRef, OSError | None]] = []
     with ThreadPoolExecutor(DECODE_THREADS) as threads:
-        read = threads.map(lambda image: _pixels(refs[image], resize_px, key_I[image]), wanted)
+        read = threads.map(lambda image: _pixels(refs[image], scale, key_I[image]), wanted)
         for opened, (image, (pixels_CHW, error)) in enumerate(zip(wanted, read, strict=True), start=1):
             errors.append((refs[image], error))
             for feature, place, row, value in wanted[image]:
@@ -147,10 +147,10 @@ def count_pictures(run: RunFolder, name: str) -> int:
     return len(np.unique(store.image[rows[rows >= 0]]))
 
 
-def _pixels(ref: ImageRef, resize_px: int, key: int) -> tuple[NDArray[np.uint8] | None, OSError | None]:
+def _pixels(ref: ImageRef, scale: Mapping[str, Any], key: int) -> tuple[NDArray[np.uint8] | None, OSError | None]:
     """The very picture that was harvested; one that has gone since leaves a grey patch, not a missing page."""
     try:
-        return load(ref, resize_px, key=key), None
+        return load(ref, scale["shorter_side_px"], key=key, enlarge=scale.get("enlarge", False)), None
     except OSError as error:
         return None, error
     except ImageError as error:  # another version of the decoder

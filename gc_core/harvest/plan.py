@@ -118,7 +118,7 @@ def _attributes(config: HarvestConfig, backbone: Backbone) -> dict[str, Any]:
         "weights_sha256": backbone.weights_sha256,
         "preprocessing": backbone.preprocessing,
         "receptive_field_px": backbone.receptive_field_px,
-        "resize": resize_settings(config.resize_px),
+        "resize": resize_settings(config.resize_px, enlarge=config.enlarge),
         "rotation": {
             "kernel": config.interpolation,
             "antialias": False,

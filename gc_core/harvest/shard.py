@@ -170,7 +170,7 @@ def _cut(work: ImageWork, config: HarvestConfig, backbone: Backbone) -> _Batch:
 
     All centres that the run takes from the picture are chosen; what a shard takes is a slice of them.
     """
-    pixels_CHW = load(work.ref, config.resize_px, key=work.key)
+    pixels_CHW = load(work.ref, config.resize_px, key=work.key, enlarge=config.enlarge)
     window_px = window_px_of(config, backbone)
     rng = np.random.default_rng(int(shards.mix(np.array([work.key], np.uint64), config.seed)[0]))
     all_N2 = choose(config, pixels_CHW, window_px, work.total, rng, backbone)

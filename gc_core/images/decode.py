@@ -58,8 +58,9 @@ _TO_UPRIGHT = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def decode(content: bytes, resize_px: int) -> NDArray[np.uint8]:
-    """RGB pixels (3, H, W), upright as EXIF says, scaled down (Lanczos) to a shorter side of at most `resize_px`.
+def decode(content: bytes, resize_px: int, *, enlarge: bool = False) -> NDArray[np.uint8]:
+    """RGB pixels (3, H, W), upright as EXIF says, scaled down (Lanczos) to a shorter side of at most `resize_px`; with
+    `enlarge` scaled to just that, smaller ones up.
 
     Grey, palette, CMYK and 16-bit pictures become RGB; transparency lies on white; of an animation the first frame.
 
@@ -70,15 +71,17 @@ def decode(content: bytes, resize_px: int) -> NDArray[np.uint8]:
         raise ImageError("empty file")
     upright, full_size = _upright_rgb(content, resize_px, _num_scans(content))
     scale = resize_px / min(full_size)
-    if scale < 1:
+    if scale < 1 or (enlarge and scale > 1):
         width, height = (max(1, round(side * scale)) for side in full_size)
+        if width * height > MAX_WHOLE_PIXELS:
+            raise _too_large(f"{width} x {height} px when enlarged", MAX_WHOLE_PIXELS)
         upright = upright.resize((width, height), Image.Resampling.LANCZOS)
     return np.ascontiguousarray(np.asarray(upright).transpose(2, 0, 1))
 
 
-def resize_settings(resize_px: int) -> dict[str, Any]:
+def resize_settings(resize_px: int, *, enlarge: bool = False) -> dict[str, Any]:
     """What `decode` does, as a store records it."""
-    return {"shorter_side_px": resize_px, "kernel": "lanczos", "enlarge": False, "jpeg_draft_factor": DRAFT_FACTOR}
+    return {"shorter_side_px": resize_px, "kernel": "lanczos", "enlarge": enlarge, "jpeg_draft_factor": DRAFT_FACTOR}
 
 
 def _num_scans(content: bytes) -> int:

@@ -12,7 +12,7 @@ from gc_core.images.moved import ReplacedError
 from gc_core.images.ref import ImageRef
 
 
-def load(ref: ImageRef, resize_px: int, *, key: int | None = None) -> NDArray[np.uint8]:
+def load(ref: ImageRef, resize_px: int, *, key: int | None = None, enlarge: bool = False) -> NDArray[np.uint8]:
     """RGB pixels (3, H, W) of a picture, at working scale; with a content `key`, of that very picture.
 
     Raises:
@@ -20,7 +20,7 @@ def load(ref: ImageRef, resize_px: int, *, key: int | None = None) -> NDArray[np
         OSError: it cannot be read. ReplacedError: it is another picture than the one that had the key.
     """
     if key is None:
-        return pixels(ref, read(ref), resize_px)
+        return pixels(ref, read(ref), resize_px, enlarge=enlarge)
     try:
         content = read(ref)
     except FileNotFoundError as error:
@@ -29,7 +29,7 @@ def load(ref: ImageRef, resize_px: int, *, key: int | None = None) -> NDArray[np
         raise ReplacedError(_changed(ref)) from error
     if content_key(ref, content) != key:
         raise ReplacedError(_changed(ref))
-    return pixels(ref, content, resize_px)
+    return pixels(ref, content, resize_px, enlarge=enlarge)
 
 
 def read(ref: ImageRef) -> bytes:
@@ -48,11 +48,11 @@ def read(ref: ImageRef) -> bytes:
     return _reader_of(ref.url)(ref)
 
 
-def pixels(ref: ImageRef, content: bytes, resize_px: int) -> NDArray[np.uint8]:
+def pixels(ref: ImageRef, content: bytes, resize_px: int, *, enlarge: bool = False) -> NDArray[np.uint8]:
     """RGB pixels (3, H, W), at working scale, of a picture whose bytes were read."""
     if ref.url.startswith(packaged.STIMULI):
         return stimuli.draw(ref.member, int(ref.url.removeprefix(packaged.STIMULI)))
-    return decode(content, resize_px)
+    return decode(content, resize_px, enlarge=enlarge)
 
 
 def content_key(ref: ImageRef, content: bytes) -> int:

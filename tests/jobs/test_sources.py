@@ -160,7 +160,7 @@ def test_an_archive_that_cannot_be_read_is_one_bad_row_among_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading this file of the kernel is an error of input and output, as on a broken disk."""
-    monkeypatch.setattr(index, "PAUSE_S", 0.0)
+    monkeypatch.setattr(index.lost_workers, "PAUSE_S", 0.0)
     for part in range(2):
         as_tar(tmp_path / f"tars/{part}.tar", {f"{part}.png": png(part, 40)})
     (tmp_path / "tars/2.tar").symlink_to("/proc/self/mem")

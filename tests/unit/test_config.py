@@ -22,6 +22,7 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
         "preprocessing": "imagenet",
         "weights": "/w.pb",
         "resize_px": 128,
+        "enlarge": True,
         "interpolation": "bicubic",
         "resample_all": True,
         "disc_mask": True,

@@ -57,7 +57,10 @@ def test_good_small_and_bad_pictures_are_told_apart_with_reasons(tmp_path: Path)
     assert (found["large.png"].height, found["large.png"].width) == (32, 50)  # at working scale
     assert (found["just.png"].height, found["just.png"].width) == (9, 9)
     assert [found[name].error for name in ("large.png", "just.png", "empty.jpg")] == ["", "", "empty file"]
-    assert found["small.png"].error == "smaller than the field (300 x 8 px; the rotated field needs 9 px)"
+    assert (
+        found["small.png"].error
+        == "smaller than the field (300 x 8 px; the rotated field needs 9 px; --enlarge scales up)"
+    )
     assert found["page.jpg"].error.startswith(
         "not a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000 or PNM picture (starts with b'<html>"
     )
