@@ -82,7 +82,7 @@ class HarvestConfig(Config):
     scikit-learn, and drawn stimuli), `photographs` (the first half of that) or `stimuli` (the second)."""
     image_key: str | None = None
     """Which picture of a sample to take where several files have one name up to the first dot, as in WebDataset:
-    `jpg` of 7.jpg, 7.seg.png and 7.depth.png; None for all pictures."""
+    `jpg` of 7.jpg, 7.seg.png and 7.depth.png; None for all pictures. Of a Parquet or Arrow table, the column."""
     max_images: int | None = None
     """Use at most this many pictures, a seeded choice; None for all."""
     max_bad_fraction: float = 0.2

@@ -111,7 +111,8 @@ def scan(index_url: str, file: File) -> pa.Table:
     Raises:
         OSError: the file cannot be read, or the index not be written.
     """
-    name = hashlib.blake2b(f"{file.kind} {file.url} {file.size}".encode(), digest_size=12).hexdigest()
+    about = f"{file.kind} {file.url} {file.size} {file.column or ''}"
+    name = hashlib.blake2b(about.encode(), digest_size=12).hexdigest()
     if (known := _kept(index_url, f"listing-{name}.parquet")) is not None:
         return known.replace_schema_metadata(None)
     found = sources.scan(file)

@@ -82,7 +82,11 @@ def describe(table: pa.Table) -> list[tuple[str, str]]:
 def _listing(index_url: str, config: HarvestConfig, window_px: int) -> pa.Table:
     """Every picture at the location, or the seeded choice of them, in a stable order."""
     found = sources.find(
-        config.images, stimulus_px=window_px, max_stimuli=config.max_stimuli, tick=_count_aloud("files found")
+        config.images,
+        stimulus_px=window_px,
+        max_stimuli=config.max_stimuli,
+        image_key=config.image_key,
+        tick=_count_aloud("files found"),
     )
     table, notes = sources.joined(found, _scan_all(index_url, found.containers), config.image_key)
     for note in notes:

@@ -23,7 +23,7 @@ _DAMAGE = (pa.ArrowException, struct.error)
 _kept = Kept(CACHE_BYTES)
 
 
-def scan(url: str) -> Iterator[Listed]:
+def scan(url: str, key: str | None = None) -> Iterator[Listed]:
     """Every picture of the file's column of pictures; one batch of rows is in memory at a time.
 
     `offset` is where the batch begins; the first number in brackets behind a member's name is its row there.
@@ -33,13 +33,14 @@ def scan(url: str) -> Iterator[Listed]:
     """
     try:
         with open_ranges(url) as plain:
-            column, schema = _begin(plain)
+            schema = _begin(plain)
+            column = columns.find(schema, key)
             first, offset = 0, plain.tell()
             while (batch := _next_batch(plain, schema)) is not None:
                 for cell in columns.cells(batch.column(column.name), column):
                     place = f"[{cell.row}]" + ("" if cell.position is None else f"[{cell.position}]")
                     row = first + cell.row
-                    yield columns.listed(cell, column, container=url, row=row, offset=offset, place=place)
+                    yield columns.listed(cell, column, container=url, row=row, offset=offset, place=place, key=key)
                 first, offset = first + batch.num_rows, plain.tell()
     except (*_DAMAGE, ImageError) as error:
         reason = str(error) if isinstance(error, ImageError) else f"damaged Arrow file ({_line(error)})"
@@ -54,11 +55,12 @@ def read(ref: ImageRef) -> bytes:
     """
     places = columns.place_in(ref.member)
     try:
-        column, schema = _layout(ref.url)
+        schema = _layout(ref.url)
+        column = columns.find(schema, columns.chosen_in(ref.member, schema))
         places = places[-2:] if column.is_list else places[-1:]
         if ref.offset < 0 or len(places) != 1 + column.is_list:
             raise ImageError(f"no such row ({ref.member})")
-        values = _kept.get((ref.url, ref.offset), lambda: _read_batch(ref, column, schema))
+        values = _kept.get((ref.url, ref.offset, column.name), lambda: _read_batch(ref, column, schema))
     except _DAMAGE as error:
         raise ImageError(f"damaged Arrow file ({_line(error)})") from error
     if places[0] >= len(values):
@@ -67,20 +69,19 @@ def read(ref: ImageRef) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _layout(url: str) -> tuple[Column, pa.Schema]:
+def _layout(url: str) -> pa.Schema:
     with open_ranges(url) as plain:
         return _begin(plain)
 
 
-def _begin(plain: BinaryIO) -> tuple[Column, pa.Schema]:
-    """The column of pictures and the schema; the file stands before the first batch."""
+def _begin(plain: BinaryIO) -> pa.Schema:
+    """The columns; the file stands before the first batch."""
     if plain.read(len(_FILE_MAGIC)) != _FILE_MAGIC:
         plain.seek(0)
     message = _next_message(plain)
     if message is None:
         raise ImageError("damaged Arrow file (it ends before its schema)")
-    schema = pa.ipc.read_schema(message)
-    return columns.find(schema), schema
+    return pa.ipc.read_schema(message)
 
 
 def _read_batch(ref: ImageRef, column: Column, schema: pa.Schema) -> pa.ChunkedArray:

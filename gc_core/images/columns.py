@@ -50,13 +50,15 @@ class Cell:
     """What the row calls its picture, or where it says that it lies."""
 
 
-def find(schema: pa.Schema) -> Column:
-    """The column that holds pictures.
+def find(schema: pa.Schema, key: str | None = None) -> Column:
+    """The column that holds pictures: the one called `key` if one is given.
 
     Raises:
         ImageError: there is none, several could be meant, or it holds raw pixels.
     """
     schema = pa.schema([(field.name, _plain_type(field.type)) for field in schema])
+    if key is not None:
+        return _chosen(schema, key)
     found = {field.name: column for field in schema if (column := _column(field))}
     by_name: dict[str, Column] = {name.lower(): column for name, column in reversed(found.items())}
     packed = {name: column for name, column in found.items() if column.form != "text"}
@@ -75,6 +77,12 @@ def find(schema: pa.Schema) -> Column:
     raise ImageError(f"no column of pictures (found {', '.join(schema.names)}; {_EXPECTED})")
 
 
+def chosen_in(member: str, schema: pa.Schema) -> str | None:
+    """The column that a member's name begins with, in brackets; None where it was not chosen by name."""
+    name, bracket, _ = member[1:].partition("]")
+    return name if member[:1] == "[" and bracket and name in schema.names else None
+
+
 def cells(array: pa.Array, column: Column) -> Iterator[Cell]:
     """Every picture of a part of the column; their bytes are not copied."""
     if not column.is_list:
@@ -86,13 +94,17 @@ def cells(array: pa.Array, column: Column) -> Iterator[Cell]:
     yield from (Cell(row, place, *next(flat)) for row, length in enumerate(lengths) for place in range(length))
 
 
-def listed(cell: Cell, column: Column, *, container: str, row: int, offset: int, place: str) -> Listed:
-    """A picture as a listing names it: inside the container, or where its path leads.
+def listed(
+    cell: Cell, column: Column, *, container: str, row: int, offset: int, place: str, key: str | None = None
+) -> Listed:
+    """A picture as a listing names it: inside the container, or where its path leads. With a `key`, the name inside
+    begins with that column's.
 
     `row` is its row in the whole table; `offset` and `place` are how the container's reader finds it again.
     """
     if cell.has_bytes:
         name = cell.text if column.form == "struct" and cell.text else str(row)
+        name = name if key is None else f"[{column.name}]{name}"
         return Listed(ref=ImageRef(url=container, member=f"{name}{place}", offset=offset))
     nowhere = ImageRef(url=container, member=f"{cell.text or row}{place}", offset=offset)
     if not cell.text:
@@ -142,7 +154,16 @@ def place_in(member: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", found[1])] if found else []
 
 
-def _column(field: "pa.Field[Any]") -> Column | None:
+def _chosen(schema: pa.Schema, key: str) -> Column:
+    found = next((field for field in schema if field.name.lower() == key.lower()), None)
+    column = None if found is None else _column(found, any_name=True)
+    if column is None:
+        known = ", ".join(field.name for field in schema if _column(field, any_name=True)) or "none"
+        raise ImageError(f"no column of pictures called {key!r} (--image-key; expected one of {known})")
+    return column
+
+
+def _column(field: "pa.Field[Any]", *, any_name: bool = False) -> Column | None:
     kind, is_list = field.type, False
     if _is_list(kind):
         kind, is_list = kind.value_type, True
@@ -151,7 +172,7 @@ def _column(field: "pa.Field[Any]") -> Column | None:
         return Column(name=field.name, form="bytes", is_list=is_list)
     if pa.types.is_struct(kind) and _is_picture_struct(kind):
         return Column(name=field.name, form="struct", is_list=is_list)
-    if _is_text(kind) and name in (*PICTURE_NAMES, *LOCATION_NAMES):
+    if _is_text(kind) and (any_name or name in (*PICTURE_NAMES, *LOCATION_NAMES)):
         return Column(name=field.name, form="text", is_list=is_list)
     return None
 

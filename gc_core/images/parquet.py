@@ -32,7 +32,7 @@ def is_parquet(url: str) -> bool:
     return url.lower().endswith(SUFFIXES)
 
 
-def scan(url: str) -> Iterator[Listed]:
+def scan(url: str, key: str | None = None) -> Iterator[Listed]:
     """Every picture of a Parquet file's column of pictures: inside it, or where its paths and URLs lead.
 
     Raises:
@@ -41,7 +41,7 @@ def scan(url: str) -> Iterator[Listed]:
     try:
         with _opened(url) as (file, parquet):
             budget.refuse_rows(parquet.metadata.num_rows, file.seek(0, 2))
-            yield from _each(url, file, parquet)
+            yield from _each(url, file, parquet, key)
     except (pa.ArrowException, ImageError) as error:
         reason = str(error) if isinstance(error, ImageError) else f"damaged Parquet file ({_line(error)})"
         yield Listed(ref=ImageRef(url=url, member="(the whole file)", offset=-1), error=reason)
@@ -54,11 +54,12 @@ def read(ref: ImageRef) -> bytes:
         ImageError: the row holds none, or its part of the file is damaged.
     """
     try:
-        ends, column = _layout(ref.url)
+        ends, schema = _layout(ref.url)
+        column = columns.find(schema, columns.chosen_in(ref.member, schema))
         group = bisect_right(ends, ref.offset)
         if ref.offset < 0 or group == len(ends):
             raise ImageError(f"no such row ({ref.offset} of {ends[-1] if ends else 0})")
-        values = _kept.get((ref.url, group), lambda: _read_group(ref.url, group, column))
+        values = _kept.get((ref.url, group, column.name), lambda: _read_group(ref.url, group, column))
     except pa.ArrowException as error:
         raise ImageError(f"damaged Parquet file ({_line(error)})") from error
     value = values[ref.offset - (ends[group - 1] if group else 0)].as_py()
@@ -126,14 +127,14 @@ def _opened(url: str) -> Iterator[tuple[BinaryIO, pq.ParquetFile]]:
         yield file, parquet
 
 
-def _each(url: str, file: BinaryIO, parquet: pq.ParquetFile) -> Iterator[Listed]:
+def _each(url: str, file: BinaryIO, parquet: pq.ParquetFile, key: str | None) -> Iterator[Listed]:
     """Every picture. Bytes are looked at only where rows may have none, or several."""
-    column = columns.find(parquet.schema_arrow)
+    column = columns.find(parquet.schema_arrow, key)
     first = 0
     for group in range(parquet.num_row_groups):
         for row, cell in _cells(file, parquet, group, column):
             place = "" if cell.position is None else f"[{cell.position}]"
-            yield columns.listed(cell, column, container=url, row=first + row, offset=first + row, place=place)
+            yield columns.listed(cell, column, container=url, row=first + row, offset=first + row, place=place, key=key)
         first += parquet.metadata.row_group(group).num_rows
 
 
@@ -166,11 +167,11 @@ def _may_lack_bytes(parquet: pq.ParquetFile, group: int, column: Column) -> bool
 
 
 @lru_cache(maxsize=256)
-def _layout(url: str) -> tuple[list[int], Column]:
-    """Row after the last row of each row group, and the pictures' column."""
+def _layout(url: str) -> tuple[list[int], pa.Schema]:
+    """Row after the last row of each row group, and the columns."""
     with _opened(url) as (_, parquet):
         groups = (parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups))
-        return list(accumulate(groups)), columns.find(parquet.schema_arrow)
+        return list(accumulate(groups)), parquet.schema_arrow
 
 
 def _read_group(url: str, group: int, column: Column) -> pa.ChunkedArray:

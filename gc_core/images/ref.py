@@ -1,5 +1,6 @@
 """How to name one picture, wherever it lies, so that any machine finds it again; and tables of such names."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,9 @@ LISTING = pa.schema(
 
 MOST_NAME_CHARACTERS = 4096
 """Of a name inside an archive or a table."""
+
+
+_LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,22 @@ def table_of(listed: Iterable[Listed]) -> pa.Table:
             batches.append(_batch(waiting))
             waiting = []
     return pa.Table.from_batches([*batches, _batch(waiting)], LISTING)
+
+
+def left_out(url: str, ends: Counter[str]) -> pa.Table:
+    """Rows of a listing that are no pictures: how many files of an archive were passed over, by the end of their
+    names."""
+    refs = (ImageRef(url=url, member=end, size=count) for end, count in ends.items())
+    return table_of(Listed(ref=ref, error=_LEFT_OUT) for ref in refs)
+
+
+def without_left_out(table: pa.Table) -> tuple[pa.Table, Counter[str]]:
+    """A listing without the rows of `left_out`, and what they said of all archives together."""
+    is_note = [error == _LEFT_OUT for error in table["error"].to_pylist()]
+    counts: Counter[str] = Counter()
+    for row in table.filter(pa.array(is_note, pa.bool_())).to_pylist():
+        counts[row["member"]] += row["size"]
+    return table.filter(pa.array([not each for each in is_note], pa.bool_())), counts
 
 
 def listed_in(table: pa.Table) -> list[Listed]:

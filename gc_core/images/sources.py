@@ -6,7 +6,8 @@ pattern, with pictures in it is those pictures; one without them is its tar file
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gc_core import objects
-from gc_core.images import arrow, choice, formats, packaged, parquet, patterns, ranges, ref, tar, url_list, zip
+from gc_core.images import arrow, choice, formats, packaged, parquet, patterns, ranges, ref, saved, tar, url_list, zip
 from gc_core.images.formats import SUFFIXES
 from gc_core.images.ref import ImageRef, Listed
 from gc_core.images.walk import Found
@@ -35,13 +36,10 @@ KNOWN = (
 MOST_ENDS = 8
 """Ends of names that a note tells."""
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
-_SCANS = {
-    "tar": tar.scan,
-    "zip": zip.scan,
-    "parquet": parquet.scan,
-    "arrow": arrow.scan,
-    "list": url_list.scan,
-}
+MOST_OPENED, OPENERS = 10_000, 16
+"""Files without a suffix whose first bytes are looked at, and how many at once."""
+_ARCHIVES = {"tar": tar.scan, "zip": zip.scan}
+_TABLES = {"parquet": parquet.scan, "arrow": arrow.scan}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +49,8 @@ class File:
     kind: Kind
     url: str
     size: int
+    column: str | None = None
+    """Of a table, the one with pictures; None for the one that could be meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +65,15 @@ class Source:
     """What was found and is left out, for a person."""
 
 
-def find(location: str, *, stimulus_px: int, max_stimuli: int, tick: Tick = lambda count: None) -> Source:
-    """Look at a location, in a stable order: files by name.
+def find(
+    location: str,
+    *,
+    stimulus_px: int,
+    max_stimuli: int,
+    image_key: str | None = None,
+    tick: Tick = lambda count: None,
+) -> Source:
+    """Look at a location, in a stable order: files by name. `image_key` is the column of tables.
 
     Raises:
         ValueError: it is none of the things in `KNOWN`, or holds nothing of them.
@@ -75,7 +82,9 @@ def find(location: str, *, stimulus_px: int, max_stimuli: int, tick: Tick = lamb
     at_hand = {"builtin": packaged.photographs() + drawn, "photographs": packaged.photographs(), "stimuli": drawn}
     if location in at_hand:
         return Source(listing=ref.table_of(Listed(ref=picture) for picture in at_hand[location]))
-    return _source(location, _files(location, tick))
+    found = _source(location, _files(location, tick))
+    named = (replace(file, column=image_key) if file.kind in _TABLES else file for file in found.containers)
+    return replace(found, containers=tuple(named))
 
 
 def scan(file: File) -> pa.Table:
@@ -85,7 +94,13 @@ def scan(file: File) -> pa.Table:
         OSError: the file cannot be read.
     """
     assert file.kind != "picture", "a picture is no container"
-    return ref.table_of(_SCANS[file.kind](file.url))
+    if file.kind in _TABLES:
+        return ref.table_of(_TABLES[file.kind](file.url, file.column))
+    if file.kind == "list":
+        return ref.table_of(url_list.scan(file.url))
+    others: Counter[str] = Counter()
+    whole = ref.table_of(_ARCHIVES[file.kind](file.url, lambda name: others.update(_ends([name]))))
+    return pa.concat_tables([whole, ref.left_out(file.url, others)])
 
 
 def list_images(location: str, *, stimulus_px: int, max_stimuli: int, image_key: str | None = None) -> list[ImageRef]:
@@ -94,7 +109,7 @@ def list_images(location: str, *, stimulus_px: int, max_stimuli: int, image_key:
     Raises:
         ValueError: the location is none of the things in `KNOWN`, or holds nothing of them.
     """
-    found = find(location, stimulus_px=stimulus_px, max_stimuli=max_stimuli)
+    found = find(location, stimulus_px=stimulus_px, max_stimuli=max_stimuli, image_key=image_key)
     table, _ = joined(found, [scan(file) for file in found.containers], image_key)
     refuse_empty(table, location)
     return [entry.ref for entry in ref.listed_in(table) if not entry.error]
@@ -106,9 +121,11 @@ def joined(found: Source, scanned: Sequence[pa.Table], image_key: str | None) ->
     Raises:
         ValueError: no picture has the key.
     """
-    whole, hidden = choice.visible(pa.concat_tables([found.listing, *scanned]))
-    table, several = choice.of_key(whole, image_key)
-    return table, [note for note in (found.note, hidden, several) if note]
+    everything, others = ref.without_left_out(pa.concat_tables([found.listing, *scanned]))
+    whole, hidden = choice.visible(everything)
+    is_table = any(file.kind in _TABLES for file in found.containers)
+    table, several = choice.of_key(whole, None if is_table else image_key)
+    return table, [note for note in (found.note, hidden, _told(others, "in archives"), several) if note]
 
 
 def refuse_empty(listing: pa.Table, location: str) -> None:
@@ -201,7 +218,7 @@ def _is_local_folder(location: str) -> bool:
 
 
 def _source(location: str, there: _Files) -> Source:
-    root, by_kind = there.root, _by_kind(there.found)
+    root, by_kind = there.root, _by_kind(there.root, there.found)
     faults = [Listed(ref=_ref(root, each), error=each.error) for each in there.found if each.error]
     notes = [choice.hidden_note(there.num_hidden)]
     if pictures := by_kind["picture"]:
@@ -217,6 +234,10 @@ def _source(location: str, there: _Files) -> Source:
         )
     kinds: list[Kind] = [kind for kind in _CONTAINERS if by_kind[kind]]
     kind: Kind = kinds[0] if kinds else "list"
+    if kind == "arrow":
+        states = [each for each in by_kind["other"] if each[0].rpartition("/")[2] == saved.STATE]
+        by_kind["arrow"], unnamed = saved.ordered(by_kind["arrow"], states, lambda name: _content(root, name))
+        by_kind["other"] += unnamed
     if kind == "list":
         by_kind["list"], by_kind["other"] = [_only_list(location, root, there.found)], []
     containers = tuple(File(kind=kind, url=objects.join(root, name), size=size) for name, size in by_kind[kind])
@@ -225,13 +246,32 @@ def _source(location: str, there: _Files) -> Source:
     return Source(listing=ref.table_of(faults), containers=containers, note="; ".join(filter(None, notes)))
 
 
-def _by_kind(found: Iterable[Found]) -> dict[str, list[tuple[str, int]]]:
-    """Names and sizes of what can be read."""
+def _content(root: str, name: str) -> bytes:
+    return ranges.read_range(f"{objects.normalise(root)}/{quote(name)}", 0, saved.MOST_STATE_BYTES)
+
+
+def _by_kind(root: str, found: Iterable[Found]) -> dict[str, list[tuple[str, int]]]:
+    """Names and sizes of what can be read; a file without a suffix is a picture if it begins like one."""
     by_kind: dict[str, list[tuple[str, int]]] = {kind: [] for kind in (*get_args(Kind), "compressed", "other")}
     for each in found:
         if not each.error:
             by_kind[_kind_by_name(each.name)].append((each.name, each.size))
+    unknown = [each for each in by_kind["other"] if not formats.suffix_of(each[0]) and each[1]][:MOST_OPENED]
+    with ThreadPoolExecutor(OPENERS) as threads:
+        are_pictures = threads.map(lambda each: _begins_as_picture(root, each[0]), unknown)
+        pictures = {unknown[place] for place, is_picture in enumerate(are_pictures) if is_picture}
+    if pictures:
+        by_kind["other"] = [each for each in by_kind["other"] if each not in pictures]
+        by_kind["picture"] = sorted([*by_kind["picture"], *pictures])
     return by_kind
+
+
+def _begins_as_picture(root: str, name: str) -> bool:
+    try:
+        head = ranges.read_range(f"{objects.normalise(root)}/{quote(name)}", 0, formats.HEAD_BYTES)
+    except OSError:
+        return False
+    return formats.is_picture(head)
 
 
 def _ref(root: str, each: Found) -> ImageRef:
@@ -281,9 +321,18 @@ def _left_out(by_kind: dict[str, list[tuple[str, int]]], *kinds: str) -> str:
     """Of archives how many are not opened, and of other files how many there are by the end of their names."""
     counts = [f"{len(by_kind[kind]):,} {kind}" for kind in kinds if kind != "other" and by_kind[kind]]
     notes = [f"{' and '.join(counts)} files there are not opened; name them to use them"] if counts else []
-    ends = Counter(formats.suffix_of(name) or "without a suffix" for name, _ in by_kind["other"] if "other" in kinds)
-    if ends:
-        told = [f"{count:,} {end}" for end, count in ends.most_common(MOST_ENDS)]
-        told += [f"{len(ends) - MOST_ENDS:,} more kinds"] if len(ends) > MOST_ENDS else []
-        notes.append(f"{ends.total():,} files there are no pictures by their names and left out: {', '.join(told)}")
-    return "; ".join(notes)
+    notes.append(_told(_ends(name for name, _ in by_kind["other"] if "other" in kinds), "there"))
+    return "; ".join(filter(None, notes))
+
+
+def _ends(names: Iterable[str]) -> Counter[str]:
+    return Counter(formats.suffix_of(name) or "without a suffix" for name in names if not choice.is_hidden(name))
+
+
+def _told(ends: Counter[str], where: str) -> str:
+    """How many files were left out, by the end of their names; empty where none was."""
+    if not ends:
+        return ""
+    told = [f"{count:,} {end}" for end, count in ends.most_common(MOST_ENDS)]
+    told += [f"{len(ends) - MOST_ENDS:,} more kinds"] if len(ends) > MOST_ENDS else []
+    return f"{ends.total():,} files {where} are no pictures by their names and left out: {', '.join(told)}"

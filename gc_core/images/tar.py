@@ -3,7 +3,7 @@
 import io
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from gc_core.images import budget
@@ -27,9 +27,9 @@ _LONG_HEADERS = frozenset(b"xgXLK")
 _ZEROS_AT_ONCE = 1 << 20
 
 
-def scan(url: str) -> Iterator[Listed]:
+def scan(url: str, other: Callable[[str], None] = lambda name: None) -> Iterator[Listed]:
     """Every picture in an archive, and in archives inside it (ImageNet's own training set is a tar of tars), in the
-    order they stand in.
+    order they stand in. `other` hears the names of files that are no pictures.
 
     A link, a sparse file, an archive that is cut or damaged: listed with the reason, for their bytes do not stand
     in one place.
@@ -38,7 +38,7 @@ def scan(url: str) -> Iterator[Listed]:
         OSError: the archive cannot be reached.
     """
     with open_ranges(url) as file:
-        yield from _Archive(file, url=url, inside="", base=0).pictures()
+        yield from _Archive(file, url=url, inside="", base=0, other=other).pictures()
 
 
 def read(ref: ImageRef) -> bytes:
@@ -65,7 +65,8 @@ def _size_in(header: bytes) -> int:
 class _Archive:
     """One tar that begins at byte `base` of the file at `url`; names of its members begin with `inside`."""
 
-    def __init__(self, file: IO[bytes], *, url: str, inside: str, base: int) -> None:
+    def __init__(self, file: IO[bytes], *, url: str, inside: str, base: int, other: Callable[[str], None]) -> None:
+        self._other = other
         self._file, self._url, self._inside, self._base = file, url, inside, base
         self._size = file.seek(0, 2)
         file.seek(0)
@@ -133,11 +134,14 @@ class _Archive:
         if name.endswith(".tar") and not self._inside and member.isreg() and not member.issparse():
             inner = archive.extractfile(member)
             assert inner is not None, "a regular member has content"
-            yield from _Archive(inner, url=self._url, inside=f"{member.name}/", base=member.offset_data).pictures()
+            inside, base = f"{member.name}/", member.offset_data
+            yield from _Archive(inner, url=self._url, inside=inside, base=base, other=self._other).pictures()
         elif name.endswith(SUFFIXES) and not member.isdir():
             offset, size = self._base + member.offset_data, member.size
             ref = ImageRef(url=self._url, member=self._inside + member.name, offset=offset, size=size)
             yield Listed(ref=ref, error=self._reason(member))
+        elif not member.isdir():
+            self._other(member.name)
 
     def _reason(self, member: tarfile.TarInfo) -> str:
         if not member.isreg():

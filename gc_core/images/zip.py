@@ -5,7 +5,7 @@ APPNOTE.TXT 6.3: 4.3.7 local headers, 4.3.12 the directory, 4.3.14 to 4.3.16 its
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -47,8 +47,9 @@ class _Directory:
     """What stands before the archive: offsets in it are short by that."""
 
 
-def scan(url: str) -> Iterator[Listed]:
-    """Every picture in an archive, in the order of its directory; what cannot be read later with its reason.
+def scan(url: str, other: Callable[[str], None] = lambda name: None) -> Iterator[Listed]:
+    """Every picture in an archive, in the order of its directory; what cannot be read later with its reason. `other`
+    hears the names of files that are no pictures.
 
     Raises:
         OSError: the archive cannot be reached.
@@ -58,7 +59,7 @@ def scan(url: str) -> Iterator[Listed]:
             directory = _find_directory(file)
             if directory.shift and file.seek(0) == 0 and file.read(4) == b"PK\3\4":
                 yield _rest(url, "another archive stands before the last one (joined zips: split them)")
-            yield from _pictures(url, file, directory)
+            yield from _pictures(url, file, directory, other)
         except (ImageError, struct.error) as error:
             yield _rest(url, f"damaged archive ({error})")
 
@@ -86,11 +87,13 @@ def read(ref: ImageRef) -> bytes:
     return content
 
 
-def _pictures(url: str, file: BinaryIO, directory: _Directory) -> Iterator[Listed]:
+def _pictures(url: str, file: BinaryIO, directory: _Directory, other: Callable[[str], None]) -> Iterator[Listed]:
     for member in _members(file, directory):
         if member.name.lower().endswith(SUFFIXES):
             ref = ImageRef(url=url, member=member.name, offset=member.offset, size=member.packed_bytes)
             yield Listed(ref=ref, error=_reason(member))
+        elif not member.name.endswith("/"):
+            other(member.name)
 
 
 def _reason(member: _Member) -> str:

@@ -106,6 +106,7 @@ def test_one_picture_a_sample_needs_no_key(tmp_path: Path) -> None:
 def test_what_datasets_keeps_beside_a_saved_set_is_no_data(tmp_path: Path) -> None:
     for name in ("data-00000-of-00001.arrow", "cache-1f3a9c0e.arrow", "state.json"):
         (tmp_path / name).write_bytes(b"")
+    (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
     found = find(str(tmp_path), stimulus_px=59, max_stimuli=1)
     assert [file.url.rpartition("/")[2] for file in found.containers] == ["data-00000-of-00001.arrow"]
     assert "1 .arrow" in found.note

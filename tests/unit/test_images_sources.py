@@ -22,7 +22,7 @@ def ref_of(path: Path) -> ImageRef:
 def fill(folder: Path, names: list[str]) -> None:
     for grey, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(png(grey))
+        (folder / name).write_bytes(png(grey) if "." in name else b"a file without a suffix")
 
 
 PICTURES = ["a.jpg", "b/c/d/e.PNG", "b/z.jpeg", "my cat.webp", "ü/ñ.tif", "50%25/x#1?.gif", "z.bmp", "z.tiff"]

@@ -1,0 +1,79 @@
+"""Folders of Hugging Face's `save_to_disk`: which Arrow files belong to a data set, and in which order.
+
+`state.json` beside the files names them; it is written after them. A set in several splits has a folder for each.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+STATE = "state.json"
+MOST_STATE_BYTES = 16 << 20
+_SHARD = re.compile(r"data-\d{5,}-of-(\d{5,})\.arrow")
+
+Sized = tuple[str, int]
+"""A file's name below the location, and its bytes."""
+
+
+def ordered(
+    arrows: Sequence[Sized], states: Iterable[Sized], read: Callable[[str], bytes]
+) -> tuple[list[Sized], list[Sized]]:
+    """The files of every data set in its own order, folders by name; and those that no `state.json` beside them names.
+
+    `read` gives the bytes of a `state.json`.
+
+    Raises:
+        ValueError: a file that belongs to a data set is not there, or a `state.json` says nothing.
+    """
+    by_folder = _by_folder(arrows)
+    known = {folder: f"{folder}{STATE}" for folder in _by_folder(states)}
+    sizes = dict(states)
+    used, unnamed = list[Sized](), list[Sized]()
+    for folder in sorted({*by_folder, *known}):
+        files = by_folder.get(folder, {})
+        if folder not in known:
+            _refuse_half(folder, files)
+            used += files.items()
+            continue
+        names = _named(known[folder], sizes[known[folder]], read)
+        if missing := [name for name in names if f"{folder}{name}" not in files]:
+            raise ValueError(_half(f"{folder}{missing[0]}", f"{known[folder]} names it"))
+        used += [(f"{folder}{name}", files[f"{folder}{name}"]) for name in names]
+        unnamed += [each for each in files.items() if each[0].removeprefix(folder) not in names]
+    return used, unnamed
+
+
+def _by_folder(files: Iterable[Sized]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for name, size in files:
+        folder, slash, _ = name.rpartition("/")
+        found.setdefault(f"{folder}{slash}", {})[name] = size
+    return found
+
+
+def _named(state: str, num_bytes: int, read: Callable[[str], bytes]) -> list[str]:
+    """Names of the files of a data set, in order."""
+    try:
+        if num_bytes > MOST_STATE_BYTES:
+            raise ValueError(f"{num_bytes:,} bytes")
+        names = [each["filename"] for each in json.loads(read(state))["_data_files"]]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("a name that is no text")
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"images: {state} does not say which files a saved data set has ({type(error).__name__}); save it again"
+        ) from None
+    return names
+
+
+def _refuse_half(folder: str, files: dict[str, int]) -> None:
+    """Without a `state.json`, the files' own names say how many there are."""
+    shards = [found for name in files if (found := _SHARD.fullmatch(name.removeprefix(folder)))]
+    for found in shards:
+        if len(shards) < (count := int(found[1])):
+            missing = f"{count - len(shards):,} of {count:,} files below {folder or './'}"
+            raise ValueError(_half(missing, "their names count them"))
+
+
+def _half(missing: str, why: str) -> str:
+    return f"images: half a saved data set: {missing} not found ({why}); copy it whole, or save it again"
