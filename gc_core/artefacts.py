@@ -7,7 +7,9 @@ written before there were hashes has none, and is read as it is.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from gc_core import objects
@@ -69,29 +71,40 @@ def hashes_in(record: Mapping[str, Any], where: str) -> dict[str, str]:
 def check(content: bytes | memoryview, expected: str | None, where: str, remedy: str) -> None:
     """Raise DamagedError unless the bytes have this SHA-256; None: none was recorded."""
     if expected is not None and (found := digest(content)) != expected:
-        raise DamagedError(f"{where}: SHA-256 {found[:12]}... found, {expected[:12]}... was recorded; {remedy}")
+        raise DamagedError(f"{_other_hash(where, found, expected)}; {remedy}")
 
 
-def read_checked(location: str, name: str, expected: str | None, remedy: str) -> bytes:
-    """An object's bytes.
+@contextmanager
+def checked_file(location: str, name: str, expected: str | None, remedy: str) -> Iterator[Path]:
+    """An object as a file on this machine, which was read once, piece by piece, to see that it is what was recorded.
 
     Raises:
-        DamagedError: they are not what was recorded. FileNotFoundError: there is none.
+        DamagedError: it is not. FileNotFoundError: there is none.
     """
-    content = objects.read(location, name)
-    check(content, expected, objects.join(location, name), remedy)
-    return content
+    with objects.as_file(location, name) as path:
+        if expected is not None and (found := _digest_of_file(path)) != expected:
+            raise DamagedError(_other_hash(objects.join(location, name), found, expected) + f"; {remedy}")
+        yield path
 
 
 def fault_of(location: str, name: str, expected: str) -> str | None:
     """What is wrong with an object, read piece by piece; None if it has this SHA-256."""
     url = objects.join(location, name)
     try:
-        with objects.as_file(location, name) as path, path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        with objects.as_file(location, name) as path:
+            found = _digest_of_file(path)
     except FileNotFoundError:
         return f"{url}: is missing"
-    return None if found == expected else f"{url}: SHA-256 {found[:12]}... found, {expected[:12]}... was recorded"
+    return None if found == expected else _other_hash(url, found, expected)
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _other_hash(where: str, found: str, expected: str) -> str:
+    return f"{where}: SHA-256 {found[:12]}... found, {expected[:12]}... was recorded"
 
 
 def _digest_of_json(content: Mapping[str, Any]) -> str:

@@ -352,10 +352,12 @@ class TrainConfig(Config):
 class AnalyseConfig(Config):
     """What decides the feature table."""
 
+    LATER: ClassVar[Mapping[str, Any]] = {"families_at_once": bounds.FEATURES.most}
     BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
         "family_similarity": bounds.SHARE,
         "symmetry_threshold": bounds.SHARE,
         "invariant_share": bounds.SHARE,
+        "families_at_once": bounds.Bound(2, bounds.FEATURES.most),
         "top_examples": bounds.Bound(1, 10_000),
     }
 
@@ -367,6 +369,10 @@ class AnalyseConfig(Config):
     invariant_share: float = 0.9
     """A feature with at least this share of its energy in the trivial representation, so of which less than a tenth
     changes, is called invariant; the symmetry of what changes stands beside it."""
+    families_at_once: int = 16_384
+    """Features that are compared all with all in one memory, at 14 bytes a pair. A dictionary with more living ones is
+    cut where features hang together by no pair above `family_similarity`, which changes no family; a piece that is
+    still larger is cut at its least similar pairs, and no family reaches over such a cut."""
     top_examples: int = 12
     """Examples kept for a feature, at most two of one image."""
 

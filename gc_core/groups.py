@@ -53,6 +53,11 @@ class Irrep:
     matrices: NDArray[np.complex128]
     """(G, d, d); real up to rounding for the dihedral groups."""
 
+    @property
+    def is_real(self) -> bool:
+        """Whether the matrices are, up to rounding."""
+        return bool(np.abs(self.matrices.imag).max() < 1e-9)
+
 
 @dataclass(frozen=True)
 class Group:

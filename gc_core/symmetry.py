@@ -7,12 +7,13 @@ Letters: F features, G group elements, C channels, R irreducible representations
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gc_core.groups import Group, Subgroup
+from gc_core.groups import Group, Irrep, Subgroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ def self_similarity(decoder_FGC: Tensor, group: Group) -> Tensor:
 def translation_products(decoder_FGC: Tensor, group: Group) -> Tensor:
     """(F, H) inner products of D with rho(h) D, by the Gram matrix of the blocks: sum over g of <D[g], D[g h]>."""
     gram_FGG = decoder_FGC @ decoder_FGC.transpose(1, 2)
-    columns = torch.from_numpy(group.cayley)  # [g, h] -> g h
+    columns = torch.from_numpy(group.cayley).to(gram_FGG.device)  # [g, h] -> g h
     return gram_FGG.gather(2, columns.expand(len(decoder_FGC), -1, -1)).sum(1)
 
 
@@ -68,13 +69,8 @@ def spectrum(decoder_FGC: Tensor, group: Group) -> Tensor:
 
     Conjugate pairs of a cyclic group stay separate; for real features they are equal.
     """
-    energies = []
-    for irrep in group.irreps():
-        matrices = torch.from_numpy(irrep.matrices.reshape(group.order, -1))
-        matrices = matrices.to(torch.complex128 if decoder_FGC.dtype == torch.float64 else torch.complex64)
-        coefficients = torch.einsum("fgc,gm->fmc", decoder_FGC.to(matrices.dtype), matrices)
-        energies.append(coefficients.abs().square().sum((1, 2)) * irrep.dim / group.order)
-    return torch.stack(energies, dim=1)
+    rows_MG, energy_RM = (torch.from_numpy(table).to(decoder_FGC) for table in _real_tables(group))
+    return torch.einsum("mg,fgc->fmc", rows_MG, decoder_FGC).square().sum(2) @ energy_RM.T
 
 
 def verdicts(decoder_FGC: Tensor, group: Group, *, threshold: float, invariant_share: float) -> list[Verdict]:
@@ -109,6 +105,32 @@ def in_words(subgroup: Subgroup, group: Group) -> str:
     if subgroup.axis_deg is not None:
         return "mirror" if m == 1 else f"{m}-fold with mirrors"
     return "none" if m == 1 else "2-fold" if m == 2 else f"chiral {m}-fold"
+
+
+@lru_cache(maxsize=8)
+def _real_tables(group: Group) -> tuple[np.ndarray, np.ndarray]:
+    """(M, G) real rows whose products with a real feature are all its coefficients, and (R, M) which of their squares
+    add up to the energy in each representation.
+
+    A representation that is real has its entries as rows, another one their real and imaginary parts; of a conjugate
+    pair, whose energies are equal, the first has rows.
+    """
+    rows: list[np.ndarray] = []
+    members: list[list[int]] = []
+    before: Irrep | None = None
+    for irrep in group.irreps():
+        if before and np.allclose(irrep.matrices, before.matrices.conj()) and not irrep.is_real:
+            members.append(members[-1])
+        else:
+            entries = np.sqrt(irrep.dim / group.order) * irrep.matrices.reshape(group.order, -1).T
+            new = [*entries.real, *([] if irrep.is_real else entries.imag)]
+            members.append(list(range(len(rows), len(rows) + len(new))))
+            rows += new
+        before = irrep
+    energy_RM = np.zeros((len(members), len(rows)))
+    for irrep_number, own in enumerate(members):
+        energy_RM[irrep_number, own] = 1
+    return np.stack(rows), energy_RM
 
 
 def _invariant(verdict: Verdict, group: Group) -> Verdict:

@@ -3,31 +3,41 @@
 python -m jobs.analyse --run RUN --name topk-1024
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-import ray
 import tyro
 from numpy.typing import NDArray
 
-from gc_core import analyse
-from gc_core.analyse import FeatureSymmetry, Firing
+from gc_core import analyse, objects, spanning
+from gc_core.analyse import FeatureSymmetry, Firing, parts
+from gc_core.analyse.plan import (
+    AnalysisPlan,
+    described,
+    gb,
+    piece_bytes,
+    plan_analysis,
+    refuse_too_large,
+    watched,
+)
+from gc_core.analyse.work import Work
 from gc_core.atlas.build import build_atlas, count_pictures
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import GroupCrosscoder
-from gc_core.families import Families, group_families
+from gc_core.families import Cluster, numbered
 from gc_core.images.moved import Move
 from gc_core.metrics import or_none
 from gc_core.run_folder import RunFolder
 from gc_core.store import Store, open_store
-from jobs import cluster, console
-from jobs.options import MovedPictures, Waiting, cli
+from jobs import cluster, console, meshes
+from jobs.options import MovedPictures, Workers, cli
+from jobs.teams import Team
 
-FEATURES_A_TASK = 128
+PAIRS_A_TASK = 512**2
+"""At least, where families are looked for in pieces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +49,12 @@ class AnalyseJob(MovedPictures):
     name: str | None = None
     """Which crosscoder; None for the only one."""
     config: Annotated[AnalyseConfig, tyro.conf.arg(name="")] = field(default_factory=AnalyseConfig)
-    workers: Waiting = field(default_factory=Waiting)
+    workers: Workers = field(default_factory=Workers)
 
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.analyse`."""
-    with console.one_line_errors(remedy="Run the same command again."):
+    with console.one_line_errors(remedy="The same command continues where it stopped."):
         job = cli(AnalyseJob, prog="python -m jobs.analyse", args=args, description=__doc__)
         with cluster.connect():
             run = RunFolder.at(job.run)
@@ -71,14 +81,23 @@ def only_crosscoder(run: RunFolder) -> str:
 
 
 def run_analyse(
-    run: RunFolder, name: str, config: AnalyseConfig, waiting: Waiting | None = None
+    run: RunFolder, name: str, config: AnalyseConfig, workers: Workers | None = None
 ) -> list[tuple[str, str]]:
-    """Watch every shard, describe every feature, find families; rows of the summary."""
-    cluster.require_cpu(waiting or Waiting())
+    """Watch every shard, describe every feature, find families; rows of the summary.
+
+    Raises:
+        ValueError: it does not fit into memory or on the disk, or the workers cannot be had.
+    """
+    workers = workers or Workers()
+    cluster.require_task(workers)
     store, model = open_store(run), GroupCrosscoder.load(run.crosscoder(name))
-    firing = _watch(run, name, config, store)
-    symmetry = _describe(run, name, config, model.shape.num_rows)
-    found = _families(run, name, config, np.flatnonzero(firing.fired_F > 0), model.shape.num_rows)
+    plan = _planned(run, config, store, model, workers)
+    team = Team(Work(parts.parts_of(run, name, config, store), config), workers, plan, model.shape)
+    firing = _watch(team, store)
+    symmetry = _describe(team)
+    alive = np.flatnonzero(firing.fired_F > 0)
+    clusters, broken = _families(team, alive, model)
+    found = numbered(clusters, model.shape.num_rows)
     about = {
         "config": config.to_json(),
         "fvu": firing.unexplained.fraction_unexplained(),
@@ -86,10 +105,12 @@ def run_analyse(
         "l0": float(firing.fired_F.sum() / firing.num_rows),
     }
     analyse.write_features(run, name, symmetry, firing, found, model.group, about)
+    team.work.parts.clear()
     in_family = found.family_F[found.family_F >= 0]
+    cut = f"looked for in pieces of at most {config.families_at_once:,} features (--families-at-once)"
     return [
         ("features", _count(firing.fired_F > 0, symmetry)),
-        ("families", f"{len(np.unique(in_family)):,} of {len(in_family):,} features"),
+        ("families", f"{len(np.unique(in_family)):,} of {len(in_family):,} features{f'; {cut}' if broken else ''}"),
         ("table", run.feature_table(name)),
         ("arrays", run.feature_arrays(name)),
     ]
@@ -103,59 +124,98 @@ def run_atlas(run: RunFolder, name: str, moves: Sequence[Move] = ()) -> list[tup
     return [("atlas", page), *(("grey patches", line) for line in absent)]
 
 
-def _watch(run: RunFolder, name: str, config: AnalyseConfig, store: Store) -> Firing:
-    """Shards are merged in their order as they come: the result is the same whichever is done first."""
-    with console.progress("encode", store.num_rows, "samples") as meter:
+def _planned(
+    run: RunFolder, config: AnalyseConfig, store: Store, model: GroupCrosscoder, workers: Workers
+) -> AnalysisPlan:
+    """Told, and refused where it does not fit."""
+    plan = plan_analysis(model.shape, config, num_shards=store.num_shards, stored_elements=store.group.order)
+    free = shutil.disk_usage(objects.local_path(run.url)).free if objects.is_local(run.url) else None
+    here, task = meshes.memory_here(), meshes.memory_of_task(workers.cpus_per_worker)
+    known = f"{gb(here)} found here" if here else "unknown here"
+    console.say(
+        f"memory   {gb(plan.driver_bytes)} needed where this runs ({known}), {gb(plan.worker_bytes)} a task; "
+        f"{gb(plan.disk_bytes)} of parts on the disk until it is done"
+    )
+    refuse_too_large(plan, driver_bytes=here, worker_bytes=task, disk_bytes=free)
+    return plan
 
-        def submit(shard: int) -> ray.ObjectRef[Any]:
-            return _watch_shard.remote(run, name, shard, config.top_examples)
+
+def _watch(team: Team, store: Store) -> Firing:
+    """Parts are merged in their order as they come: the result is the same whichever is done first."""
+    with console.progress("encode", store.num_rows, "samples") as meter:
 
         def arriving() -> Iterator[Firing]:
             seen = 0
-            for part in cluster.in_order(submit, range(store.num_shards), in_flight=2 * cluster.num_cpus()):
+            for arrays in team.parts("encode", watched(store.num_shards), team.plan.encode_bytes):
+                part = parts.firing_of(arrays)
                 seen += part.num_rows
                 meter.set(seen)
                 yield part
 
-        return analyse.merge_firing(arriving(), store.image, top_examples=config.top_examples)
+        return analyse.merge_firing(arriving(), store.image, top_examples=team.work.config.top_examples)
 
 
-def _describe(run: RunFolder, name: str, config: AnalyseConfig, dict_size: int) -> FeatureSymmetry:
-    parts: list[FeatureSymmetry] = []
-    with console.progress("symmetry", dict_size, "features") as meter:
-
-        def submit(features: NDArray[np.int64]) -> ray.ObjectRef[Any]:
-            return _describe_features.remote(run, name, features, config)
-
-        for part in cluster.in_order(submit, _ranges(np.arange(dict_size)), in_flight=2 * cluster.num_cpus()):
-            parts.append(part)
-            meter.set(sum(len(p.verdict_F) for p in parts))
+def _describe(team: Team) -> FeatureSymmetry:
+    found: list[FeatureSymmetry] = []
+    num_rows = team.shape.num_rows
+    with console.progress("symmetry", num_rows, "features") as meter:
+        for arrays in team.parts("describe", described(num_rows), team.plan.describe_bytes):
+            found.append(parts.symmetry_of(arrays))
+            meter.set(sum(len(each.verdict_F) for each in found))
     arrays = ("curve_FG", "self_similarity_FG", "block_norm_FG", "spectrum_FR")
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
-    return replace(parts[0], **joined, verdict_F=[v for part in parts for v in part.verdict_F])
+    together = {name: np.concatenate([getattr(part, name) for part in found]) for name in arrays}
+    return replace(found[0], **together, verdict_F=[v for part in found for v in part.verdict_F])
 
 
-def _families(run: RunFolder, name: str, config: AnalyseConfig, alive: NDArray[np.int64], dict_size: int) -> Families:
-    """Families of the living features, numbered over all."""
-    rows: list[tuple[Any, Any]] = []
-    with console.progress("families", len(alive), "features") as meter:
+def _families(team: Team, alive: NDArray[np.int64], model: GroupCrosscoder) -> tuple[list[Cluster], bool]:
+    """Of the living features, numbered over all; and whether features that hang together were cut apart."""
+    config, rows = team.work.config, analyse.bands(len(alive))
+    pairs_done = [(len(alive) - band.start) * len(band) for band in rows]
+    with console.progress("families", sum(pairs_done), "pairs") as meter:
+        if len(alive) <= config.families_at_once:
+            every = analyse.AssembledSimilarities(len(alive), model.group)
+            found = team.parts("similarities", rows, team.plan.compare_bytes, alive)
+            for number, (band, arrays) in enumerate(zip(rows, found, strict=True), 1):
+                every.add(band, arrays["similarity"], arrays["pose"])
+                meter.set(sum(pairs_done[:number]))
+            return [_among(alive, each) for each in every.clusters(config)], False
+        forest = spanning.EMPTY
+        for number, arrays in enumerate(team.parts("pairs", rows, team.plan.compare_bytes, alive), 1):
+            forest = spanning.joined([forest, parts.forest_of(arrays)], len(alive))
+            meter.set(sum(pairs_done[:number]))
+    pieces = spanning.pieces(forest, len(alive), most=config.families_at_once)
+    return _in_pieces(team, [alive[piece] for piece in pieces]), spanning.is_broken(forest, pieces)
 
-        def submit(features: NDArray[np.int64]) -> ray.ObjectRef[Any]:
-            return _similarity_rows.remote(run, name, features, alive, config)
 
-        for part in cluster.in_order(submit, _ranges(alive), in_flight=2 * cluster.num_cpus()):
-            rows.append(part)
-            meter.set(sum(len(similarity) for similarity, _ in rows))
-    similarity = np.concatenate([part[0] for part in rows]) if rows else np.empty((0, 0), np.float32)
-    pose = np.concatenate([part[1] for part in rows]) if rows else np.empty((0, 0), np.int16)
-    living = group_families(similarity, pose, least_similarity=config.family_similarity)
-    family, turned, representative = np.full(dict_size, -1), np.zeros(dict_size, np.int64), np.arange(dict_size)
-    family[alive], turned[alive], representative[alive] = living.family_F, living.pose_F, alive[living.representative_F]
-    return Families(family_F=family, pose_F=turned, representative_F=representative)
+def _in_pieces(team: Team, pieces: list[NDArray[np.int64]]) -> list[Cluster]:
+    clusters: list[Cluster] = []
+    with console.progress("families", sum(map(len, pieces)), "features") as meter:
+        packed = _packed(pieces)
+        largest_bytes = piece_bytes(max(map(len, pieces), default=0), team.shape)
+        for number, arrays in enumerate(team.parts("families", packed, largest_bytes), 1):
+            clusters += parts.clusters_of(arrays)
+            meter.set(sum(len(piece) for batch in packed[:number] for piece in batch))
+    return clusters
 
 
-def _ranges(features: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [features[i : i + FEATURES_A_TASK] for i in range(0, len(features), FEATURES_A_TASK)]
+def _packed(pieces: list[NDArray[np.int64]]) -> list[list[NDArray[np.int64]]]:
+    """Small pieces together, so that a task has as many pairs as a tile, or one piece."""
+    found: list[list[NDArray[np.int64]]] = []
+    pairs = 0
+    for piece in pieces:
+        if not found or pairs + len(piece) ** 2 > PAIRS_A_TASK:
+            found, pairs = [*found, []], 0
+        found[-1].append(piece)
+        pairs += len(piece) ** 2
+    return found
+
+
+def _among(alive: NDArray[np.int64], cluster_found: Cluster) -> Cluster:
+    return replace(
+        cluster_found,
+        member_M=alive[cluster_found.member_M],
+        representative=int(alive[cluster_found.representative]),
+    )
 
 
 def _count(alive: NDArray[np.bool_], symmetry: FeatureSymmetry) -> str:
@@ -166,36 +226,5 @@ def _count(alive: NDArray[np.bool_], symmetry: FeatureSymmetry) -> str:
     )
 
 
-@lru_cache(maxsize=2)
-def _model(run: RunFolder, name: str) -> GroupCrosscoder:
-    """Read once by each worker."""
-    return GroupCrosscoder.load(run.crosscoder(name))
-
-
-@lru_cache(maxsize=2)
-def _store(run: RunFolder) -> Store:
-    """Opened once by each worker. The driver has seen that it is whole, and reading notices what is lost since."""
-    return open_store(run, unfinished=True)
-
-
-@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
-def _watch_shard(run: RunFolder, name: str, shard: int, top_examples: int) -> Firing:
-    return analyse.watch_shards(_store(run), range(shard, shard + 1), _model(run, name), top_examples=top_examples)
-
-
-@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
-def _describe_features(
-    run: RunFolder, name: str, features: NDArray[np.int64], config: AnalyseConfig
-) -> FeatureSymmetry:
-    return analyse.describe_features(_model(run, name), features, config)
-
-
-@ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
-def _similarity_rows(
-    run: RunFolder, name: str, features: NDArray[np.int64], others: NDArray[np.int64], config: AnalyseConfig
-) -> tuple[Any, Any]:
-    return analyse.similarity_rows(_model(run, name), features, others, config)
-
-
 if __name__ == "__main__":
-    import_module("jobs.analyse").main()  # workers find the caches of this module by its name, which is not __main__
+    main()

@@ -23,6 +23,7 @@ os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 
 import ray
 import ray.exceptions
+import torch
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from gc_core.objects import UnavailableError
@@ -191,6 +192,32 @@ def require_cpu(waiting: Waiting) -> None:
     """
     if _is_shared():
         _await({"CPU": 1, "GPU": 0}, 1, waiting.wait_minutes)
+
+
+def require_task(workers: Workers) -> None:
+    """See that one task with what each worker takes can run, and the number of them asked for on a Ray started here.
+
+    Raises:
+        ValueError: this machine has fewer CPUs or GPUs. OSError: the cluster did not grow in time.
+    """
+    refuse_impossible(workers)
+    require(workers.resolve(num_cpus=num_cpus(), num_gpus=num_gpus()), 1)
+
+
+def task_options(workers: Workers, memory_bytes: int) -> dict[str, float]:
+    """What Ray must keep free for a task, of resolved workers; `memory_bytes` beside what is mapped from files."""
+    options = {"num_cpus": workers.cpus_per_worker, "num_gpus": workers.gpus_per_worker or 0}
+    return options if workers.gpus_per_worker else {**options, "memory": memory_bytes}
+
+
+def device() -> str:
+    """Where a task computes: on the GPU that Ray gave it, if it asked for one."""
+    return "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
+
+
+def use_threads(workers: Workers) -> None:
+    """As many as the task's CPUs: a setting of each thread, and Ray chooses the thread."""
+    torch.set_num_threads(max(1, int(workers.cpus_per_worker)))
 
 
 def refuse_impossible(workers: Workers) -> None:

@@ -25,7 +25,7 @@ from gc_core.ingest import is_ingested
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
 from jobs import cluster, console
-from jobs.options import MovedPictures, Waiting, cli
+from jobs.options import MovedPictures, Workers, cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,9 @@ class EvaluateJob(MovedPictures):
     """Their true classes, a text file with lines `NAME CLASS`; None compares with the network's own output."""
     max_images: int = 1000
     """At most this many pictures for the classifier."""
+    workers: Workers = field(default_factory=Workers)
     figure: str | None = None
     """Draw FVU against L0 of all the crosscoders named into this .png, .svg or .pdf file."""
-
-    workers: Waiting = field(default_factory=Waiting)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,7 +74,7 @@ def main(args: list[str] | None = None) -> None:
 
 def run_evaluate(job: EvaluateJob) -> dict[str, Evaluation]:
     """Measure every crosscoder in a task of its own, keep what was found, and draw; by name."""
-    cluster.require_cpu(job.workers)
+    cluster.require_task(job.workers)
     run = RunFolder.at(job.run)
     names = job.name or tuple(run.crosscoder_names())
     if not names:
@@ -111,10 +110,11 @@ def _measure(run: RunFolder, names: tuple[str, ...], job: EvaluateJob) -> dict[s
     """By name; each is written as soon as it is there."""
     pictures, mean = _pictures(run, job)
     found: dict[str, Evaluation] = {}
+    options = _options(job)
     with console.progress("evaluate", len(names), "crosscoders") as meter:
 
         def submit(name: str) -> ray.ObjectRef[Any]:
-            return _evaluate.remote(run, name, job, pictures, mean)
+            return _evaluate.options(**options).remote(run, name, job, pictures, mean)
 
         for name, measured in zip(names, cluster.in_order(submit, names, in_flight=cluster.num_cpus()), strict=True):
             found[name] = measured
@@ -170,11 +170,11 @@ def _pictures(run: RunFolder, job: EvaluateJob) -> tuple[Pictures | None, torch.
     pictures = evaluate.choose_pictures(
         run, location=job.images, labels=job.labels, at_most=job.max_images, moves=job.moves()
     )
-    return pictures, cluster.result(_mean.remote(run, job.classifier, pictures))
+    return pictures, cluster.result(_mean.options(**_options(job)).remote(run, job, pictures))
 
 
-def _network(run: RunFolder, classifier: str) -> tuple[Backbone, torch.nn.Module]:
-    """The trunk that the run harvested, and what follows it."""
+def _network(run: RunFolder, classifier: str, device: str = "cpu") -> tuple[Backbone, torch.nn.Module]:
+    """The trunk that the run harvested, and what follows it, on a device."""
     store = open_store(run).attrs
     if is_ingested(store):
         raise ValueError(f"{run.url}: its activations were ingested, so the network is unknown; leave out --classifier")
@@ -185,12 +185,21 @@ def _network(run: RunFolder, classifier: str) -> tuple[Backbone, torch.nn.Module
         weights=config["weights"],
         preprocessing=config.get("preprocessing", "auto"),
     )
-    return trunk, load_rest(classifier, trunk)
+    rest = load_rest(classifier, trunk)
+    return trunk.to(device), rest.to(device)
+
+
+def _options(job: EvaluateJob) -> dict[str, float]:
+    """Of a task: CPUs, and a GPU where the cluster has one."""
+    workers = job.workers.resolve(num_cpus=cluster.num_cpus(), num_gpus=cluster.num_gpus())
+    return cluster.task_options(workers, 0)
 
 
 @ray.remote(max_retries=3, retry_exceptions=[OSError])
-def _mean(run: RunFolder, classifier: str, pictures: Pictures) -> torch.Tensor:
-    trunk, _ = _network(run, classifier)
+def _mean(run: RunFolder, job: EvaluateJob, pictures: Pictures) -> torch.Tensor:
+    assert job.classifier is not None, "only a classifier looks at pictures"
+    cluster.use_threads(job.workers)
+    trunk, _ = _network(run, job.classifier, cluster.device())
     return evaluate.mean_activation(trunk, pictures.batches())
 
 
@@ -198,11 +207,13 @@ def _mean(run: RunFolder, classifier: str, pictures: Pictures) -> torch.Tensor:
 def _evaluate(
     run: RunFolder, name: str, job: EvaluateJob, pictures: Pictures | None, mean: torch.Tensor | None
 ) -> Evaluation:
-    model = GroupCrosscoder.load(run.crosscoder(name))
+    cluster.use_threads(job.workers)
+    device = cluster.device()
+    model = GroupCrosscoder.load(run.crosscoder(name)).to(device)
     held_out = evaluate.measure_held_out(run, model)  # first, for it refuses what does not fit the run
     downstream: Downstream | None = None
     if job.classifier is not None and pictures is not None and mean is not None:
-        trunk, rest = _network(run, job.classifier)
+        trunk, rest = _network(run, job.classifier, device)
         downstream = evaluate.measure_downstream(model, trunk, rest, pictures.batches(), mean)
     stability: dict[str, Stability] = {}
     if job.against is not None:

@@ -99,6 +99,19 @@ def memory_of_worker(workers: Workers) -> int | None:
     )
 
 
+def memory_here() -> int | None:
+    """Bytes of the node that this process runs on; None where it is none of the cluster's."""
+    own = ray.get_runtime_context().get_node_id()
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] == own]
+    return int(found[0].get("memory", 0) + found[0].get("object_store_memory", 0)) or None if found else None
+
+
+def memory_of_task(cpus: float) -> int | None:
+    """Bytes that the largest node lends to a task, as Ray counts them; None where no node is there that takes it."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return max((int(node.get("memory", 0)) for node in nodes if node.get("CPU", 0) >= cpus), default=None)
+
+
 def memory_share(nodes: Sequence[dict[str, float]], num_workers: int, cpus_per_worker: float) -> int | None:
     """Least bytes that a node has for each of the workers that it may get; None where no node takes any.
 

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load_file
 from torch import Tensor
 
 from gc_core import objects
-from gc_core.artefacts import DamagedError, digest, fault_of, hashes_in, read_checked
+from gc_core.artefacts import DamagedError, checked_file, digest, fault_of, hashes_in
 from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.run_folder import read_json, write_json
 from gc_core.typed import record_of
@@ -23,6 +23,9 @@ T = TypeVar("T")
 def read_crosscoder(url: str, made: Callable[[CrosscoderShape, Mapping[str, Tensor]], T]) -> T:
     """What `made` makes of the shape and the tensors that lie in a folder (path or URL).
 
+    The tensors are the file itself, mapped into memory: what is read of them the processes of one machine share, and
+    what is changed is changed in this process alone.
+
     Raises:
         ValueError: nothing is there, or it is not a crosscoder's, or damaged.
     """
@@ -33,7 +36,9 @@ def read_crosscoder(url: str, made: Callable[[CrosscoderShape, Mapping[str, Tens
     try:
         expected = hashes_in(config, objects.join(url, "config.json")).get(WEIGHTS)
         shape = record_of(CrosscoderShape, config["crosscoder"], where="crosscoder")
-        return made(shape, load(read_checked(url, WEIGHTS, expected, REMEDY)))
+        with checked_file(url, WEIGHTS, expected, REMEDY) as path:  # a mapping outlasts the name of its file
+            tensors = load_file(path)
+        return made(shape, tensors)
     except FileNotFoundError:
         raise ValueError(f"{url}: its {WEIGHTS} is missing; {REMEDY}") from None
     except DamagedError:

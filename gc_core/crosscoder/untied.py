@@ -225,14 +225,14 @@ class GroupCrosscoder(nn.Module):
 
     @staticmethod
     def of_tensors(shape: CrosscoderShape, tensors: Mapping[str, Tensor]) -> "GroupCrosscoder":
-        """A crosscoder with these parameters and buffers, by name.
+        """A crosscoder with these parameters and buffers, by name; they are taken as they are, not copied.
 
         Raises:
             ValueError: they do not fit the shape, or are not finite.
         """
         _check_size(tensors, shape)
-        model = GroupCrosscoder.of(shape)
-        model.load_state_dict(tensors)
+        model = GroupCrosscoder.of(shape)  # zeros that nobody touches take no memory
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
         if name := model.not_finite():
             raise ValueError(f"{name} has values that are not finite")
         return model

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gc_core.activations import SparseCode
 from gc_core.crosscoder import GroupCrosscoder
 
 POSITIONS_AT_ONCE = 2048
@@ -144,24 +145,33 @@ def refuse_other_readers(model: GroupCrosscoder) -> None:
 
 @torch.no_grad()
 def mean_activation(trunk: Trunk, batches: Iterable[Batch]) -> Tensor:
-    """(C,) mean of the layer over all positions of all pictures, float64."""
+    """(C,) mean of the layer over all positions of all pictures, float64, on the CPU."""
     total_C, count = torch.zeros(()), 0
     for pixels_N3HW, _ in batches:
         map_NChw = trunk.whole(pixels_N3HW)
-        total_C = total_C + map_NChw.sum((0, 2, 3), dtype=torch.float64)
+        total_C = total_C + map_NChw.sum((0, 2, 3), dtype=torch.float64).cpu()
         count += map_NChw[:, 0].numel()
     return total_C / max(1, count)
 
 
 def reconstructed_map(model: GroupCrosscoder, map_NChw: Tensor) -> Tensor:
-    """The crosscoder's identity block in place of the activation at every position."""
+    """The crosscoder's identity block in place of the activation at every position; computed where the crosscoder is,
+    given back where the map is."""
     num_pictures, channels, height, width = map_NChw.shape
-    acts_BC = map_NChw.permute(0, 2, 3, 1).reshape(-1, channels)
-    decoder_FC, bias_C = model.W_dec[:, 0], model.b_dec[0]
-    parts = [
-        torch.addmm(bias_C, model.encode(part_BC[:, None]), decoder_FC) for part_BC in acts_BC.split(POSITIONS_AT_ONCE)
-    ]
-    return torch.cat(parts).view(num_pictures, height, width, channels).permute(0, 3, 1, 2).contiguous()
+    acts_B1C = map_NChw.permute(0, 2, 3, 1).reshape(-1, 1, channels).to(model.W_dec.device)
+    identity = torch.zeros(1, dtype=torch.int64, device=acts_B1C.device)
+    parts = [_identity_block(model, part_B1C, identity) for part_B1C in acts_B1C.split(POSITIONS_AT_ONCE)]
+    replaced = torch.cat(parts).view(num_pictures, height, width, channels).permute(0, 3, 1, 2)
+    return replaced.contiguous().to(map_NChw.device)
+
+
+def _identity_block(model: GroupCrosscoder, acts_B1C: Tensor, identity: Tensor) -> Tensor:
+    """(B, 1, C) at a cost that follows the active features where these are few."""
+    z_BF = model.encode(acts_B1C)
+    if model.shape.activation not in ("topk", "batchtopk"):
+        return model.decode(z_BF, blocks=identity)
+    most = max(1, int((z_BF > 0).sum(1).max()))
+    return model.decode_sparse(SparseCode(*z_BF.topk(most, dim=1)), blocks=identity)
 
 
 def _sums(

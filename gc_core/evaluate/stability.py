@@ -3,15 +3,16 @@
 Letters: F features, J features of the other crosscoder, M matched pairs, G group elements, C channels.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from gc_core.crosscoder import GroupCrosscoder
+from gc_core.evaluate.matching import matched_cosines
 from gc_core.families import best_poses
 
 ROWS_AT_ONCE = 256
@@ -47,7 +48,8 @@ class Stability:
 
 
 def compare(one: GroupCrosscoder, other: GroupCrosscoder, *, up_to_pose: bool, seed: int = 0) -> Stability:
-    """Match features one to one so that the sum of their cosines is largest (Hungarian method).
+    """Match features one to one so that the sum of their cosines is largest (Hungarian method; of more than 4,096
+    features among the nearest of each), computed on the first one's device.
 
     The seed decides the random turn of channels behind `chance_mean`.
 
@@ -60,12 +62,17 @@ def compare(one: GroupCrosscoder, other: GroupCrosscoder, *, up_to_pose: bool, s
             f"against: a crosscoder over {found} found, expected one over {expected}; features of different blocks "
             "cannot be matched"
         )
-    mine_FGC, others_JGC = one.W_dec.detach(), other.W_dec.detach()
+    mine_FGC = one.W_dec.detach()
+    others_JGC = other.W_dec.detach().to(mine_FGC.device)
     turned_JGC = others_JGC @ _random_rotation(one.shape.channels, seed).to(others_JGC)
 
     def agreement(poses: bool) -> Agreement:
         matched, by_chance = (
-            matched_cosines(cosines_up_to_pose(mine_FGC, theirs, one) if poses else cosines(mine_FGC, theirs))
+            matched_cosines(
+                lambda theirs=theirs: cosine_rows(mine_FGC, theirs, one if poses else None),
+                len(mine_FGC),
+                len(theirs),
+            )
             for theirs in (others_JGC, turned_JGC)
         )
         return _agreement(matched, by_chance)
@@ -77,27 +84,25 @@ def compare(one: GroupCrosscoder, other: GroupCrosscoder, *, up_to_pose: bool, s
     )
 
 
-def cosines(decoder_FGC: Tensor, others_JGC: Tensor) -> NDArray[np.float32]:
-    """(F, J) cosines of whole decoders; zero where a decoder is zero."""
-    mine, theirs = decoder_FGC.flatten(1), others_JGC.flatten(1)
+def cosine_rows(
+    decoder_FGC: Tensor, others_JGC: Tensor, up_to_pose_of: GroupCrosscoder | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """(F, J) cosines of whole decoders, ROWS_AT_ONCE at a time; with a crosscoder, maximal over the poses of its
+    group. Zero where a decoder is zero."""
+    for rows_BGC in decoder_FGC.split(ROWS_AT_ONCE):
+        if up_to_pose_of is None:
+            yield _cosines(rows_BGC, others_JGC)
+            continue
+        parts = others_JGC.split(ROWS_AT_ONCE)
+        yield np.concatenate(
+            [best_poses(rows_BGC, part, up_to_pose_of.group)[0].float().cpu().numpy() for part in parts], axis=1
+        )
+
+
+def _cosines(rows_BGC: Tensor, others_JGC: Tensor) -> NDArray[np.float32]:
+    mine, theirs = rows_BGC.flatten(1), others_JGC.flatten(1)
     sizes = mine.norm(dim=1)[:, None] * theirs.norm(dim=1)
-    return (mine @ theirs.T).div_(sizes.clamp_min(1e-30)).float().numpy()  # no copy as large as a dictionary
-
-
-def cosines_up_to_pose(decoder_FGC: Tensor, others_JGC: Tensor, model: GroupCrosscoder) -> NDArray[np.float32]:
-    """(F, J) similarity s(i, j) = max over h of cos(D_i, rho(h) D_j), computed by blocks of both dictionaries."""
-    found = np.empty((len(decoder_FGC), len(others_JGC)), np.float32)
-    for first in range(0, len(decoder_FGC), ROWS_AT_ONCE):
-        rows = slice(first, first + ROWS_AT_ONCE)
-        for start in range(0, len(others_JGC), ROWS_AT_ONCE):
-            columns = slice(start, start + ROWS_AT_ONCE)
-            found[rows, columns] = best_poses(decoder_FGC[rows], others_JGC[columns], model.group)[0].float().numpy()
-    return found
-
-
-def matched_cosines(cosine_FJ: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(M,) cosines of the one-to-one pairs, M = min(F, J), whose sum is the largest possible."""
-    return cosine_FJ[linear_sum_assignment(cosine_FJ, maximize=True)]
+    return (mine @ theirs.T).div_(sizes.clamp_min(1e-30)).float().cpu().numpy()  # no copy as large as a dictionary
 
 
 def _agreement(matched_M: NDArray[np.float32], by_chance_M: NDArray[np.float32]) -> Agreement:

@@ -78,6 +78,7 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
         "family_similarity": 0.6,
         "symmetry_threshold": 0.1,
         "invariant_share": 1.0,
+        "families_at_once": 100,
         "top_examples": 3,
     },
 }
@@ -175,6 +176,7 @@ def test_a_value_of_another_type_is_refused_by_name(name: str, value: object) ->
         (TrainConfig, {"learning_rate": float("nan")}, "learning_rate: found nan"),
         (AnalyseConfig, {"family_similarity": float("nan")}, "family_similarity: found nan, expected 0 to 1"),
         (AnalyseConfig, {"top_examples": 0}, "top_examples: found 0"),
+        (AnalyseConfig, {"families_at_once": 1}, "families_at_once: found 1, expected at least 2"),
     ],
 )
 def test_a_value_that_means_nothing_is_refused_by_name(kind: type[Config], values: dict[str, Any], line: str) -> None:

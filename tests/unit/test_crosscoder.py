@@ -266,3 +266,24 @@ def test_what_is_no_crosscoder_is_refused_in_one_line(tmp_path: Path, damage: st
     with pytest.raises(ValueError, match=named) as caught:
         GroupCrosscoder.load(str(tmp_path / "intact"))
     assert "\n" not in str(caught.value)
+
+
+def test_loading_maps_the_file_and_copies_nothing(tmp_path: Path) -> None:
+    shape = CrosscoderShape(group="D_8", channels=64, dict_size=16384, reads=(0,), activation="topk", k=8)
+    model = GroupCrosscoder(shape)
+    torch.nn.init.normal_(model.W_dec)
+    model.save(str(tmp_path))
+    weights_bytes = model.W_dec.nbytes
+    before = anonymous_bytes()
+    loaded = GroupCrosscoder.load(str(tmp_path))
+    assert torch.equal(loaded.W_dec, model.W_dec)
+    assert anonymous_bytes() - before < weights_bytes / 8
+    with torch.no_grad():
+        loaded.W_dec.zero_()  # of this process alone
+    assert torch.equal(GroupCrosscoder.load(str(tmp_path)).W_dec, model.W_dec)
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process that no file stands for."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))

@@ -11,8 +11,9 @@ import torch
 from random_crosscoder import random_crosscoder
 
 from gc_core.crosscoder import GroupCrosscoder
-from gc_core.evaluate import compare, stability
-from gc_core.evaluate.stability import cosines, cosines_up_to_pose, matched_cosines
+from gc_core.evaluate import compare, matching, stability
+from gc_core.evaluate.matching import matched_among_nearest, matched_cosines
+from gc_core.evaluate.stability import cosine_rows
 
 
 def dictionary(seed: int, *, num_features: int = 30, channels: int = 24) -> GroupCrosscoder:
@@ -32,6 +33,10 @@ def permuted(model: GroupCrosscoder, *, pose: int | None = None, noise: float = 
     blur_FGC = torch.randn(decoder_FGC.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
     other.W_dec.data = (decoder_FGC + noise * blur_FGC) * torch.linspace(0.5, 4, len(order))[:, None, None]
     return other
+
+
+def all_cosines(mine_FGC: torch.Tensor, theirs_JGC: torch.Tensor, *up_to_pose_of: GroupCrosscoder) -> np.ndarray:
+    return np.concatenate(list(cosine_rows(mine_FGC, theirs_JGC, *up_to_pose_of)))
 
 
 def test_the_same_features_in_another_order_match_perfectly() -> None:
@@ -71,23 +76,61 @@ def test_unrelated_dictionaries_match_no_better_than_chance_says() -> None:
 def test_the_pairs_are_the_best_of_all_assignments() -> None:
     cosine_FJ = np.random.default_rng(0).uniform(-1, 1, (4, 6)).astype(np.float32)
     best = max(sum(cosine_FJ[f, j] for f, j in enumerate(chosen)) for chosen in permutations(range(6), 4))
-    assert matched_cosines(cosine_FJ).sum() == pytest.approx(best, rel=1e-6)
+    assert matched_cosines(lambda: [cosine_FJ[:3], cosine_FJ[3:]], 4, 6).sum() == pytest.approx(best, rel=1e-6)
+
+
+@pytest.mark.parametrize(("num_features", "num_others"), [(60, 60), (40, 60), (60, 40), (1, 5), (5, 1)])
+def test_matching_among_the_nearest_is_matching_of_all_where_partners_are_near(
+    monkeypatch: pytest.MonkeyPatch, num_features: int, num_others: int
+) -> None:
+    monkeypatch.setattr(matching, "NEAREST", 8)
+    rng, count = np.random.default_rng(0), max(num_features, num_others)
+    theirs = rng.standard_normal((count, 30))
+    mine = theirs[rng.permutation(count)] + 0.6 * rng.standard_normal((count, 30))
+    cosine_FJ = np.corrcoef(mine[:num_features], theirs[:num_others])[:num_features, num_features:].astype(np.float32)
+
+    def rows() -> list[np.ndarray]:
+        return [cosine_FJ[:17], cosine_FJ[17:]] if num_features > 17 else [cosine_FJ]
+
+    every = np.sort(matched_cosines(rows, num_features, num_others))
+    np.testing.assert_allclose(np.sort(matched_among_nearest(rows, num_features, num_others)), every, atol=1e-6)
+    assert len(every) == min(num_features, num_others)
+
+
+def test_where_all_want_the_same_partner_more_candidates_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "NEAREST", 1)
+    cosine_FJ = np.random.default_rng(0).uniform(-1, 1, (12, 12)).astype(np.float32)
+    cosine_FJ[:, 0] = np.linspace(0.99, 1, 12)
+    found = matched_among_nearest(lambda: [cosine_FJ], 12, 12)
+    best = matched_cosines(lambda: [cosine_FJ], 12, 12)
+    assert len(found) == 12
+    assert best.sum() - 0.5 < found.sum() <= best.sum() + 1e-5
+
+
+def test_large_sets_are_matched_among_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = dictionary(1)
+    expected = compare(model, permuted(model, noise=0.5), up_to_pose=False).as_is
+    monkeypatch.setattr(matching, "MOST_AT_ONCE", 20)
+    monkeypatch.setattr(matching, "linear_sum_assignment", None)  # of all pairs
+    found = compare(model, permuted(model, noise=0.5), up_to_pose=False).as_is
+    assert found.mean == pytest.approx(expected.mean, rel=1e-6)
+    assert found.chance_mean == pytest.approx(expected.chance_mean, rel=1e-3)
 
 
 def test_blocks_do_not_change_similarities(monkeypatch: pytest.MonkeyPatch) -> None:
     model, other = dictionary(1), dictionary(2)
-    whole = cosines_up_to_pose(model.W_dec.data, other.W_dec.data, model)
+    whole = all_cosines(model.W_dec.data, other.W_dec.data, model)
     monkeypatch.setattr(stability, "ROWS_AT_ONCE", 7)
-    np.testing.assert_allclose(cosines_up_to_pose(model.W_dec.data, other.W_dec.data, model), whole, atol=1e-6)
+    np.testing.assert_allclose(all_cosines(model.W_dec.data, other.W_dec.data, model), whole, atol=1e-6)
     turned_HJGC = torch.stack([other.W_dec.data[:, model.group.cayley[:, h]] for h in range(model.group.order)])
-    plain = np.max([cosines(model.W_dec.data, turned_JGC) for turned_JGC in turned_HJGC], axis=0)
+    plain = np.max([all_cosines(model.W_dec.data, turned_JGC) for turned_JGC in turned_HJGC], axis=0)
     np.testing.assert_allclose(whole, plain, atol=1e-6)
 
 
 def test_a_decoder_of_zeros_is_like_nothing() -> None:
     model = dictionary(1)
     model.W_dec.data[0] = 0
-    found = cosines(model.W_dec.data, model.W_dec.data)
+    found = all_cosines(model.W_dec.data, model.W_dec.data)
     np.testing.assert_array_equal(found[0], 0)
     np.testing.assert_allclose(np.diagonal(found)[1:], 1, rtol=1e-6)
 

@@ -22,6 +22,7 @@ LAYERS = {
         "symmetry",
         "orbits",
         "families",
+        "spanning",
     },
     "io": {"objects", "s3", "images", "reasons", "manifest", "index", "store", "stream", "checkpoint", "run_folder"}
     | {"ownership", "artefacts", "zarr_bytes"},
@@ -48,7 +49,7 @@ EXCEPTIONS = {
         "gc_core.artefacts.digest",
         "gc_core.artefacts.fault_of",
         "gc_core.artefacts.hashes_in",
-        "gc_core.artefacts.read_checked",
+        "gc_core.artefacts.checked_file",
         "gc_core.run_folder.read_json",
         "gc_core.run_folder.write_json",
     },

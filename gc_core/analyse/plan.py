@@ -1,0 +1,144 @@
+"""What an analysis will need, before it starts: memory of the driver and of each task, and disk. Integers in and out.
+
+Weights are files mapped into memory: all tasks of a machine share them, and they give way where memory is short. What
+is planned is what each process holds besides.
+
+Letters: F features, G group elements, C channels, R representations, T candidates.
+"""
+
+from dataclasses import dataclass
+
+from gc_core.analyse.features import BAND_ROWS, TILE_COLUMNS
+from gc_core.analyse.firing import ROWS_AT_ONCE, SPARE_CANDIDATES
+from gc_core.config import AnalyseConfig
+from gc_core.crosscoder import CrosscoderShape
+from gc_core.groups import parse
+from gc_core.shards import CHUNK_ROWS
+
+MOST_PARTS = 128
+"""In which samples are watched: each is kept on disk until the end, 12 T + 8 bytes a feature."""
+DESCRIBED_AT_ONCE = 128
+OVERHEAD_BYTES = 700_000_000
+"""Python, torch, Ray and what the allocator keeps; of the driver too."""
+FLOAT32, FLOAT16 = 4, 2
+COPIES_OF_CODES = 6
+"""Of a slice's codes (B, F): scores, codes, their transpose, masks, and gaps."""
+COPIES_OF_SAMPLES = 5
+COPIES_OF_CANDIDATES = 4
+COPIES_OF_DECODERS = 5
+"""Of some features' decoders: rows, unit rows, transform, a temporary of those, and the changing part."""
+PAIR_BYTES, CLUSTERED_PAIR_BYTES = 6, 14
+"""Similarity and pose; and twice half of the pairs in float64."""
+VERDICT_BYTES = 1500
+"""Of a feature: Python's record of its symmetry, and the row of the table that it becomes."""
+EDGE_BYTES = 20
+BYTES_A_GB = 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisPlan:
+    """Bytes, of which each number is an estimate from above."""
+
+    weights_bytes: int
+    """Mapped by every task."""
+    encode_bytes: int
+    """Of a task that watches features fire."""
+    describe_bytes: int
+    compare_bytes: int
+    driver_bytes: int
+    disk_bytes: int
+    """Of parts in the run folder, until the end."""
+
+    @property
+    def worker_bytes(self) -> int:
+        """Of the largest task, without families in pieces."""
+        return max(self.encode_bytes, self.describe_bytes, self.compare_bytes)
+
+
+def plan_analysis(
+    shape: CrosscoderShape, config: AnalyseConfig, *, num_shards: int, stored_elements: int
+) -> AnalysisPlan:
+    """For a crosscoder of this shape and a store of so many shards, whose group has so many elements; all features
+    count as alive."""
+    count, order, block = shape.num_rows, parse(shape.group).order, shape.channels * FLOAT32
+    decoder, candidates = order * block, config.top_examples * SPARE_CANDIDATES
+    seen = count * (12 * candidates + 8)
+    described = count * (4 * FLOAT32 * order + VERDICT_BYTES)
+    together = min(count, config.families_at_once)  # so many may be alive
+    band, edges = BAND_ROWS * together, 2 * EDGE_BYTES * count
+    forests = -(-count // BAND_ROWS) * EDGE_BYTES * count if count > together else 0
+    samples = ROWS_AT_ONCE * order * block * COPIES_OF_SAMPLES + CHUNK_ROWS * 2 * stored_elements * block
+    return AnalysisPlan(
+        weights_bytes=count * (decoder + len(shape.reads) * block + 2 * FLOAT32) + decoder,
+        encode_bytes=OVERHEAD_BYTES
+        + samples
+        + (2 * count * decoder if shape.tying == "orbit" else 0)  # their transform, made for each batch
+        + COPIES_OF_CODES * FLOAT32 * ROWS_AT_ONCE * count
+        + COPIES_OF_CANDIDATES * seen,
+        describe_bytes=OVERHEAD_BYTES + DESCRIBED_AT_ONCE * (COPIES_OF_DECODERS * decoder + 8 * FLOAT32 * order**2),
+        compare_bytes=OVERHEAD_BYTES
+        + (BAND_ROWS + TILE_COLUMNS) * COPIES_OF_DECODERS * decoder
+        + 2 * PAIR_BYTES * band
+        + edges,
+        driver_bytes=OVERHEAD_BYTES
+        + COPIES_OF_CANDIDATES * seen
+        + 2 * described
+        + CLUSTERED_PAIR_BYTES * together**2
+        + 2 * PAIR_BYTES * band
+        + edges,
+        disk_bytes=min(num_shards, MOST_PARTS) * seen
+        + described
+        + max(PAIR_BYTES * (together**2 + band) // 2, forests),
+    )
+
+
+def piece_bytes(num_features: int, shape: CrosscoderShape) -> int:
+    """Of a task that looks for families among so many features."""
+    decoder = parse(shape.group).order * shape.channels * FLOAT32
+    tile = (BAND_ROWS + TILE_COLUMNS) * COPIES_OF_DECODERS * decoder
+    return OVERHEAD_BYTES + tile + (CLUSTERED_PAIR_BYTES + 1) * num_features**2
+
+
+def watched(num_shards: int) -> list[range]:
+    """Shards of each part, as even as can be; the same whatever the machine."""
+    count = min(num_shards, MOST_PARTS)
+    return [range(number * num_shards // count, (number + 1) * num_shards // count) for number in range(count)]
+
+
+def described(num_features: int) -> list[range]:
+    """Features of each task that describes them."""
+    return [
+        range(first, min(first + DESCRIBED_AT_ONCE, num_features))
+        for first in range(0, num_features, DESCRIBED_AT_ONCE)
+    ]
+
+
+def refuse_too_large(
+    plan: AnalysisPlan, *, driver_bytes: int | None, worker_bytes: int | None, disk_bytes: int | None
+) -> None:
+    """Of what was found; None is unknown.
+
+    Raises:
+        ValueError: it is not enough; with the numbers, and what helps.
+    """
+    if worker_bytes is not None and plan.worker_bytes > worker_bytes:
+        raise ValueError(
+            f"memory: a task of the analysis needs {gb(plan.worker_bytes)} (encode {gb(plan.encode_bytes)}, symmetry "
+            f"{gb(plan.describe_bytes)}, families {gb(plan.compare_bytes)}), found {gb(worker_bytes)}; lower "
+            "--top-examples or --families-at-once, or use a machine with more memory"
+        )
+    if driver_bytes is not None and plan.driver_bytes > driver_bytes:
+        raise ValueError(
+            f"memory: the analysis needs {gb(plan.driver_bytes)} where it is started, found {gb(driver_bytes)}; lower "
+            "--families-at-once (families are then looked for in pieces) or --top-examples"
+        )
+    if disk_bytes is not None and plan.disk_bytes > disk_bytes:
+        raise ValueError(
+            f"disk: the analysis keeps {gb(plan.disk_bytes)} in the run folder until it is done, found "
+            f"{gb(disk_bytes)} free; free some, or lower --top-examples or --families-at-once"
+        )
+
+
+def gb(num_bytes: int) -> str:
+    """Two digits after the point."""
+    return f"{num_bytes / BYTES_A_GB:.2f} GB"

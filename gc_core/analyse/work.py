@@ -1,0 +1,82 @@
+"""What the tasks of an analysis compute; each leaves a part in the run folder, and gives its name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gc_core.analyse import features, firing, parts
+from gc_core.analyse.parts import Arrays, Parts
+from gc_core.config import AnalyseConfig
+from gc_core.crosscoder import GroupCrosscoder
+from gc_core.store import Store, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """On one crosscoder."""
+
+    parts: Parts
+    config: AnalyseConfig
+
+    def do(self, kind: str, number: int, item: Any, alive: NDArray[np.int64] | None, device: str) -> str:
+        """The name of the part that a task's item becomes.
+
+        The items: of `encode` a range of shards, of `describe` a range of features, of `similarities` and `pairs` a
+        range of living features, of `families` several arrays of features.
+        """
+        return self.parts.write(kind, number, _TASKS[kind](self, item, alive, device))
+
+    def model(self, device: str) -> GroupCrosscoder:
+        """Read once by each process; a mapping of its file, if it stays on the CPU."""
+        return _model(self.parts, device)
+
+
+def _encode(work: Work, shards: range, alive: None, device: str) -> Arrays:
+    seen = firing.watch_shards(_store(work.parts), shards, work.model(device), top_examples=work.config.top_examples)
+    return parts.of_firing(seen)
+
+
+def _describe(work: Work, rows: range, alive: None, device: str) -> Arrays:
+    return parts.of_symmetry(features.describe_features(work.model(device), np.arange(*_ends(rows)), work.config))
+
+
+def _similarities(work: Work, rows: range, alive: NDArray[np.int64], device: str) -> Arrays:
+    similarity, pose = features.band_of_similarities(work.model(device), alive, rows, work.config)
+    return {"similarity": similarity, "pose": pose}
+
+
+def _pairs(work: Work, rows: range, alive: NDArray[np.int64], device: str) -> Arrays:
+    return parts.of_forest(features.band_of_pairs(work.model(device), alive, rows, work.config))
+
+
+def _families(work: Work, pieces: list[NDArray[np.int64]], alive: None, device: str) -> Arrays:
+    found = [features.families_within(work.model(device), piece, work.config) for piece in pieces]
+    return parts.of_clusters([each for clusters in found for each in clusters])
+
+
+_TASKS: dict[str, Callable[..., Arrays]] = {
+    "encode": _encode,
+    "describe": _describe,
+    "similarities": _similarities,
+    "pairs": _pairs,
+    "families": _families,
+}
+
+
+@lru_cache(maxsize=2)
+def _model(of: Parts, device: str) -> GroupCrosscoder:
+    return GroupCrosscoder.load(of.run.crosscoder(of.name)).to(device)
+
+
+@lru_cache(maxsize=2)
+def _store(of: Parts) -> Store:
+    """Opened once by each process. The driver has seen that it is whole, and reading notices what is lost since."""
+    return open_store(of.run, unfinished=True)
+
+
+def _ends(rows: range) -> tuple[int, int]:
+    return rows.start, rows.stop

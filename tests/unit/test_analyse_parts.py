@@ -1,0 +1,114 @@
+"""Parts of an analysis come back as they were written; what is damaged, or of something else, does not.
+
+Letters: F features, G group elements, C channels.
+"""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import MakeRun
+from random_crosscoder import random_crosscoder
+
+from gc_core import analyse, groups, spanning
+from gc_core.analyse import parts
+from gc_core.analyse.parts import Parts, parts_of
+from gc_core.analyse.work import Work
+from gc_core.config import AnalyseConfig
+from gc_core.crosscoder import GroupCrosscoder
+from gc_core.run_folder import RunFolder
+from gc_core.store import open_store
+
+CONFIG = AnalyseConfig(top_examples=2)
+EVERY = np.arange(12)
+
+
+@pytest.fixture
+def run(make_run: MakeRun) -> RunFolder:
+    found = make_run(np.random.default_rng(0).standard_normal((300, 4, 6)).astype(np.float32), groups.cyclic(4))
+    model(0).save(found.crosscoder("one"))
+    return found
+
+
+def model(seed: int) -> GroupCrosscoder:
+    found = random_crosscoder(group="C_4", channels=6).float()
+    found.W_dec.data = torch.randn(found.W_dec.shape, generator=torch.Generator().manual_seed(seed))
+    return found
+
+
+def kept(run: RunFolder, config: AnalyseConfig = CONFIG) -> Parts:
+    return parts_of(run, "one", config, open_store(run))
+
+
+def assert_equal(found: Any, expected: Any) -> None:
+    for field in fields(expected):
+        mine, theirs = getattr(found, field.name), getattr(expected, field.name)
+        if field.name == "unexplained":
+            mine, theirs = ([total.numpy() for total in sums.tensors()] for sums in (mine, theirs))
+        np.testing.assert_equal(mine, theirs, err_msg=field.name)
+
+
+def test_what_each_task_leaves_is_what_its_function_gives(run: RunFolder) -> None:
+    work, crosscoder, store = Work(kept(run), CONFIG), GroupCrosscoder.load(run.crosscoder("one")), open_store(run)
+
+    def left(kind: str, item: Any) -> parts.Arrays:
+        found = work.parts.read(work.do(kind, 3, item, EVERY, "cpu"))
+        assert found is not None
+        assert list(work.parts.known(kind)) == [3]
+        return found
+
+    seen = analyse.watch_shards(store, range(2), crosscoder, top_examples=2)
+    assert_equal(parts.firing_of(left("encode", range(2))), seen)
+    described = analyse.describe_features(crosscoder, EVERY[2:9], CONFIG)
+    assert_equal(parts.symmetry_of(left("describe", range(2, 9))), described)
+    similarity, pose = analyse.band_of_similarities(crosscoder, EVERY, range(4, 8), CONFIG)
+    found = left("similarities", range(4, 8))
+    np.testing.assert_array_equal(found["similarity"], similarity)
+    np.testing.assert_array_equal(found["pose"], pose)
+    forest = analyse.band_of_pairs(crosscoder, EVERY, range(4, 8), CONFIG)
+    assert_equal(parts.forest_of(left("pairs", range(4, 8))), forest)
+    loose = replace(CONFIG, family_similarity=0.1)
+    clusters = analyse.families_within(crosscoder, EVERY, loose)
+    back = parts.clusters_of(parts.of_clusters(clusters))
+    assert len(clusters) == len(back) > 0
+    for mine, theirs in zip(back, clusters, strict=True):
+        assert_equal(mine, theirs)
+    assert parts.clusters_of(parts.of_clusters([])) == []
+    assert_equal(parts.forest_of(parts.of_forest(spanning.EMPTY)), spanning.EMPTY)
+
+
+def test_a_damaged_part_is_not_read_and_is_gone(run: RunFolder) -> None:
+    found = kept(run)
+    name = found.write("encode", 0, {"a": np.arange(5)})
+    (path,) = Path(run.url.removeprefix("file://")).rglob(name)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert found.read(name) is None
+    assert found.known("encode") == {}
+    assert found.read(name) is None
+
+
+def test_parts_of_other_options_weights_or_samples_are_not_known(run: RunFolder, make_run: MakeRun) -> None:
+    kept(run).write("encode", 0, {"a": np.arange(5)})
+    assert list(kept(run).known("encode")) == [0]
+    assert kept(run).known("describe") == {}
+    assert kept(run, replace(CONFIG, family_similarity=0.51)).known("encode") == {}
+    other = make_run(np.ones((300, 4, 6), np.float32), groups.cyclic(4), "other")
+    model(0).save(other.crosscoder("one"))
+    assert kept(other).key != kept(run).key
+    model(1).save(run.crosscoder("one"))
+    assert kept(run).known("encode") == {}
+
+
+def test_clearing_leaves_what_others_put_there(run: RunFolder) -> None:
+    for config in (CONFIG, replace(CONFIG, family_similarity=0.51)):
+        kept(run, config).write("encode", 0, {"a": np.arange(5)})
+    (folder,) = Path(run.url.removeprefix("file://")).rglob("one.parts")
+    (folder / "thesis.tex").write_text("mine")
+    kept(run).clear()
+    assert [path.name for path in folder.rglob("*")] == ["thesis.tex"]
+    (folder / "thesis.tex").unlink()
+    kept(run).clear()
+    assert not folder.exists()
