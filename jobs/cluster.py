@@ -201,7 +201,8 @@ def require_task(workers: Workers) -> None:
         ValueError: this machine has fewer CPUs or GPUs. OSError: the cluster did not grow in time.
     """
     refuse_impossible(workers)
-    require(workers.resolve(num_cpus=num_cpus(), num_gpus=num_gpus()), 1)
+    if _is_shared():
+        _await({"CPU": workers.cpus_per_worker, "GPU": workers.gpus_per_worker or 0}, 1, workers.wait_minutes)
 
 
 def task_options(workers: Workers, memory_bytes: int) -> dict[str, float]:

@@ -133,8 +133,8 @@ def test_a_cluster_is_waited_for_aloud_and_not_for_ever(
     [
         lambda run, own: run_harvest(run, HarvestConfig(), Workers(wait_minutes=2)),
         lambda run, own: foretell(run, HarvestConfig(), Workers(wait_minutes=2)),
-        lambda run, own: run_analyse(run, "topk-64", AnalyseConfig(), Waiting(wait_minutes=2)),
-        lambda run, own: run_evaluate(EvaluateJob(run=run.url, workers=Waiting(wait_minutes=2))),
+        lambda run, own: run_analyse(run, "topk-64", AnalyseConfig(), Workers(wait_minutes=2)),
+        lambda run, own: run_evaluate(EvaluateJob(run=run.url, workers=Workers(wait_minutes=2))),
         lambda run, own: run_verify(VerifyJob(run=run.url, workers=Workers(wait_minutes=2))),
         lambda run, own: ingest.main(["--activations", str(own), "--group", "D1", "--out", run.url, *TWO_MINUTES]),
     ],
