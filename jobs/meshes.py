@@ -21,7 +21,8 @@ def decide(configs: Sequence[TrainConfig], workers: Workers, *, channels: int, s
         ValueError: the mesh asked for, or every one, does not fit into memory or does not divide lanes and features.
     """
     workers = sharing_lanes(configs, workers)
-    demand = demand_of(configs, channels=channels, stored_elements=stored_elements)
+    on_host = not workers.gpus_per_worker
+    demand = demand_of(configs, channels=channels, stored_elements=stored_elements, on_host=on_host)
     number = workers.num_workers or 1
     memory_bytes = memory_of_worker(workers)
     every = plans(demand, number, sharded_optimiser=workers.sharded_optimiser)

@@ -31,7 +31,7 @@ from gc_core import objects, s3
 from gc_core import train as training
 from gc_core.checkpoint import METRICS, Keep, write_metrics
 from gc_core.config import TrainConfig
-from gc_core.crosscoder import GroupCrosscoder, fault_of_weights
+from gc_core.crosscoder import fault_of_weights
 from gc_core.objects import UnavailableError
 from gc_core.run_folder import RunFolder, read_json, read_trained, write_json, write_json_once
 from gc_core.train.loggers import LoggerName, check_installed, following, usual
@@ -379,13 +379,17 @@ def _train(settings: dict[str, Any]) -> None:
             keep=settings["keep"],
         )
     for name, trainer in zip(configs, trainers, strict=True):
-        model = trainer.exported()  # the parts of all workers
-        if place.rank == 0 and model:
-            _export(run.crosscoder(name), trainer, model)
+        _export(run.crosscoder(name), trainer)
 
 
-def _export(folder: str, trainer: training.Trainer, model: GroupCrosscoder) -> None:
-    """The finished model in the run folder; `results` in config.json are written last and mean that all is there."""
+def _export(folder: str, trainer: training.Trainer) -> None:
+    """The finished model in the run folder; `results` in config.json are written last and mean that all is there.
+
+    Every worker must call it; the first one writes.
+    """
+    model = trainer.exported()  # the parts of all workers
+    if trainer.place.rank > 0 or model is None:
+        return
     hashes = {METRICS: write_metrics(folder, trainer.metrics)}
     model.save(folder)
     results = {"fvu": None, "held_out_fvu": None, **trainer.metrics[-1]}  # what is undefined is null

@@ -39,6 +39,13 @@ def place_in_mesh(
     )
 
 
+def copied(model: GroupCrosscoder) -> GroupCrosscoder:
+    """The same crosscoder on the CPU, with float32 products; tensors leave their device one after another."""
+    whole = GroupCrosscoder.of(model.shape)
+    whole.load_state_dict(model.state_dict())
+    return whole
+
+
 @torch.no_grad()
 def assembled(model: GroupCrosscoder, *, keep: bool) -> GroupCrosscoder | None:
     """The whole crosscoder on the CPU, for those that `keep` it, from parts that travel in pieces.

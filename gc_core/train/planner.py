@@ -25,13 +25,17 @@ COPIES_OF_DENSE_GRADIENT = 4
 """From the products, from the penalty's norms, a temporary of those, and gaps between them."""
 COPIES_OF_DENSE_CODES = 6
 """Codes, their gradients and masks, and gaps."""
+COPIES_AT_EXPORT = 3
+"""Of a whole dictionary's weights, on the first worker: a crosscoder of its own, and twice the bytes of its file.
+Measured: 3.0 times 187 MB."""
 OVERHEAD_BYTES = 850_000_000
 """Python, torch, its libraries and what the allocator keeps, with torch 2.15 on a CPU.
 
 Measured at the peak, and planned: 32,768 features of 33 blocks of 64 channels, batches of 128, topk 1.69 and 1.73 GB,
 l1 2.91 to 3.45 and 2.95 GB; 65,536 features of 16 blocks, batches of 512, topk 1.79 and 1.85 GB, l1 3.21 to 3.70 and
-3.66 GB: freed memory that is kept does not fit together alike every time. Not planned for is the auxiliary loss while
-most features are dead: it then takes up to three times the decoder's weights more."""
+3.66 GB: freed memory that is kept does not fit together alike every time. Those were steps alone, without checkpoints.
+Not planned for is the auxiliary loss while most features are dead: it then takes up to three times the decoder's
+weights more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,8 @@ class Demand:
     """Whether an average of the weights is kept too."""
     buffer_blocks: int = 0
     """Blocks of all samples in the shuffle buffers of all replicas together, and of the held-out samples, float16."""
+    on_host: bool = True
+    """Whether what checkpoints and the export copy lies in the workers' own memory, and not beside their GPU's."""
 
     @property
     def row_values(self) -> int:
@@ -99,6 +105,10 @@ class Plan:
     optimiser_bytes: int
     samples_bytes: int
     """Activations, reconstructions, codes and buffers."""
+    checkpoint_bytes: int
+    """The copy that is written while training goes on."""
+    export_bytes: int
+    """After the last step, where only weights and optimiser are left beside it."""
     gradients_sent_bytes: int
     """By each worker in a step, to other replicas."""
     weights_sent_bytes: int
@@ -109,8 +119,8 @@ class Plan:
     @property
     def memory_bytes(self) -> int:
         """Of one worker, at its fullest."""
-        parts = self.weights_bytes + self.gradient_bytes + self.optimiser_bytes + self.samples_bytes
-        return parts + OVERHEAD_BYTES
+        steps = self.gradient_bytes + self.samples_bytes + self.checkpoint_bytes
+        return self.weights_bytes + self.optimiser_bytes + max(steps, self.export_bytes) + OVERHEAD_BYTES
 
     @property
     def sent_bytes(self) -> int:
@@ -134,13 +144,18 @@ def plan(demand: Demand, mesh: Mesh) -> Plan:
     buffers = FLOAT16 * demand.buffer_blocks * demand.channels // mesh.replicas
     sent = factors * len(features) * (mesh.replicas - 1) if demand.by_row else _reduced(weights, mesh.replicas)
     steppers = mesh.replicas if mesh.sharded_optimiser else 1
+    held = weights * (2 if demand.averaged else 1)
+    moments = 2 * weights // FLOAT32 * demand.state_bytes // steppers
+    exported = COPIES_AT_EXPORT * FLOAT32 * max(demand.dict_sizes) * demand.row_values
     candidates = 0 if demand.k is None else (FLOAT32 + INDEX) * samples * demand.k * len(features)
     return Plan(
         mesh=mesh,
-        weights_bytes=weights * (2 if demand.averaged else 1),
+        weights_bytes=held,
         gradient_bytes=factors * mesh.replicas if demand.by_row else COPIES_OF_DENSE_GRADIENT * dense,
-        optimiser_bytes=2 * weights // FLOAT32 * demand.state_bytes // steppers,
+        optimiser_bytes=moments,
         samples_bytes=FLOAT32 * values * WORK_COPIES_OF_SAMPLES + codes + 2 * buffers,
+        checkpoint_bytes=held // steppers + moments if demand.on_host else 0,
+        export_bytes=exported if demand.on_host else 0,
         gradients_sent_bytes=sent,
         weights_sent_bytes=(steppers - 1) * weights // steppers,
         reconstructions_sent_bytes=_reduced(FLOAT32 * values * len(features), mesh.shards)
@@ -148,7 +163,7 @@ def plan(demand: Demand, mesh: Mesh) -> Plan:
     )
 
 
-def demand_of(configs: Sequence[TrainConfig], *, channels: int, stored_elements: int) -> Demand:
+def demand_of(configs: Sequence[TrainConfig], *, channels: int, stored_elements: int, on_host: bool = True) -> Demand:
     """What resolved configs that train on one stream need together, from a store whose group has that many elements;
     where configs differ, the hungriest one counts."""
     order = groups.parse(decided(configs[0].group)).order
@@ -165,6 +180,7 @@ def demand_of(configs: Sequence[TrainConfig], *, channels: int, stored_elements:
         averaged=any(config.average_decay > 0 for config in configs),
         buffer_blocks=configs[0].buffer_rows * (stored_elements if configs[0].augment else order)
         + MAX_HELD_OUT_ROWS * order,
+        on_host=on_host,
     )
 
 
@@ -216,7 +232,8 @@ def refuse_too_large(chosen: Plan, memory_bytes: int) -> None:
 def _too_large(least: Plan, memory_bytes: int) -> str:
     parts = (
         f"weights {_gb(least.weights_bytes)}, gradients {_gb(least.gradient_bytes)}, "
-        f"optimiser {_gb(least.optimiser_bytes)}, samples {_gb(least.samples_bytes)}"
+        f"optimiser {_gb(least.optimiser_bytes)}, samples {_gb(least.samples_bytes)}, "
+        f"checkpoint {_gb(least.checkpoint_bytes)} or export {_gb(least.export_bytes)}"
     )
     shareable = least.mesh.replicas > 1 and not least.mesh.sharded_optimiser
     shared = ", --workers.sharded-optimiser" if shareable else ""

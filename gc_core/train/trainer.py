@@ -7,7 +7,6 @@ import contextlib
 import math
 from collections.abc import Generator
 from contextlib import AbstractContextManager, closing
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from gc_core.train.augmentation import as_seen, blocks_to_read, drawn_elements
 from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import HeldOutSamples, Score
 from gc_core.train.first import first_samples
-from gc_core.train.mesh import assembled
+from gc_core.train.mesh import assembled, copied
 from gc_core.train.objective import Objective, is_by_row, new_model, new_optimiser, over_workers
 from gc_core.train.parts import rows_of_optimiser, rows_of_tensors
 from gc_core.train.progress import Progress
@@ -184,13 +183,15 @@ class Trainer:
     def exported(self) -> GroupCrosscoder | None:
         """A copy on the CPU that takes raw activations: the store's scale folded into its weights.
 
-        Where features are split, every worker must call it, and rank 0 alone gets the crosscoder.
+        Nothing is copied on the device. Where features are split, every worker must call it, and rank 0 alone gets the
+        crosscoder.
 
         Raises:
             FloatingPointError: a weight is not finite.
         """
+        weights = self.average or self.model
         split = self.place.dict_shards > 1
-        model = assembled(self.result, keep=self.place.rank == 0) if split else deepcopy(self.result).cpu()
+        model = assembled(weights, keep=self.place.rank == 0) if split else copied(weights)
         if model:
             model.fold_scale(self.data.scale)
             if name := model.not_finite():

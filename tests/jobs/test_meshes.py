@@ -47,6 +47,13 @@ def test_none_takes_what_is_recommended(monkeypatch: pytest.MonkeyPatch) -> None
     assert decided(monkeypatch, None, recommended)[0] == 1
 
 
+def test_copies_count_where_workers_have_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 0 puts the whole dictionary together: splitting it over workers does not lower that."""
+    assert decided(monkeypatch, 20 * 10**9, replace(FOUR, dict_shards=4))[0] == 4
+    with pytest.raises(ValueError, match=r"export 24\.54 GB\), found 20\.00 GB"):
+        decided(monkeypatch, 20 * 10**9, replace(FOUR, gpus_per_worker=0, dict_shards=4))
+
+
 def test_a_mesh_that_does_not_divide_the_lanes_is_not_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
     shards, shown = decided(monkeypatch, None, replace(FOUR, dict_shards=None), replace(CONFIG, lanes=2))
     assert shards == 2

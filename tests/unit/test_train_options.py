@@ -10,6 +10,8 @@ import pytest
 import torch
 from trainers import new_trainer, num_recovered, trained
 
+from gc_core.crosscoder import GroupCrosscoder
+
 
 def test_averaged_weights_are_the_running_mean_and_are_what_is_kept(planted: Any) -> None:
     trainer = new_trainer(planted.run, average_decay=0.8)
@@ -46,6 +48,18 @@ def test_cheaper_or_nested_steps_still_find_the_planted_features(planted: Any, o
     trainer = trained(planted.run, steps=300, **options)
     assert num_recovered(trainer, planted.decoder_FGC) >= 6
     assert trainer.metrics[-1]["held_out_fvu"] < 0.1
+
+
+@pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"average_decay": 0.8}, {}])
+def test_an_export_makes_no_crosscoder_but_the_exported(
+    planted: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, made = new_trainer(planted.run, **options), []
+    of = GroupCrosscoder.of
+    monkeypatch.setattr(GroupCrosscoder, "of", lambda *shape: made.append(of(*shape)) or made[-1])
+    monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", lambda self, memo: pytest.fail("copied where it is"))
+    assert [trainer.exported()] == made
+    assert made[0].product_dtype is None
 
 
 def test_clipping_can_be_turned_off(planted: Any) -> None:

@@ -57,6 +57,22 @@ def test_what_cannot_fit_is_refused_with_the_numbers() -> None:
     refuse_too_large(plan(SMALL, Mesh(replicas=2, shards=1)), 4 * 10**9)
 
 
+def test_checkpoints_and_the_export_are_copies_in_the_memory_of_workers_without_gpus() -> None:
+    """A checkpoint is of all that a worker holds, beside a step; the export is of the whole dictionary, after it."""
+    for mesh in (Mesh(replicas=2, shards=2), Mesh(replicas=2, shards=2, sharded_optimiser=True)):
+        here, apart = (plan(dataclasses.replace(PAPER, by_row=True, on_host=way), mesh) for way in (True, False))
+        sharers = mesh.replicas if mesh.sharded_optimiser else 1
+        assert here.checkpoint_bytes == here.weights_bytes // sharers + here.optimiser_bytes
+        assert here.export_bytes == 3 * mesh.shards * here.weights_bytes
+        assert (apart.checkpoint_bytes, apart.export_bytes) == (0, 0)
+        assert here.memory_bytes - apart.memory_bytes == max(
+            here.checkpoint_bytes, here.export_bytes - here.gradient_bytes - here.samples_bytes
+        )
+    several = plan(dataclasses.replace(SMALL, dict_sizes=(256, 4096)), Mesh(replicas=1, shards=1))
+    largest = plan(dataclasses.replace(SMALL, dict_sizes=(4096,)), Mesh(replicas=1, shards=1))
+    assert several.export_bytes == largest.export_bytes, "they are exported one after another"
+
+
 def test_gradients_in_factors_cost_what_the_samples_do() -> None:
     """256 samples of each of two replicas: 64 blocks' errors, and the one that was read, sent once, kept twice."""
     dense, by_row = (plan(dataclasses.replace(PAPER, by_row=way), Mesh(replicas=2, shards=1)) for way in (False, True))
