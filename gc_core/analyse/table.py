@@ -113,13 +113,21 @@ def fault_of_features(run: RunFolder, name: str) -> str | None:
     try:
         files = hashes_in(read_json(parent, _record_name(name)), where)
     except FileNotFoundError:
-        return None
+        return f"{where}: is missing, and with it the hashes of the features" if _had_record(run, name) else None
     except DamagedError as error:
         return str(error)
     if not files:
         return f"{where}: names no files"
     faults = (fault_of(parent, file, expected) for file, expected in files.items())
     return next((fault for fault in faults if fault), None)
+
+
+def _had_record(run: RunFolder, name: str) -> bool:
+    """Whether features without a record must have lost it: since chunks have a CRC-32C, each set was given one."""
+    try:
+        return b"crc32c" in objects.read(run.feature_arrays(name), f"{ARRAYS[0]}/zarr.json")
+    except FileNotFoundError:
+        return True
 
 
 def _record_name(name: str) -> str:
