@@ -16,7 +16,7 @@ import ray
 import tyro
 
 from gc_core import bounds, harvest, ingest, manifest, store
-from gc_core.analyse import faults_of_artefacts
+from gc_core.analyse import faults_of_artefacts, not_protected
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
@@ -90,6 +90,7 @@ def run_verify(job: VerifyJob) -> bool:
     rows += [
         ("numbers", f"{len(numbers)} faults in the mean and the manifest"),
         ("results", f"{len(artefacts)} faults"),
+        *_bare(run, opened),
     ]
     console.summary("wrong" if wrong else "sound", rows)
     return not wrong
@@ -119,6 +120,14 @@ def _number_faults(run: RunFolder, opened: store.Store, *, mend: bool) -> list[s
     if fault is None and sha256 not in (None, manifest.digest_of(run.manifest)):
         fault = f"{run.manifest}: is not the one that the store was made with, or is damaged; restore it from a copy"
     return [*faults, *([fault] if fault else [])]
+
+
+def _bare(run: RunFolder, opened: store.Store) -> list[tuple[str, str]]:
+    """What nothing could be compared with, in a row of its own if there is any."""
+    found = [*(() if store.MANIFEST in opened.attrs else ["manifest.parquet"]), *not_protected(run)]
+    more = f" and {len(found) - TOLD} more" if len(found) > TOLD else ""
+    told = f"{', '.join(found[:TOLD])}{more}: written before there were hashes; damage of them would not be seen"
+    return [("not protected", told)] if found else []
 
 
 def _rows(run: RunFolder, num_shards: int, faults: dict[int, str], strange: list[str], sample: int) -> list[Any]:

@@ -1,6 +1,6 @@
 """Stage 3: from a trained crosscoder to a table of its features: symmetry, families, density, top examples."""
 
-from gc_core.analyse.artefacts import faults_of_artefacts
+from gc_core.analyse.artefacts import faults_of_artefacts, not_protected
 from gc_core.analyse.features import (
     AssembledSimilarities,
     FeatureSymmetry,
@@ -26,6 +26,7 @@ __all__ = [
     "faults_of_artefacts",
     "load_features",
     "merge_firing",
+    "not_protected",
     "watch_shards",
     "write_features",
 ]

@@ -1,14 +1,17 @@
-"""Everything finished in a run, compared with the hashes recorded when it was: crosscoders, features, pages."""
+"""Everything finished in a run, compared with its recorded hashes: crosscoders, features, pages, exports."""
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from gc_core import objects
-from gc_core.analyse.table import fault_of_features
-from gc_core.artefacts import DamagedError, fault_of, hashes_in
+from gc_core import objects, ownership
+from gc_core.analyse.table import fault_of_features, features_record
+from gc_core.artefacts import SEAL, DamagedError, fault_of, hashes_in
 from gc_core.checkpoint import METRICS
 from gc_core.crosscoder import WEIGHTS
-from gc_core.run_folder import NAME, RunFolder, read_json
+from gc_core.ownership import MARKER, ForeignError
+from gc_core.run_folder import NAME, RunFolder, parse_json, read_json
 
 ATLAS_RECORD = "atlas.json"
 """Beside a page: the hashes of its files."""
@@ -16,25 +19,101 @@ ATLAS_RECORD = "atlas.json"
 OF_A_CROSSCODER = rf"config\.json|{re.escape(WEIGHTS)}|{re.escape(METRICS)}|checkpoints/.+"
 """Files by which a crosscoder's folder is known, whichever of them is lost."""
 
+OF_AN_ATLAS = rf"index\.html|{re.escape(ATLAS_RECORD)}"
+
+CARD = "README.md"
+"""Of an export: for its owner to edit."""
+
 
 def faults_of_artefacts(run: RunFolder) -> Iterator[str]:
     """What is wrong with what was made of a run's activations, one line each, with the command that makes it again."""
     for name in _own_folders(run, "crosscoders", OF_A_CROSSCODER):
         again = f"`python -m jobs.train --run {run.url}` with the options of its config.json writes it again"
         yield from (f"{fault}. {again}" for fault in _faults_of_crosscoder(run.crosscoder(name)))
-    for table in sorted(objects.sizes(objects.join(run.url, "features"))):
-        name, dot, ending = table.partition(".parquet")
-        if dot and not ending and "/" not in name and (fault := fault_of_features(run, name)):
+    for name in _analysed(run):
+        if fault := fault_of_features(run, name):
             yield f"{fault}. `python -m jobs.analyse --run {run.url} --name {name}` writes them again"
-    for name in _own_folders(run, "atlas", rf"index\.html|{re.escape(ATLAS_RECORD)}"):
+    for name in _own_folders(run, "atlas", OF_AN_ATLAS):
         for fault in _faults_of_record(run.atlas(name), ATLAS_RECORD):
             yield f"{fault}. `python -m jobs.analyse --run {run.url} --name {name}` draws it again"
+    for folder in _marked_folders(run):
+        yield from (
+            f"{fault}. `python -m jobs.export` into a new folder writes it again" for fault in _of_export(folder)
+        )
+
+
+def not_protected(run: RunFolder) -> list[str]:
+    """What was written before there were hashes, and is compared with nothing: places in the run."""
+    crosscoders = _own_folders(run, "crosscoders", OF_A_CROSSCODER)
+    found = [f"crosscoders/{name}/{file}" for name in crosscoders for file in _without_hash(run.crosscoder(name))]
+    features = objects.sizes(objects.join(run.url, "features"))
+    found += [f"features/{name}" for name in _analysed(run) if features_record(name) not in features]
+    pages = objects.sizes(objects.join(run.url, "atlas"))
+    found += [
+        f"atlas/{name}" for name in _own_folders(run, "atlas", OF_AN_ATLAS) if f"{name}/{ATLAS_RECORD}" not in pages
+    ]
+    return found
 
 
 def _own_folders(run: RunFolder, kind: str, files: str) -> list[str]:
     """Those whose name could be a crosscoder's and that hold one of the files; what else is there is of others."""
     found = (re.fullmatch(rf"({NAME})/({files})", path) for path in objects.sizes(objects.join(run.url, kind)))
     return sorted({match[1] for match in found if match})
+
+
+def _analysed(run: RunFolder) -> list[str]:
+    """Crosscoders that have a table of features."""
+    found = (table.partition(".parquet") for table in objects.sizes(objects.join(run.url, "features")))
+    return sorted(name for name, dot, ending in found if dot and not ending and "/" not in name)
+
+
+def _marked_folders(run: RunFolder) -> list[str]:
+    """Those inside the run that carry a marker of their own."""
+    inner = (path.rpartition("/") for path in sorted(objects.sizes(run.url)))
+    return [objects.join(run.url, folder) for folder, slash, name in inner if slash and name == MARKER]
+
+
+def _of_export(folder: str) -> Iterator[str]:
+    """What is wrong with an export; folders of other kinds are no business of this one."""
+    try:
+        marker = ownership.read_marker(folder, "export")
+        files = hashes_in(marker or {}, objects.join(folder, MARKER))
+    except ForeignError as error:
+        if not _is_of_another_kind(folder):
+            yield str(error)
+        return
+    except DamagedError as error:
+        yield str(error)
+        return
+    yield from (
+        fault for name, expected in files.items() if name != CARD and (fault := fault_of(folder, name, expected))
+    )
+
+
+def _is_of_another_kind(folder: str) -> bool:
+    for kind in ("run", "object store"):
+        with contextlib.suppress(ForeignError):
+            return ownership.read_marker(folder, kind) is not None
+    return False
+
+
+def _without_hash(crosscoder: str) -> Iterator[str]:
+    """Files of a crosscoder of which no record names the hash."""
+    config = _record(crosscoder, "config.json")
+    files = config.get("files")
+    if config.get("results") and not (isinstance(files, dict) and WEIGHTS in files):
+        yield WEIGHTS
+    for name in ("config.json", "evaluation.json"):
+        if SEAL not in _record(crosscoder, name, absent={SEAL: ""}):
+            yield name
+
+
+def _record(folder: str, name: str, absent: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """A JSON record as it stands; one that cannot be read is a fault, which is told elsewhere."""
+    try:
+        return parse_json(objects.read(folder, name), objects.join(folder, name))
+    except (FileNotFoundError, DamagedError):
+        return absent or {}
 
 
 def _faults_of_crosscoder(folder: str) -> Iterator[str]:

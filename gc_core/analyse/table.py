@@ -71,7 +71,7 @@ def write_features(
     objects.write(parent, file_name, buffer.getvalue())
     _, arrays_name = objects.split(run.feature_arrays(name))
     hashes = {f"{arrays_name}/{key}": digest(content) for key, content in made.items()}
-    write_json(parent, _record_name(name), {"files": {file_name: digest(buffer.getvalue()), **hashes}})
+    write_json(parent, features_record(name), {"files": {file_name: digest(buffer.getvalue()), **hashes}})
     stale = objects.sizes(run.feature_arrays(name)).keys() - made.keys()
     for key in stale:
         if re.fullmatch(array_names(dict.fromkeys(ARRAYS)), key):
@@ -109,9 +109,9 @@ def fault_of_features(run: RunFolder, name: str) -> str | None:
     Features stored before there were records are compared with nothing.
     """
     parent, _ = objects.split(run.feature_table(name))
-    where = objects.join(parent, _record_name(name))
+    where = objects.join(parent, features_record(name))
     try:
-        files = hashes_in(read_json(parent, _record_name(name)), where)
+        files = hashes_in(read_json(parent, features_record(name)), where)
     except FileNotFoundError:
         return f"{where}: is missing, and with it the hashes of the features" if _had_record(run, name) else None
     except DamagedError as error:
@@ -130,7 +130,8 @@ def _had_record(run: RunFolder, name: str) -> bool:
         return True
 
 
-def _record_name(name: str) -> str:
+def features_record(name: str) -> str:
+    """The name, beside a table, of the record of its hashes."""
     return f"{name}.json"
 
 

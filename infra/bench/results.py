@@ -1,4 +1,4 @@
-"""Results as a file: a benchmark replaces an earlier one's file, and no other."""
+"""Results as a file: a benchmark replaces what it wrote earlier, and nothing else."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,25 @@ from typing import Any
 
 
 def write_results(path: Path, results: Any) -> None:
-    """Write JSON, over nothing but JSON.
+    """Write JSON: one row of figures, or a list of rows; over nothing but earlier results with figures of these names.
 
     Raises:
         ValueError: another file stands there.
     """
-    if path.exists():
-        try:
-            json.loads(path.read_text())
-        except ValueError:
-            raise ValueError(f"{path}: holds something that is no JSON, expected results; name another file") from None
+    if path.exists() and not _are_alike(path.read_bytes(), results):
+        raise ValueError(f"{path}: holds something else, expected earlier results of this benchmark; name another file")
     path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _are_alike(content: bytes, results: Any) -> bool:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return type(found) is type(results) and (found == [] or _names(found) == _names(results))
+
+
+def _names(results: Any) -> set[str]:
+    """Of the figures; those of the first row tell them all."""
+    first = results[0] if isinstance(results, list) and results else results
+    return set(first) if isinstance(first, dict) else set()

@@ -19,7 +19,7 @@ from conftest import write_run
 from trainers import opened
 
 from gc_core import analyse, checkpoint, evaluate, groups, manifest, ownership, store
-from gc_core.analyse import faults_of_artefacts
+from gc_core.analyse import faults_of_artefacts, not_protected
 from gc_core.checkpoint import METRICS, write_metrics
 from gc_core.config import AnalyseConfig, Config, HarvestConfig, TrainConfig
 from gc_core.crosscoder import GroupCrosscoder
@@ -241,6 +241,41 @@ def test_features_that_lost_their_record_are_a_fault_and_older_ones_are_not(
     for metadata in features.rglob("zarr.json"):  # as written before there were checksums
         metadata.write_bytes(metadata.read_bytes().replace(b"crc32c", b"others"))
     assert list(faults_of_artefacts(run)) == []
+
+
+def test_what_was_written_before_there_were_hashes_is_named(run: RunFolder) -> None:
+    """It was counted among what is sound, though nothing was compared."""
+    assert not_protected(run) == [], "the control"
+    folder = Path(run.url.removeprefix("file://"))
+    resealed(folder / "crosscoders/a/config.json", lambda record: record.pop("files"))
+    resealed(folder / "crosscoders/a/evaluation.json", lambda record: None)
+    (folder / "features/a.json").unlink()
+    (folder / "atlas/a").mkdir(parents=True)
+    (folder / "atlas/a/index.html").write_text("a page")
+    (folder / "atlas/mine").mkdir()
+    (folder / "atlas/mine/notes.txt").write_text("of somebody else")
+    of_crosscoder = [f"crosscoders/a/{name}" for name in ("model.safetensors", "config.json", "evaluation.json")]
+    assert not_protected(run) == [*of_crosscoder, "features/a", "atlas/a"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove", "marker"])
+def test_an_export_inside_a_run_is_compared_with_its_hashes(run: RunFolder, damage: str) -> None:
+    """Nothing did."""
+    export = Path(run.url.removeprefix("file://")) / "export"
+    (export / "README.md").write_text("a card that its owner edited")
+    (export / "more.txt").write_text("of somebody else")
+    (RunFolder.at(str(export.parent / "another"))).claim()
+    assert list(faults_of_artefacts(run)) == []
+    path = export / (ownership.MARKER if damage == "marker" else "model.safetensors")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    if damage == "remove":
+        path.unlink()
+    (fault,) = faults_of_artefacts(run)
+    assert fault.startswith(f"{run.url}/export")
+    assert path.name in fault
+    assert fault.endswith("`python -m jobs.export` into a new folder writes it again")
 
 
 def test_files_that_no_reader_opens_are_compared_with_their_hashes(run: RunFolder) -> None:
