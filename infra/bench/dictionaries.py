@@ -77,7 +77,7 @@ def firing(trainers: Sequence[Trainer], data: TrainingData) -> list[Tensor]:
         for _ in range(-(-len(data.train_rows) // batch)):
             acts_BGC = next(stream)
             fired = [
-                so_far + (trainer.result.encode(acts_BGC) > 0).sum(0)
+                so_far + (trainer.result.reconstruct(acts_BGC)[0] > 0).sum(0)
                 for so_far, trainer in zip(fired, trainers, strict=True)
             ]
     return fired

@@ -1,17 +1,19 @@
 """Speed of a training step, next to a plain dense one and to what this machine can do at best.
 
-    python -m infra.bench train [--device cuda] [--json FILE] [--only 65536] [--quick]
+    python -m infra.bench train [--device cuda] [--json FILE] [--only 65536 | --wide] [--paths tied ...] [--quick]
 
-Measured at each size: (a) `reference`, a plain dense step in float32 (infra/bench/plain_training.py); (b) steps of the
-`Trainer`, on one worker with reading left out: `sparse`, at the cost of the active features, with Adam over all rows;
-`sparse_lazy`, with Adam over the touched rows; and `dense_l1`, a penalised crosscoder as large matrix products in the
-device's fast type. Each visit is a process of its own, one at a time, and visits take turns, so that whatever else the
-machine does falls on all; every figure is a median over rounds, and so is every ratio of two figures of one round.
-Codes have no structure: all features are about equally active, the worst case for the rows touched. No feature is dead,
-so no path pays for reviving one.
+Measured at each size: (a) `reference`, a plain dense step in float32 (infra/bench/plain_training.py); (b) steps of
+the `Trainer`, on one worker with reading left out: `sparse`, at the cost of the active features, with Adam over all
+rows; `sparse_lazy`, with Adam over the touched rows; `dense_l1`, a penalised crosscoder as large matrix products in
+the device's fast type; and `tied`, with as many features in tied poses, next to `reference_all`, the plain step of an
+encoder that reads all blocks, as a tied one does. Each visit is a process of its own, one at a time, and visits take
+turns, so that whatever else the machine does falls on all; every figure is a median over rounds, and so is every
+ratio of two figures of one round. Codes have no structure: all features are about equally active, the worst case for
+the rows touched. No feature is dead, so no path pays for reviving one.
 """
 
 import statistics
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -30,6 +32,9 @@ from jobs.options import cli
 
 SMALL = [Size(group="D8", channels=64, features=features) for features in (4096, 16384, 65536)]
 WIDE = Size(group="D32", channels=480, features=16384)
+NOT_AT = {True: "dense_l1", False: "reference_all"}
+"""By whether a size is the wide one: what is not measured there."""
+LEAST_TIED_SPEEDUP, MOST_TIED_MEMORY = 20, 0.1
 LEAST_SPEEDUP, MOST_GROWTH, LEAST_MATMUL_SHARE, MOST_DISAGREEMENT = 4, 5, 0.5, 1e-3
 
 Rounds = list[dict[tuple[Size, str], Visit]]
@@ -43,6 +48,10 @@ class TrainBench:
     """What computes; None for CUDA where there is one."""
     only: int | None = None
     """Of the sizes with 1,024 numbers a feature, only the one with so many features."""
+    wide: bool = False
+    """Only the size of D32 and 480 channels."""
+    paths: tuple[Literal["reference", "sparse", "sparse_lazy", "dense_l1", "reference_all", "tied"], ...] = PATHS
+    """What is measured; ratios need the references."""
     quick: bool = False
     """One round of the smallest size."""
     rounds: int = 3
@@ -59,7 +68,8 @@ def main(args: list[str] | None = None) -> None:
         options = cli(TrainBench, prog="python -m infra.bench train", args=args, description=__doc__)
         device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
         disagreement = loss_disagreement()
-        rounds = measure(sizes(options), device, rounds=1 if options.quick else options.rounds, seconds=options.seconds)
+        number = 1 if options.quick else options.rounds
+        rounds = measure(sizes(options), device, rounds=number, seconds=options.seconds, paths=options.paths)
         if options.json is not None:
             write_results(options.json, as_json(rounds, machine.device_name(device)))
         show(rounds, machine.device_name(device), disagreement)
@@ -73,6 +83,8 @@ def sizes(options: TrainBench) -> list[Size]:
     """
     if options.quick:
         return SMALL[:1]
+    if options.wide:
+        return [WIDE]
     if options.only is None:
         return [*SMALL, WIDE]
     chosen = [size for size in SMALL if size.features == options.only]
@@ -82,7 +94,7 @@ def sizes(options: TrainBench) -> list[Size]:
     return chosen
 
 
-def measure(chosen: list[Size], device: str, *, rounds: int, seconds: float) -> Rounds:
+def measure(chosen: list[Size], device: str, *, rounds: int, seconds: float, paths: Sequence[str] = PATHS) -> Rounds:
     """Every path at every size, in turn."""
     found: Rounds = []
     for number in range(rounds):
@@ -90,7 +102,7 @@ def measure(chosen: list[Size], device: str, *, rounds: int, seconds: float) -> 
         found.append({})
         for size in chosen:
             for path in PATHS:
-                if size != WIDE or path != "dense_l1":
+                if path in paths and path != NOT_AT.get(size == WIDE):
                     found[-1][size, path] = _in_a_fresh_process(size, path, seconds, device)
     return found
 
@@ -122,7 +134,8 @@ def show(rounds: Rounds, device: str, disagreement: dict[str, float]) -> None:
         table.add_column(heading, justify="left" if heading == "path" else "right")
     for (size, path), row in zip(rounds[0], as_json(rounds, device), strict=True):
         shares = [f"{row[name]:.0%}" if row[name] else "" for name in ("matmul_share", "bandwidth_share")]
-        times = f"{ratio(rounds, (size, 'reference'), (size, path)):.2f}"
+        known = (size, "reference") in rounds[0]
+        times = f"{ratio(rounds, (size, 'reference'), (size, path)):.2f}" if known else ""
         place = [str(row[name]) for name in ("group_order", "channels", "features", "path")]
         table.add_row(*place, f"{row['samples_per_s']:.3g}", times, f"{row['peak_rss_bytes'] / 1e6:.0f}", *shares)
     console.console.print(table)
@@ -134,10 +147,12 @@ def verdicts(rounds: Rounds, disagreement: dict[str, float]) -> list[str]:
     """What was to be reached at the sizes that were measured, and whether it was."""
     measured, lines = rounds[0], []
     for size in (WIDE, SMALL[-1]):
-        if (size, "sparse") in measured:
+        if (size, "sparse") in measured and (size, "reference") in measured:
             times = ratio(rounds, (size, "reference"), (size, "sparse"))
             what = f"sparse {times:.1f} x reference at G={size.group_order}, C={size.channels}, F={size.features}"
             lines.append(verdict(times >= LEAST_SPEEDUP, f"{what}, wanted {LEAST_SPEEDUP}"))
+    if (WIDE, "tied") in measured and (WIDE, "reference_all") in measured:
+        lines += _verdicts_of_tied(rounds)
     ends = [(size, "sparse_lazy") for size in (SMALL[-1], SMALL[0])]
     if all(end in measured for end in ends):
         growth = ratio(rounds, *ends)
@@ -151,6 +166,15 @@ def verdicts(rounds: Rounds, disagreement: dict[str, float]) -> list[str]:
     what = f"losses of sparse and reference differ by {disagreement['sparse']:.1e} at most over 200 steps"
     lines.append(verdict(disagreement["sparse"] <= MOST_DISAGREEMENT, f"{what}, wanted {MOST_DISAGREEMENT:.0e}"))
     return lines
+
+
+def _verdicts_of_tied(rounds: Rounds) -> list[str]:
+    plain, tied = (WIDE, "reference_all"), (WIDE, "tied")
+    times = ratio(rounds, plain, tied)
+    share = max(found[tied].peak_bytes for found in rounds) / max(found[plain].peak_bytes for found in rounds)
+    what = f"tied {times:.1f} x the dense step that reads all blocks at F={WIDE.features}, wanted {LEAST_TIED_SPEEDUP}"
+    memory = f"tied takes {share:.1%} of its memory, wanted at most {MOST_TIED_MEMORY:.0%}"
+    return [verdict(times >= LEAST_TIED_SPEEDUP, what), verdict(share <= MOST_TIED_MEMORY, memory)]
 
 
 def ratio(rounds: Rounds, slow: tuple[Size, str], fast: tuple[Size, str]) -> float:

@@ -24,7 +24,8 @@ from gc_core.train import Place, Trainer, TrainingData, keep_freed_memory
 from infra.bench import machine
 from infra.bench.plain_training import PlainTraining
 
-PATHS = ("reference", "sparse", "sparse_lazy", "dense_l1")
+PATHS = ("reference", "sparse", "sparse_lazy", "dense_l1", "reference_all", "tied")
+PLAIN = ("reference", "reference_all")
 LEARNING_RATE, L1_COEFFICIENT = 1e-3, 1e-3
 NUM_BATCHES = 3
 """Different ones, taken in turn: a step never finds the rows of the step before in the cache."""
@@ -73,28 +74,28 @@ def visit(size: Size, path: str, seconds: float, device: str) -> Visit:
     slow reference, which visits every row at every step, sees one.
     """
     pool_NBGC = random_batches(size, device)
-    if path != "reference":
+    if path not in PLAIN:
         keep_freed_memory()  # as a training worker does
     step = make_step(size, path, device)
-    for acts_BGC in pool_NBGC[:1] if path == "reference" else pool_NBGC:
+    for acts_BGC in pool_NBGC[:1] if path in PLAIN else pool_NBGC:
         step(acts_BGC)
     turn = iter(range(2, 2**31))
     took = machine.rate(lambda: _count(step, pool_NBGC[next(turn) % NUM_BATCHES]), seconds, device)
     step_s, peak_bytes = took.seconds / took.amount, _peak_bytes(device)
     sparse = path.startswith("sparse")
-    touched = _touched(size, pool_NBGC[0], random_weights(size, device)["W_enc"]) if sparse else 0
+    touched = _touched(size, pool_NBGC[0], random_weights(size, path, device)["W_enc"]) if sparse else 0
     return Visit(
         step_s=step_s,
         peak_bytes=peak_bytes,
         bandwidth_share=least_bytes(size, path, touched) / step_s / _copy_bytes_per_s(device) if sparse else None,
-        matmul_share=None if sparse else flop(size, path) / step_s / _matmul_flop_per_s(path, device),
+        matmul_share=None if sparse or path == "tied" else flop(size, path) / step_s / _matmul_flop_per_s(path, device),
     )
 
 
 def make_step(size: Size, path: str, device: str) -> Callable[[Tensor], object]:
     """A training step of a path, all from the same first weights."""
-    if path == "reference":
-        return PlainTraining(random_weights(size, device), size.k, LEARNING_RATE).step
+    if path in PLAIN:
+        return PlainTraining(random_weights(size, path, device), size.k, LEARNING_RATE).step
     return new_trainer(size, path, device).advance
 
 
@@ -103,6 +104,8 @@ def new_trainer(size: Size, path: str, device: str) -> Trainer:
     fast = arithmetic("auto", device) if path == "dense_l1" else torch.float32
     config = TrainConfig(
         group=size.group,
+        tying="orbit" if path == "tied" else "none",
+        prototypes=size.features // size.group_order if path == "tied" else None,
         dict_size=size.features,
         k=size.k,
         activation="l1" if path == "dense_l1" else "topk",
@@ -121,7 +124,7 @@ def new_trainer(size: Size, path: str, device: str) -> Trainer:
         clip_norm=0,
     )
     trainer = Trainer(config, _data(size), Place(device=device), FirstSamples.of(random_batches(size, "cpu")[0]))
-    trainer.model.load_state_dict(random_weights(size, device))
+    trainer.model.load_state_dict(random_weights(size, path, device))
     return trainer
 
 
@@ -150,22 +153,25 @@ def random_batches(size: Size, device: str) -> Tensor:
     return torch.randn(shape, generator=generator, device=device)
 
 
-def random_weights(size: Size, device: str) -> dict[str, Tensor]:
+def random_weights(size: Size, path: str, device: str) -> dict[str, Tensor]:
     """Encoder rows all different; decoder rows repeat, which does not change what a step costs."""
     generator = torch.Generator(device).manual_seed(0)
-    num_features, order, channels = size.features, size.group_order, size.channels
+    order, channels, tied = size.group_order, size.channels, path == "tied"
+    num_features, reads = size.features // (order if tied else 1), order if tied or path == "reference_all" else 1
     rows = torch.randn((min(512, num_features), order, channels), generator=generator, device=device) / size.row**0.5
     return {
-        "W_enc": torch.randn((num_features, 1, channels), generator=generator, device=device) / channels**0.5,
+        "W_enc": torch.randn((num_features, reads, channels), generator=generator, device=device)
+        / (reads * channels) ** 0.5,
         "b_enc": torch.zeros(num_features, device=device),
         "W_dec": rows.repeat(-(-num_features // len(rows)), 1, 1)[:num_features],
-        "b_dec": torch.zeros(order, channels, device=device),
+        "b_dec": torch.zeros(channels, device=device) if tied else torch.zeros(order, channels, device=device),
     }
 
 
 def flop(size: Size, path: str) -> float:
     """Of the matrix products: encoder forward and weights; decoder forward, weights and codes."""
-    return 2.0 * size.batch * size.features * (2 * size.channels + 3 * size.row)
+    reads = size.row if path == "reference_all" else size.channels
+    return 2.0 * size.batch * size.features * (2 * reads + 3 * size.row)
 
 
 def least_bytes(size: Size, path: str, touched: int) -> float:
@@ -184,7 +190,10 @@ def loss_disagreement(steps: int = 200) -> dict[str, float]:
     """Largest relative difference of a path's loss from the plain formulas' over so many steps on a small problem."""
     size = Size(group="C4", channels=12, features=256, batch=64, k=8)
     acts_NBGC = _planted_batches(size, steps)
-    plain, ours = PlainTraining(random_weights(size, "cpu"), size.k, LEARNING_RATE), new_trainer(size, "sparse", "cpu")
+    plain, ours = (
+        PlainTraining(random_weights(size, "reference", "cpu"), size.k, LEARNING_RATE),
+        new_trainer(size, "sparse", "cpu"),
+    )
     expected, found = [], []
     for acts_BGC in acts_NBGC:
         expected.append(float(plain.step(acts_BGC)))
@@ -222,7 +231,7 @@ def _peak_bytes(device: str) -> int:
 
 def _matmul_flop_per_s(path: str, device: str) -> float:
     """In the fast type, or in the type that the path uses."""
-    dtype = torch.float32 if path == "reference" else arithmetic("auto", device)
+    dtype = torch.float32 if path in PLAIN else arithmetic("auto", device)
     multiply = machine.matmul_gflop(device, dtype)
     multiply()
     return 1e9 * statistics.median(machine.rate(multiply, 0, device).per_s for _ in range(5))

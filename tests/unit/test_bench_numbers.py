@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from infra.bench import revive, sweep
+from gc_core.config import TrainConfig
+from gc_core.train import open_data
+from infra.bench import revive, sweep, tying
 from infra.bench.dictionaries import twin_share
 
 
@@ -64,3 +67,29 @@ def test_twins_are_features_that_another_resembles() -> None:
     rows_FGC[7] = 3 * rows_FGC[2]
     rows_FGC[8] = -rows_FGC[1]
     assert twin_share(rows_FGC) == pytest.approx(2 / 12)
+
+
+def test_tied_and_untied_train_on_the_same_rows_and_are_judged_on_the_same_pictures(
+    planted: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "tying.json"
+    sizes = ["--prototypes", "4", "--features", "16", "--k", "2", "--steps", "8", "--batch", "32"]
+    tying.main(["--run", planted.run.url, "--rows", "200", "all", "--held-out", "40", *sizes, "--json", str(file)])
+    rows = json.loads(file.read_text())
+    kinds = ["tied", "untied", "untied, all blocks", "untied, equal time", "untied, all blocks, equal time"]
+    assert [row["kind"] for row in rows] == 2 * kinds
+    assert len({row["rows"] for row in rows[:5]}) == len({row["rows"] for row in rows[5:]}) == 1
+    assert all(row["fvu"] > 0 for row in rows)
+    assert [row["steps"] for row in rows[:3]] == [8, 8, 8]
+
+
+def test_held_out_pictures_are_whole_and_the_same_for_every_number_of_rows(planted: Any) -> None:
+    whole = open_data(planted.run, TrainConfig())
+    few, all_rows = (tying.cut(whole, rows, 40, 0) for rows in (200, None))
+    assert np.array_equal(few.held_out_rows, all_rows.held_out_rows)
+    trained_on, held_out = (set(whole.store.image[rows]) for rows in (all_rows.train_rows, few.held_out_rows))
+    assert not trained_on & held_out
+    assert set(few.train_rows) < set(all_rows.train_rows)
+    assert len(all_rows.train_rows) + len(all_rows.held_out_rows) == whole.store.num_rows
+    with pytest.raises(ValueError, match="rows: found .* samples, expected at least"):
+        tying.cut(whole, 10**6, 40, 0)

@@ -12,12 +12,19 @@ KEYS = "path features group_order channels batch k samples_per_s peak_rss_bytes 
 
 
 def rounds() -> Rounds:
-    steps_s = {"reference": 10.0, "sparse": 2.0, "sparse_lazy": 1.0, "dense_l1": 8.0}
+    steps_s = {
+        "reference": 10.0,
+        "sparse": 2.0,
+        "sparse_lazy": 1.0,
+        "dense_l1": 8.0,
+        "reference_all": 30.0,
+        "tied": 1.0,
+    }
     return [
         {
             (size, path): Visit(
                 step_s=noise * steps_s[path] * size.features / 4096,
-                peak_bytes=5,
+                peak_bytes=50 if path == "reference_all" else 5,
                 matmul_share=0.6 if path == "dense_l1" else None,
                 bandwidth_share=0.3 if path.startswith("sparse") else None,
             )
@@ -40,20 +47,21 @@ def test_every_path_is_measured() -> None:
         found = visit(size, path, 0.0, "cpu")
         assert found.step_s > 0
         assert found.peak_bytes > 50e6
-        assert (found.matmul_share is None) == path.startswith("sparse")
+        assert (found.matmul_share is None) == (path.startswith("sparse") or path == "tied")
         assert (found.bandwidth_share is None) != path.startswith("sparse")
 
 
 def test_work_is_counted() -> None:
     size = Size(group="C2", channels=5, features=40, batch=16, k=3)
     assert flop(size, "reference") == 2 * 16 * 40 * (5 + 5 + 3 * 10)
+    assert flop(size, "reference_all") == 2 * 16 * 40 * 5 * 10
     all_rows, some_rows = least_bytes(size, "sparse", 30), least_bytes(size, "sparse_lazy", 30)
     assert all_rows - some_rows == 4 * (7 * 10 + 6 * 5) * (40 - 30)
 
 
 def test_the_result_is_a_list_of_flat_objects_of_medians() -> None:
     found = json.loads(json.dumps(as_json(rounds(), "a machine")))
-    assert len(found) == 16
+    assert len(found) == 24
     assert all(sorted(row) == sorted(KEYS.split()) for row in found)
     first = found[0]
     assert (first["path"], first["features"], first["samples_per_s"]) == ("reference", 4096, 51.2)
@@ -62,8 +70,10 @@ def test_the_result_is_a_list_of_flat_objects_of_medians() -> None:
 
 def test_verdicts_say_what_was_missed() -> None:
     lines = verdicts(rounds(), {"sparse": 1e-4})
-    assert [line.split()[0] for line in lines] == ["reached", "reached", "MISSED", *["reached"] * 4]
-    assert "16.0 x as long" in lines[2]
+    assert [line.split()[0] for line in lines] == [*["reached"] * 4, "MISSED", *["reached"] * 4]
+    assert "16.0 x as long" in lines[4]
+    assert "tied 30.0 x the dense step" in lines[2]
+    assert "tied takes 10.0% of its memory" in lines[3]
     assert verdicts(rounds(), {"sparse": 1e-2})[-1].startswith("MISSED")
 
 
@@ -76,6 +86,7 @@ def test_the_table_shows_every_path(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_one_size_may_be_asked_for() -> None:
     assert [size.features for size in sizes(TrainBench(only=65536))] == [65536]
+    assert sizes(TrainBench(wide=True)) == [WIDE]
     assert sizes(TrainBench(quick=True)) == SMALL[:1]
     assert sizes(TrainBench()) == [*SMALL, WIDE]
     with pytest.raises(ValueError, match="expected one of 4096, 16384, 65536"):
