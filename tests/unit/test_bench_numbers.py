@@ -91,5 +91,5 @@ def test_held_out_pictures_are_whole_and_the_same_for_every_number_of_rows(plant
     assert not trained_on & held_out
     assert set(few.train_rows) < set(all_rows.train_rows)
     assert len(all_rows.train_rows) + len(all_rows.held_out_rows) == whole.store.num_rows
-    with pytest.raises(ValueError, match="rows: found .* samples, expected at least"):
+    with pytest.raises(ValueError, match=r"rows: found .* samples, expected at least"):
         tying.cut(whole, 10**6, 40, 0)
