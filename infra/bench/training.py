@@ -123,20 +123,20 @@ def new_trainer(size: Size, path: str, device: str) -> Trainer:
         lr_decay="none",
         clip_norm=0,
     )
-    trainer = Trainer(config, _data(size), Place(device=device), FirstSamples.of(random_batches(size, "cpu")[0]))
+    trainer = Trainer(config, empty_data(size), Place(device=device), FirstSamples.of(random_batches(size, "cpu")[0]))
     trainer.model.load_state_dict(random_weights(size, path, device))
     return trainer
 
 
-def _data(size: Size) -> TrainingData:
+def empty_data(size: Size, num_rows: int = CHUNK_ROWS) -> TrainingData:
     """An empty store that says what is trained on; the steps' samples do not come from it."""
-    group, num_rows = groups.parse(size.group), CHUNK_ROWS
+    group = groups.parse(size.group)
     with TemporaryDirectory() as folder:
         run = RunFolder(folder)
         store.create(
             run,
             num_rows=num_rows,
-            shard_rows=num_rows,
+            shard_rows=CHUNK_ROWS,
             channels=size.channels,
             group=group,
             attrs={"config": {}, "config_hash": "benchmark"},
