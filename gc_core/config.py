@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from gc_core import bounds, groups
@@ -254,7 +254,8 @@ class TrainConfig(Config):
     optimiser_state: Literal["float32", "bfloat16"] = "float32"
     """Type of Adam's two moments; bfloat16 halves their memory, rounded stochastically."""
     learning_rate: float | None = None
-    """None for 2e-4 / sqrt(F / 16384), the scaling of Gao et al. 2024, times 2 for small stores that need few steps.
+    """None for 2e-4 / sqrt(F / 16384), the scaling of Gao et al. 2024, times 2 for small stores that need few steps,
+    and times 2 again for tied poses.
     W_enc's is this over the square root of the number of blocks that the encoder reads."""
     lr_warmup_share: float = 0.05
     """Share of the steps over which the learning rate grows from zero."""
@@ -361,8 +362,9 @@ class AnalyseConfig(Config):
         "top_examples": bounds.Bound(1, 10_000),
     }
 
-    family_similarity: float = 0.5
-    """Sets of features join one family while their mean similarity (cosine, maximal over the group) is above this."""
+    family_similarity: float | None = None
+    """Sets of features join one family while their mean similarity (cosine, maximal over the group) is above this. None
+    for 0.5; of prototypes in tied poses, each a family by itself, 0.9: what is so alike was learned twice."""
     symmetry_threshold: float = 0.5
     """A subgroup is a feature's symmetry while the self-similarity of its changing part under every element of it is
     above this."""
@@ -375,6 +377,17 @@ class AnalyseConfig(Config):
     still larger is cut at its least similar pairs, and no family reaches over such a cut."""
     top_examples: int = 12
     """Examples kept for a feature, at most two of one image."""
+
+    def resolved(self, *, tied: bool) -> Self:
+        """The config with every None decided."""
+        usual = 0.9 if tied else 0.5
+        return replace(self, family_similarity=usual if self.family_similarity is None else self.family_similarity)
+
+    @property
+    def least_similarity(self) -> float:
+        """`family_similarity` of a resolved config."""
+        assert self.family_similarity is not None, "this needs a config that went through resolved()"
+        return self.family_similarity
 
 
 def _numbers(name: str, text: str, otherwise: str = "") -> tuple[int, ...]:

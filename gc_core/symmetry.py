@@ -44,6 +44,12 @@ def transform_block_curve(decoder_FGC: Tensor) -> Tensor:
     return torch.einsum("fc,fgc->fg", unit[:, 0], unit)
 
 
+def block_steps(decoder_FGC: Tensor, group: Group) -> Tensor:
+    """(F, G) |D[g r] - D[g]|, r the smallest rotation: how far the feature's block moves while its stimulus turns by
+    one step. Zero for groups without rotations."""
+    return (translate(decoder_FGC, 1 % group.n, group) - decoder_FGC).norm(dim=2)
+
+
 def self_similarity(decoder_FGC: Tensor, group: Group) -> Tensor:
     """(F, H) cosine of D with rho(h) D for every h; 1 where the feature's stimulus looks the same after h. Zero for a
     zero feature."""

@@ -91,6 +91,7 @@ def run_analyse(
     workers = workers or Workers()
     cluster.require_task(workers)
     store, model = open_store(run), GroupCrosscoder.load(run.crosscoder(name))
+    config = config.resolved(tied=model.shape.tying == "orbit")
     plan = _planned(run, config, store, model, workers)
     team = Team(Work(parts.parts_of(run, name, config, store), config), workers, plan, model.shape)
     firing = _watch(team, store)
@@ -106,6 +107,13 @@ def run_analyse(
     }
     analyse.write_features(run, name, symmetry, firing, found, model.group, about)
     team.work.parts.clear()
+    if model.shape.tying == "orbit":
+        return [
+            ("prototypes", _count(firing.fired_F > 0, symmetry)),
+            ("families", _count_tied(clusters, len(alive))),
+            ("table", run.feature_table(name)),
+            ("arrays", run.feature_arrays(name)),
+        ]
     in_family = found.family_F[found.family_F >= 0]
     cut = f"looked for in pieces of at most {config.families_at_once:,} features (--families-at-once)"
     return [
@@ -216,6 +224,12 @@ def _among(alive: NDArray[np.int64], cluster_found: Cluster) -> Cluster:
         member_M=alive[cluster_found.member_M],
         representative=int(alive[cluster_found.representative]),
     )
+
+
+def _count_tied(clusters: Sequence[Cluster], num_alive: int) -> str:
+    """Every living prototype is a family, but for those that are one learned twice."""
+    again = sum(len(each.member_M) - 1 for each in clusters)
+    return f"{num_alive - again:,}, one a prototype" + (f"; {again:,} prototypes are another's twins" if again else "")
 
 
 def _count(alive: NDArray[np.bool_], symmetry: FeatureSymmetry) -> str:

@@ -31,6 +31,9 @@ class FeatureSymmetry:
     curve_FG: NDArray[np.float32]
     self_similarity_FG: NDArray[np.float32]
     block_norm_FG: NDArray[np.float32]
+    block_step_FG: NDArray[np.float32]
+    """How far each block is from that of one rotation further: where it is small, the layer tells the two poses apart
+    badly."""
     spectrum_FR: NDArray[np.float32]
     """Shares, summing to one for a living feature."""
     verdict_F: list[Verdict]
@@ -45,6 +48,7 @@ def describe_features(model: GroupCrosscoder, features: NDArray[np.int64], confi
         curve_FG=symmetry.transform_block_curve(decoder_FGC).cpu().numpy(),
         self_similarity_FG=symmetry.self_similarity(decoder_FGC, model.group).cpu().numpy(),
         block_norm_FG=decoder_FGC.norm(dim=2).cpu().numpy(),
+        block_step_FG=symmetry.block_steps(decoder_FGC, model.group).cpu().numpy(),
         spectrum_FR=(energy / energy.sum(1, keepdim=True).clamp_min(1e-30)).cpu().numpy(),
         verdict_F=symmetry.verdicts(
             decoder_FGC, model.group, threshold=config.symmetry_threshold, invariant_share=config.invariant_share
@@ -73,7 +77,7 @@ def band_of_pairs(model: GroupCrosscoder, alive: NDArray[np.int64], rows: range,
     the living features; never more than a tile of similarities is in memory."""
     found = EMPTY
     for start, similarity, _ in _tiles(model, alive, rows, config):
-        more = pairs_above(similarity, config.family_similarity, first=rows.start, start=start)
+        more = pairs_above(similarity, config.least_similarity, first=rows.start, start=start)
         found = joined([found, more], len(alive))
     return found
 
@@ -110,7 +114,7 @@ class AssembledSimilarities:
 
     def clusters(self, config: AnalyseConfig) -> list[Cluster]:
         """Families, of features numbered from 0."""
-        return clusters_of(self._similarity_FF, self._pose_FF, least_similarity=config.family_similarity)
+        return clusters_of(self._similarity_FF, self._pose_FF, least_similarity=config.least_similarity)
 
 
 def bands(num_features: int) -> list[range]:

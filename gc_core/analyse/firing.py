@@ -10,6 +10,7 @@ from functools import reduce
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.groups import embed
@@ -33,6 +34,10 @@ class Firing:
     """Strongest activations, descending; zero where a feature fired on fewer samples."""
     top_row_FT: NDArray[np.int64]
     """Their rows in the store; -1 where there is none."""
+    top_pose_FT: NDArray[np.int16]
+    """By what element the prototype is turned there; zero where poses are not tied."""
+    pose_count_FG: NDArray[np.int64]
+    """On how many samples each prototype fired in each pose; (F, 0) where poses are not tied."""
     unexplained: VarianceSums
 
 
@@ -51,18 +56,20 @@ def merge_firing(parts: Iterable[Firing], image_N: NDArray[np.int64], *, top_exa
     merged = _merged(parts, top_examples * SPARE_CANDIDATES)
     value_FK = np.zeros((len(merged.fired_F), top_examples), np.float32)
     row_FK = np.full((len(merged.fired_F), top_examples), -1, np.int64)
+    pose_FK = np.zeros(row_FK.shape, np.int16)
     for feature, (values, rows) in enumerate(zip(merged.top_value_FT, merged.top_row_FT, strict=True)):
         kept = _of_few_images(rows[values > 0], image_N)[:top_examples]
         row_FK[feature, : len(kept)] = rows[kept]
         value_FK[feature, : len(kept)] = values[kept]
-    return replace(merged, top_value_FT=value_FK, top_row_FT=row_FK)
+        pose_FK[feature, : len(kept)] = merged.top_pose_FT[feature, kept]
+    return replace(merged, top_value_FT=value_FK, top_row_FT=row_FK, top_pose_FT=pose_FK)
 
 
 @torch.no_grad()
 def _watch(store: Store, rows: range, model: GroupCrosscoder, top_examples: int) -> Firing:
     acts = store.read(rows.start, rows.stop)[:, embed(model.group, store.group)]
     acts_BGC = torch.from_numpy(acts).to(model.W_dec.device).float()
-    z_BF, recon_BGC = model.reconstruct(acts_BGC)
+    z_BF, pose_BF, recon_BGC = model.reconstruct_with_poses(acts_BGC)
     unexplained = VarianceSums.zeros(acts_BGC.shape[1], acts_BGC.shape[2], acts_BGC.device)
     unexplained.add(acts_BGC, recon_BGC)
     top = z_BF.T.topk(min(len(rows), top_examples * SPARE_CANDIDATES), dim=1)
@@ -72,8 +79,24 @@ def _watch(store: Store, rows: range, model: GroupCrosscoder, top_examples: int)
         fired_F=(z_BF > 0).sum(0).cpu().numpy(),
         top_value_FT=value_FT,
         top_row_FT=np.where(value_FT > 0, top.indices.cpu().numpy() + rows.start, -1),
+        top_pose_FT=_poses_at(top.indices, pose_BF).cpu().numpy(),
+        pose_count_FG=_pose_counts(z_BF > 0, pose_BF, model.group.order).cpu().numpy(),
         unexplained=VarianceSums(*(total.cpu() for total in unexplained.tensors())),
     )
+
+
+def _poses_at(sample_FT: Tensor, pose_BF: Tensor | None) -> Tensor:
+    if pose_BF is None:
+        return torch.zeros_like(sample_FT, dtype=torch.int16)
+    return pose_BF.T.gather(1, sample_FT).short()
+
+
+def _pose_counts(active_BF: Tensor, pose_BF: Tensor | None, order: int) -> Tensor:
+    num_features = active_BF.shape[1]
+    if pose_BF is None:
+        return torch.zeros(num_features, 0, dtype=torch.int64)
+    counts_FG = torch.zeros(num_features, order, dtype=torch.int64, device=active_BF.device)
+    return counts_FG.scatter_add(1, pose_BF.T, active_BF.T.long())
 
 
 def _merged(parts: Iterable[Firing], keep: int) -> Firing:
@@ -84,6 +107,7 @@ def _both(one: Firing, other: Firing, keep: int) -> Firing:
     """Of equal activations the earlier sample comes first, so that the order of merging decides nothing."""
     value = np.concatenate([one.top_value_FT, other.top_value_FT], axis=1)
     row = np.concatenate([one.top_row_FT, other.top_row_FT], axis=1)
+    pose = np.concatenate([one.top_pose_FT, other.top_pose_FT], axis=1)
     order = np.lexsort((row, -value), axis=1)[:, :keep]
     sums = zip(one.unexplained.tensors(), other.unexplained.tensors(), strict=True)
     return Firing(
@@ -91,6 +115,8 @@ def _both(one: Firing, other: Firing, keep: int) -> Firing:
         fired_F=one.fired_F + other.fired_F,
         top_value_FT=np.take_along_axis(value, order, 1),
         top_row_FT=np.take_along_axis(row, order, 1),
+        top_pose_FT=np.take_along_axis(pose, order, 1),
+        pose_count_FG=one.pose_count_FG + other.pose_count_FG,
         unexplained=VarianceSums(*(mine + theirs for mine, theirs in sums)),
     )
 

@@ -36,7 +36,7 @@ from gc_core.store import Store
 from gc_core.symmetry import Verdict
 from gc_core.typed import record_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Another one wherever the numbers of a part change."""
 NAME = r"([a-z]+)-(\d{6})-([0-9a-f]{64})\.safetensors"
 
@@ -113,6 +113,8 @@ def of_firing(firing: Firing) -> Arrays:
         "fired_F": firing.fired_F,
         "top_value_FT": firing.top_value_FT,
         "top_row_FT": firing.top_row_FT,
+        "top_pose_FT": firing.top_pose_FT,
+        "pose_count_FG": firing.pose_count_FG,
         "count": count,
         "sum_GC": sum_GC,
         "squares_G": squares_G,
@@ -128,6 +130,8 @@ def firing_of(arrays: Arrays) -> Firing:
         fired_F=arrays["fired_F"],
         top_value_FT=arrays["top_value_FT"],
         top_row_FT=arrays["top_row_FT"],
+        top_pose_FT=arrays["top_pose_FT"],
+        pose_count_FG=arrays["pose_count_FG"],
         unexplained=VarianceSums(*sums),
     )
 
@@ -139,6 +143,7 @@ def of_symmetry(symmetry: FeatureSymmetry) -> Arrays:
         "curve_FG": symmetry.curve_FG,
         "self_similarity_FG": symmetry.self_similarity_FG,
         "block_norm_FG": symmetry.block_norm_FG,
+        "block_step_FG": symmetry.block_step_FG,
         "spectrum_FR": symmetry.spectrum_FR,
         "verdicts": np.frombuffer(verdicts.encode(), np.uint8),
     }

@@ -16,7 +16,8 @@ from gc_core.groups import parse
 from gc_core.shards import CHUNK_ROWS
 
 MOST_PARTS = 128
-"""In which samples are watched: each is kept on disk until the end, 12 T + 8 bytes a feature."""
+"""In which samples are watched: each is kept on disk until the end, 14 T + 8 bytes a feature, and 8 G where
+poses are tied."""
 DESCRIBED_AT_ONCE = 128
 OVERHEAD_BYTES = 700_000_000
 """Python, torch, Ray and what the allocator keeps; of the driver too."""
@@ -62,8 +63,8 @@ def plan_analysis(
     count as alive."""
     count, order, block = shape.num_rows, parse(shape.group).order, shape.channels * FLOAT32
     decoder, candidates = order * block, config.top_examples * SPARE_CANDIDATES
-    seen = count * (12 * candidates + 8)
-    described = count * (4 * FLOAT32 * order + VERDICT_BYTES)
+    seen = count * (14 * candidates + 8 + (8 * order if shape.tying == "orbit" else 0))
+    described = count * (5 * FLOAT32 * order + VERDICT_BYTES)
     together = min(count, config.families_at_once)  # so many may be alive
     band, edges = BAND_ROWS * together, 2 * EDGE_BYTES * count
     forests = -(-count // BAND_ROWS) * EDGE_BYTES * count if count > together else 0

@@ -25,6 +25,8 @@ from gc_core.run_folder import RunFolder, finite, read_json, write_json
 from gc_core.zarr_bytes import array_names, group_of
 
 ARRAYS = ("curves", "self_similarity", "block_norms", "top_rows", "top_values")
+LATER_ARRAYS = ("block_steps", "top_poses", "pose_counts")
+"""What tables of earlier versions do not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,8 @@ class FeatureTable:
     rows: list[dict[str, Any]]
     """One a feature, by column."""
     arrays: dict[str, NDArray[Any]]
-    """curves (F, G), self_similarity (F, G), block_norms (F, G), top_rows (F, K), top_values (F, K)."""
+    """curves (F, G), self_similarity (F, G), block_norms (F, G), top_rows (F, K), top_values (F, K); of later versions
+    block_steps (F, G) and top_poses (F, K), and where poses are tied pose_counts (F, G)."""
     irrep_labels: list[str]
     attrs: dict[str, Any]
 
@@ -63,8 +66,14 @@ def write_features(
         symmetry.block_norm_FG,
         firing.top_row_FT,
         firing.top_value_FT,
+        symmetry.block_step_FG,
+        firing.top_pose_FT,
+        firing.pose_count_FG,
     )
-    made = group_of(finite(attributes), dict(zip(ARRAYS, values, strict=True)))
+    named: dict[str, NDArray[Any]] = dict(zip((*ARRAYS, *LATER_ARRAYS), values, strict=True))
+    if not firing.pose_count_FG.shape[1]:
+        del named["pose_counts"]
+    made = group_of(finite(attributes), named)
     for key, content in made.items():
         objects.write(run.feature_arrays(name), key, content)
     parent, file_name = objects.split(run.feature_table(name))
@@ -74,7 +83,7 @@ def write_features(
     write_json(parent, features_record(name), {"files": {file_name: digest(buffer.getvalue()), **hashes}})
     stale = objects.sizes(run.feature_arrays(name)).keys() - made.keys()
     for key in stale:
-        if re.fullmatch(array_names(dict.fromkeys(ARRAYS)), key):
+        if re.fullmatch(array_names(dict.fromkeys((*ARRAYS, *LATER_ARRAYS))), key):
             objects.delete(run.feature_arrays(name), key)
 
 
@@ -92,7 +101,8 @@ def load_features(run: RunFolder, name: str) -> FeatureTable:
         rows = pq.read_table(io.BytesIO(objects.read(parent, file_name))).to_pylist()
         root = zarr.open_group(ObjectStore(objects.open_folder(run.feature_arrays(name))), mode="r")
         attrs: dict[str, Any] = dict(root.attrs)
-        arrays = {array_name: _values(root, array_name) for array_name in ARRAYS}
+        there = [*ARRAYS, *(array_name for array_name in LATER_ARRAYS if array_name in root)]
+        arrays = {array_name: _values(root, array_name) for array_name in there}
         return FeatureTable(rows=rows, arrays=arrays, irrep_labels=attrs.pop("irreps"), attrs=attrs)
     except FileNotFoundError:
         raise ValueError(f"{run.url}: no features of {name!r} found; {remedy}") from None

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core import manifest, objects
+from gc_core import groups, manifest, objects
 from gc_core.analyse.artefacts import ATLAS_RECORD
 from gc_core.analyse.table import FeatureTable, load_features
 from gc_core.artefacts import digest
 from gc_core.atlas.cards import AtlasPage, Example, FeatureCard
 from gc_core.atlas.page import STRIP, write_page
+from gc_core.atlas.patches import cut_patch
 from gc_core.images import ImageError, ImageRef, load
 from gc_core.images.moved import Absent, Move
 from gc_core.ingest import is_ingested
@@ -35,6 +36,10 @@ BUNDLED_NOTE = (
     "The network is the small bundled trunk: GoogLeNet's first layers, trained for this project to imitate another"
     " network's features. It is neither Google's InceptionV1 nor torchvision's published GoogLeNet; results on those"
     " need their weights."
+)
+TIED_NOTE = (
+    "Poses are tied: each card is a prototype that stands for its turned copies under every element of the group, so a"
+    " family by itself. Patches are turned back into the prototype's pose: for a good prototype they line up."
 )
 INGESTED_NOTE = (
     "The activations were computed elsewhere and read from files, so no pictures are known and features show none. The"
@@ -122,6 +127,7 @@ def _examples(
             if row >= 0:
                 wanted[int(store.image[row])].append((feature, place, row, value))
     side_px, scale = store.attrs["receptive_field_px"], store.attrs["resize"]
+    undone = _undone(table, store)
     found: dict[int, dict[int, Example]] = defaultdict(dict)
     errors: list[tuple[ImageRef, OSError | None]] = []
     with ThreadPoolExecutor(DECODE_THREADS) as threads:
@@ -129,7 +135,7 @@ def _examples(
         for opened, (image, (pixels_CHW, error)) in enumerate(zip(wanted, read, strict=True), start=1):
             errors.append((refs[image], error))
             for feature, place, row, value in wanted[image]:
-                patch = _patch(pixels_CHW, store.centre_yx[row], side_px)
+                patch = cut_patch(pixels_CHW, store.centre_yx[row], side_px, store.group, undone[feature, place])
                 found[feature][place] = Example(image_name=refs[image].name, value=value, patch_HWC=patch)
             tick(opened)
     examples = {feature: [by_place[place] for place in sorted(by_place)] for feature, by_place in found.items()}
@@ -157,15 +163,18 @@ def _pixels(ref: ImageRef, scale: Mapping[str, Any], key: int) -> tuple[NDArray[
         return None, OSError(str(error))
 
 
-def _patch(pixels_CHW: NDArray[np.uint8] | None, centre_yx: NDArray[np.int32], side_px: int) -> NDArray[np.uint8]:
-    if pixels_CHW is None:
-        return np.full((side_px, side_px, 3), 128, np.uint8)
-    top, left = (int(c) - side_px // 2 for c in centre_yx)
-    return np.ascontiguousarray(pixels_CHW[:, top : top + side_px, left : left + side_px].transpose(1, 2, 0))
+def _undone(table: FeatureTable, store: Store) -> NDArray[np.int64]:
+    """(F, K) elements of the store's group by which patches are turned: back into the prototype's pose, if there is
+    one."""
+    poses = table.arrays.get("top_poses")
+    if poses is None or "pose_counts" not in table.arrays:
+        return np.zeros(table.arrays["top_rows"].shape, np.int64)
+    group = groups.Group(**table.attrs["group"])
+    return groups.embed(group, store.group)[group.inverse[poses]]
 
 
 def _card(row: dict[str, Any], table: FeatureTable, examples: list[Example]) -> FeatureCard:
-    feature = row["feature"]
+    feature, counts = row["feature"], table.arrays.get("pose_counts")
     return FeatureCard(
         **{
             key: row[key]
@@ -180,6 +189,8 @@ def _card(row: dict[str, Any], table: FeatureTable, examples: list[Example]) -> 
         block_norm_G=table.arrays["block_norms"][feature],
         spectrum=tuple(row["spectrum"]),
         examples=examples,
+        pose_share_G=None if counts is None else counts[feature] / max(1, counts[feature].sum()),
+        block_step_G=None if counts is None else table.arrays["block_steps"][feature],
     )
 
 
@@ -198,7 +209,8 @@ def _page(
     run: RunFolder, name: str, table: FeatureTable, store: Store, cards: list[FeatureCard], absent: Absent
 ) -> AtlasPage:
     (config, results), about = read_trained(run.crosscoder(name)), table.attrs
-    read = config["encoder_reads"]
+    tied = "pose_counts" in table.arrays
+    read = "all blocks" if tied else config["encoder_reads"]
     facts = [
         ("samples", f"{store.num_rows:,}"),
         ("pictures", f"{len(np.unique(store.image)):,}"),
@@ -226,8 +238,14 @@ def _page(
         layer=store.attrs["layer"],
         irrep_labels=table.irrep_labels,
         facts=facts,
-        notes=[*filter(None, [note, BUNDLED_NOTE if bundled else "", INGESTED_NOTE if ingested else ""])],
+        notes=[
+            *filter(
+                None,
+                [TIED_NOTE if tied else "", note, BUNDLED_NOTE if bundled else "", INGESTED_NOTE if ingested else ""],
+            )
+        ],
         features=cards,
+        tied=tied,
     )
 
 

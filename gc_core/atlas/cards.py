@@ -59,7 +59,11 @@ class FeatureCard:
     spectrum: tuple[float, ...]
     """Energy share of each irreducible representation, in the order of `AtlasPage.irrep_labels`."""
     examples: list[Example]
-    """Strongest first."""
+    """Strongest first; where poses are tied, turned back into the prototype's pose."""
+    pose_share_G: np.ndarray | None = None
+    """Where poses are tied: in what share of the samples that the prototype fires on it does so in each pose, (G,)."""
+    block_step_G: np.ndarray | None = None
+    """Where poses are tied: |D[g r] - D[g]|, r the smallest rotation, any unit, (G,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,8 @@ class AtlasPage:
     notes: list[str]
     """Sentences a reader must know, e.g. what the trunk is not."""
     features: list[FeatureCard]
+    tied: bool = False
+    """Whether the features are prototypes in tied poses, each of them a family."""
 
     @property
     def order(self) -> int:

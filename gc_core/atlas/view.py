@@ -43,6 +43,10 @@ class FeatureView:
     norm_paths: list[str]
     axis_path: str
     spectrum_path: str
+    pose_paths: list[str]
+    """How often each pose occurs, of the most frequent one; none where poses are not tied."""
+    step_paths: list[str]
+    """How far the block moves from each pose to the next, of the farthest; none where poses are not tied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,12 +166,22 @@ def _feature(card: FeatureCard, page: AtlasPage, symmetry_class: int, family_siz
         norm_paths=[plots.fringe_path(half, largest, row) for row, half in enumerate(norms)],
         axis_path="" if card.axis_deg is None else plots.axis_path(card.axis_deg),
         spectrum_path=plots.bars_path(card.spectrum, pitch=100.0, height=SPECTRUM_HEIGHT),
+        pose_paths=_relative(card.pose_share_G, page),
+        step_paths=_relative(card.block_step_G, page),
     )
 
 
 def _halves(values_G: np.ndarray, page: AtlasPage) -> list[np.ndarray]:
     """Rotations, then mirrored elements if the group has them."""
     return [values_G[start : start + page.group_n] for start in range(0, page.order, page.group_n)]
+
+
+def _relative(values_G: np.ndarray | None, page: AtlasPage) -> list[str]:
+    """Polar paths of numbers that are not negative, as shares of the largest."""
+    if values_G is None:
+        return []
+    largest = max(float(np.max(values_G)), 1e-30)
+    return [plots.polar_path(half / largest) for half in _halves(values_G, page)]
 
 
 def _letter(name: str) -> tuple[str, str]:

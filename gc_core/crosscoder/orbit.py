@@ -94,11 +94,16 @@ class OrbitCrosscoder(GroupCrosscoder, tying="orbit"):
         return z_BF.scatter_add(1, feature_BK, code.value_BK)
 
     @torch.no_grad()
-    def reconstruct(self, acts_BGC: Tensor) -> tuple[Tensor, Tensor]:
-        """How strongly each prototype is active (B, P), over its poses together, and the reconstruction (B, G, C)."""
+    def reconstruct_with_poses(self, acts_BGC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How strongly each prototype is active (B, P), over its poses together, the first of these (B, P), and the
+        reconstruction (B, G, C)."""
         code = self.code(acts_BGC)
+        assert code.pose_BK is not None, "tied features have poses"
         z_BP = code.value_BK.new_zeros(len(acts_BGC), len(self.features))
-        return z_BP.scatter_add(1, code.index_BK, code.value_BK), self.decode_sparse(code)
+        first = slice(None, None, self._poses)  # the further ones of a prototype stand behind its first
+        pose_BP = torch.zeros(z_BP.shape, dtype=torch.int64, device=z_BP.device)
+        pose_BP.scatter_(1, code.index_BK[:, first], code.pose_BK[:, first])
+        return z_BP.scatter_add(1, code.index_BK, code.value_BK), pose_BP, self.decode_sparse(code)
 
     def code(self, acts_BGC: Tensor) -> SparseCode:
         """Value, prototype and pose of what is active in each sample, as `encode` has them."""
@@ -187,7 +192,7 @@ class OrbitCrosscoder(GroupCrosscoder, tying="orbit"):
         """The code of the prototypes chosen, with gradient; `known_BP` and `pose_BP` as `_best_poses` found them."""
         index_BK = choice.index_BK
         known_BK, pose_BK = known_BP.gather(1, index_BK), pose_BP.gather(1, index_BK)
-        if self.shape.poses > 1:
+        if self._poses > 1:
             return self._pursued(acts_BGC, choice, pose_BK)
         value_BK = self._pre_activations_at(acts_BGC, index_BK, pose_BK, known_BK)
         return SparseCode(torch.where(choice.active_BK, value_BK, 0).relu(), index_BK, pose_BK)
@@ -222,7 +227,7 @@ class OrbitCrosscoder(GroupCrosscoder, tying="orbit"):
             products_BPH = correlations(self._transform(acts_BGC[part] - self.b_dec), right, self.group)
             known_BKH = products_BPH.take_along_dim(index_BK[part, :, None], 1)
             left_BKH, poses = known_BKH + self.b_enc[index_BK[part], None], [pose_BK[part]]
-            while len(poses) < min(self.shape.poses, self.group.order):
+            while len(poses) < self._poses:
                 taken = left_BKH.gather(2, poses[-1][:, :, None]).relu()
                 away_BKH = self._between(poses[-1][:, :, None], every_H)
                 left_BKH = left_BKH - taken * alike_PG[index_BK[part, :, None], away_BKH]
@@ -258,6 +263,11 @@ class OrbitCrosscoder(GroupCrosscoder, tying="orbit"):
         numbers = CORRELATIONS_AT_ONCE.get(acts_BGC.device.type, 2**23)
         step = max(1, numbers // max(1, num_prototypes * self.group.order))
         return (slice(first, first + step) for first in range(0, len(acts_BGC), step))
+
+    @property
+    def _poses(self) -> int:
+        """Of a prototype at most; there are no more than the group has elements."""
+        return min(self.shape.poses, self.group.order)
 
     @property
     def _turns(self) -> Turns:

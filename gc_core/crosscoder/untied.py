@@ -124,16 +124,22 @@ class GroupCrosscoder(nn.Module):
         kept_BK = torch.where(choice.active_BK, pre_BF.gather(1, choice.index_BK), 0)
         return torch.zeros_like(pre_BF).scatter(1, choice.index_BK, kept_BK.relu())
 
-    @torch.no_grad()
     def reconstruct(self, acts_BGC: Tensor) -> tuple[Tensor, Tensor]:
-        """z (B, F) as `encode` gives it, and its reconstruction (B, G, C), at a cost that follows the active features
-        where these are few."""
+        """z (B, F) as `encode` gives it, or of prototypes (B, P) over their poses together, and the reconstruction
+        (B, G, C), at a cost that follows the active features where these are few."""
+        z_BF, _, recon_BGC = self.reconstruct_with_poses(acts_BGC)
+        return z_BF, recon_BGC
+
+    @torch.no_grad()
+    def reconstruct_with_poses(self, acts_BGC: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The same, with the pose (B, P, int64) in which each prototype is most active between them; None where poses
+        are not tied."""
         if self.shape.activation not in ("topk", "batchtopk"):
             z_BF = self.encode(acts_BGC)
-            return z_BF, self.decode(z_BF)
+            return z_BF, None, self.decode(z_BF)
         code = self._code_outside_training(acts_BGC)
         z_BF = acts_BGC.new_zeros(len(acts_BGC), len(self.features))
-        return z_BF.scatter_(1, code.index_BK, code.value_BK), self.decode_sparse(code)
+        return z_BF.scatter_(1, code.index_BK, code.value_BK), None, self.decode_sparse(code)
 
     def decode(
         self,

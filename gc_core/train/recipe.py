@@ -14,6 +14,8 @@ PASSES = 20
 """Times that a run of default length meets each sample."""
 AUGMENTED_PASSES = 40
 """The same where samples are turned at random: meeting one again tells something new."""
+RATES = {"none": 4e-4, "orbit": 8e-4}
+"""Learning rate of 16,384 features. A prototype meets every pose of its features, and may move further."""
 L1_SHARE = 0.04
 BANDWIDTH_SHARE = 0.03
 """Of the root mean squared norm of a sample: what is multiplied by a feature's size, and thresholds."""
@@ -41,7 +43,9 @@ def resolve(config: TrainConfig, data: TrainingData) -> TrainConfig:
         steps=steps,
         augment=config.augment and config.tying == "none",
         group=_default(config.group, data.store.group.name),
-        learning_rate=_default(config.learning_rate, 4e-4 / math.sqrt(decided(config.dict_size) / 2**14)),
+        learning_rate=_default(
+            config.learning_rate, RATES[config.tying or "none"] / math.sqrt(decided(config.dict_size) / 2**14)
+        ),
         l1_coefficient=_default(config.l1_coefficient, L1_SHARE * l1_norm),
         jumprelu_coefficient=_default(config.jumprelu_coefficient, JUMPRELU_SHARE * norm**2),
         tanh_scale=_default(config.tanh_scale, TANH_SCALE * l1_norm / norm**2),

@@ -39,7 +39,7 @@ from jobs.options import cli
 GROUP, CHANNELS, TOP, SHARD_ROWS = "D16", 128, 12, 2048
 PLAIN_ROWS = 128
 WAYS = ("plain", "ours")
-CONFIG = AnalyseConfig(top_examples=TOP)
+CONFIG = AnalyseConfig(top_examples=TOP).resolved(tied=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +178,8 @@ def _seen(folder: str, num_shards: int, peak: _Peak) -> Iterator[Firing]:
             fired_F=rng.integers(0, SHARD_ROWS, shape.dict_size),
             top_value_FT=-np.sort(-value_FT, axis=1),
             top_row_FT=rng.integers(0, SHARD_ROWS, value_FT.shape) + shard * SHARD_ROWS,
+            top_pose_FT=np.zeros(value_FT.shape, np.int16),
+            pose_count_FG=np.zeros((shape.dict_size, 0), np.int64),
             unexplained=VarianceSums.zeros(groups.parse(GROUP).order, CHANNELS),
         )
         peak.look()
@@ -200,6 +202,8 @@ def _merge_plainly(folder: str, num_shards: int, peak: _Peak) -> None:
         fired_F=np.sum([part.fired_F for part in parts], axis=0),
         top_value_FT=np.take_along_axis(value, order, 1),
         top_row_FT=np.take_along_axis(row, order, 1),
+        top_pose_FT=np.zeros(order.shape, np.int16),
+        pose_count_FG=np.zeros((len(order), 0), np.int64),
         unexplained=parts[0].unexplained,
     )
     analyse.merge_firing([merged], np.arange(num_shards * SHARD_ROWS), top_examples=TOP)

@@ -38,6 +38,8 @@ def part(number: int) -> Firing:
         fired_F=(value_FB > 0).sum(1),
         top_value_FT=value_FT,
         top_row_FT=np.where(value_FT > 0, row_B[order], -1),
+        top_pose_FT=(row_B[order] % 7).astype(np.int16),
+        pose_count_FG=(value_FB > 0).sum(1, keepdims=True),
         unexplained=sums,
     )
 
@@ -47,7 +49,7 @@ def test_the_order_in_which_parts_come_decides_nothing(order: list[int]) -> None
     expected = merge_firing((part(n) for n in range(NUM_PARTS)), IMAGE_N, top_examples=TOP)
     found = merge_firing((part(n) for n in order), IMAGE_N, top_examples=TOP)
     assert found.num_rows == expected.num_rows
-    for name in ("fired_F", "top_value_FT", "top_row_FT"):
+    for name in ("fired_F", "top_value_FT", "top_row_FT", "top_pose_FT", "pose_count_FG"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     for mine, theirs in zip(found.unexplained.tensors(), expected.unexplained.tensors(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-14, atol=1e-14)

@@ -22,7 +22,7 @@ from gc_core.crosscoder import GroupCrosscoder
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
 
-CONFIG = AnalyseConfig(top_examples=2)
+CONFIG = AnalyseConfig(top_examples=2).resolved(tied=False)
 EVERY = np.arange(12)
 
 

@@ -70,6 +70,8 @@ def test_parts_on_the_disk_are_as_large_as_planned() -> None:
         fired_F=np.zeros(1_000, np.int64),
         top_value_FT=np.zeros((1_000, candidates), np.float32),
         top_row_FT=np.zeros((1_000, candidates), np.int64),
+        top_pose_FT=np.zeros((1_000, candidates), np.int16),
+        pose_count_FG=np.zeros((1_000, 0), np.int64),
         unexplained=VarianceSums.zeros(1, 1),
     )
     stored = sum(array.nbytes for array in of_firing(seen).values())

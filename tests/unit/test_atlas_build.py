@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from packing import png
 
-from gc_core import manifest, objects
+from gc_core import groups, manifest, objects
 from gc_core.analyse.table import FeatureTable
 from gc_core.atlas import build
 from gc_core.images import ImageRef
@@ -59,7 +59,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     attrs = {"receptive_field_px": 5, "resize": {"shorter_side_px": 64}, "config": {"weights": "x"}}
     attrs |= {"backbone": "googlenet", "layer": "l"}
     image_N, centre_N2 = np.arange(NUM_PICTURES), np.full((NUM_PICTURES, 2), 4, np.int32)
-    store = SimpleNamespace(image=image_N, centre_yx=centre_N2, attrs=attrs, num_rows=NUM_PICTURES)
+    known = {"image": image_N, "centre_yx": centre_N2, "attrs": attrs, "num_rows": NUM_PICTURES}
+    store = SimpleNamespace(**known, group=groups.trivial())
     monkeypatch.setattr(build, "load_features", lambda run, name: table)
     monkeypatch.setattr(build, "open_store", lambda run: store)
     return run

@@ -88,7 +88,7 @@ def from_all_pairs(model: GroupCrosscoder, alive: np.ndarray, config: AnalyseCon
     similarity, pose = family_similarity(
         model.W_dec.detach()[alive], model.W_dec.detach()[alive], model.group, invariant_share=config.invariant_share
     )
-    return group_families(similarity.numpy(), pose.numpy(), least_similarity=config.family_similarity)
+    return group_families(similarity.numpy(), pose.numpy(), least_similarity=config.least_similarity)
 
 
 @pytest.fixture
