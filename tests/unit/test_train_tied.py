@@ -15,7 +15,7 @@ from trainers import SMALL, cut_at, new_trainer, opened, same_weights, trained, 
 
 from gc_core import groups
 from gc_core.config import TrainConfig
-from gc_core.evaluate.stability import cosines_up_to_pose
+from gc_core.families import best_poses
 from gc_core.run_folder import RunFolder
 from gc_core.train import open_data, resolve
 
@@ -44,7 +44,7 @@ def orbits(make_run: MakeRun) -> RunFolder:
 def test_every_planted_prototype_is_found_in_some_pose(orbits: RunFolder) -> None:
     trainer = trained(orbits, **TIED, steps=400, learning_rate=3e-3, init="transpose")
     planted = torch.from_numpy(planted_prototypes()).float()
-    cosines = cosines_up_to_pose(planted, trainer.model.W_dec.detach(), trainer.model)
+    cosines, _ = best_poses(planted, trainer.model.W_dec.detach(), trainer.model.group)
     assert cosines.max(1).min() > 0.95
     assert trainer.metrics[-1]["held_out_fvu"] < 0.1
 
