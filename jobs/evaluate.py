@@ -4,8 +4,9 @@
     python -m jobs.evaluate --run RUN --name a b --against c                the same features as c?
     python -m jobs.evaluate --run RUN --classifier torchvision              loss recovered in the rest of GoogLeNet
     python -m jobs.evaluate --run RUN --figure fvu.png                      FVU against L0, drawn
+    python -m jobs.evaluate --run RUN --name a --checkpoint 200             a as it was after 200 steps
 
-What is measured is kept in RUN/crosscoders/NAME/evaluation.json.
+What is measured is kept in RUN/crosscoders/NAME/evaluation.json, of a checkpoint in evaluation-step-00000200.json.
 """
 
 from dataclasses import dataclass, field
@@ -24,18 +25,22 @@ from gc_core.evaluate.figure import Point, draw, file_format, refuse_other_file
 from gc_core.ingest import is_ingested
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
+from gc_core.train.intermediate import crosscoder_at
 from jobs import cluster, console
 from jobs.options import MovedPictures, Workers, cli
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateJob(MovedPictures):
-    """Measure finished crosscoders of a run."""
+    """Measure crosscoders of a run."""
 
     run: str
     """The run folder: a path or URL."""
     name: tuple[str, ...] = ()
     """Which crosscoders; none for every finished one."""
+    checkpoint: int | None = None
+    """The step whose checkpoints are measured, also of trainings that are not finished; None for the finished
+    crosscoders. `against` always means a finished one, which may be the same crosscoder."""
     against: str | None = None
     """Match the features of each one to one with those of this crosscoder of the run, such as another seed."""
     up_to_pose: bool = False
@@ -61,6 +66,8 @@ class EvaluateJob(MovedPictures):
         if self.classifier is None and (self.images or self.labels):
             raise ValueError("images, labels: given without --classifier, which alone looks at pictures; name one")
         bounds.PICTURES.refuse("max_images", self.max_images)
+        if self.checkpoint is not None:
+            bounds.STEPS.refuse("checkpoint", self.checkpoint)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -79,11 +86,11 @@ def run_evaluate(job: EvaluateJob) -> dict[str, Evaluation]:
     names = job.name or tuple(run.crosscoder_names())
     if not names:
         raise ValueError(f"{run.url}: no finished crosscoder found; train one with `python -m jobs.train`")
-    for name in [*names, *filter(None, [job.against])]:
+    for name in [*(names if job.checkpoint is None else ()), *filter(None, [job.against])]:
         _refuse_unknown(run, name)
     found = _measure(run, names, job)
     if job.figure is not None:
-        _draw(run, job.figure, found)
+        _draw(run, job, job.figure, found)
     return found
 
 
@@ -100,7 +107,7 @@ def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
         "where",
         [
             ("samples", f"{first.num_rows:,} of {first.num_images:,} held-out pictures"),
-            ("numbers", f"{kept}/NAME/evaluation.json"),
+            ("numbers", f"{kept}/NAME/{evaluate.file_name(job.checkpoint)}"),
             *([("figure", job.figure)] if job.figure else []),
         ],
     )
@@ -118,7 +125,7 @@ def _measure(run: RunFolder, names: tuple[str, ...], job: EvaluateJob) -> dict[s
 
         for name, measured in zip(names, cluster.in_order(submit, names, in_flight=cluster.num_cpus()), strict=True):
             found[name] = measured
-            evaluate.write_evaluation(run, name, measured)
+            evaluate.write_evaluation(run, name, measured, job.checkpoint)
             meter.set(len(found))
     return found
 
@@ -156,8 +163,11 @@ def _agreement(stability: Stability) -> str:
     return f"{best.mean:.2f} (chance {best.chance_mean:.2f}), {best.share_above_70:.0%} above 0.7"
 
 
-def _draw(run: RunFolder, file: str, found: dict[str, Evaluation]) -> None:
-    points = [Point.of(GroupCrosscoder.load(run.crosscoder(name)).shape, e.held_out) for name, e in found.items()]
+def _draw(run: RunFolder, job: EvaluateJob, file: str, found: dict[str, Evaluation]) -> None:
+    points = [
+        Point.of(crosscoder_at(run, name, job.checkpoint)[0].shape, measured.held_out)
+        for name, measured in found.items()
+    ]
     path = Path(objects.local_path(file))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(draw(points, title="Variance unexplained against sparsity", form=file_format(file)))
@@ -209,7 +219,7 @@ def _evaluate(
 ) -> Evaluation:
     cluster.use_threads(job.workers)
     device = cluster.device()
-    model = GroupCrosscoder.load(run.crosscoder(name)).to(device)
+    model = crosscoder_at(run, name, job.checkpoint)[0].to(device)
     held_out = evaluate.measure_held_out(run, model)  # first, for it refuses what does not fit the run
     downstream: Downstream | None = None
     if job.classifier is not None and pictures is not None and mean is not None:

@@ -1,17 +1,18 @@
-"""A finished crosscoder in other people's formats: a Hugging Face hub folder, or a SAELens autoencoder.
+"""A crosscoder in other people's formats: a Hugging Face hub folder, or a SAELens autoencoder.
 
 python -m jobs.export --run RUN --name topk-4096 --format hub --out FOLDER        then: hf upload ...
 python -m jobs.export --run RUN --name topk-4096 --format saelens --out FOLDER    the untransformed block alone
+python -m jobs.export --run RUN --name topk-4096 --checkpoint 200 ...             as it was after 200 steps
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from gc_core import export, objects
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core import bounds, export, objects
 from gc_core.evaluate import read_evaluation
-from gc_core.run_folder import RunFolder, read_json
+from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
+from gc_core.train.intermediate import crosscoder_at
 from jobs import console
 from jobs.options import cli
 
@@ -29,6 +30,13 @@ class ExportJob:
     cfg.json and sae_weights.safetensors, loaded by sae_lens.SAE.load_from_disk."""
     out: str
     """The folder to write: a path or URL."""
+    checkpoint: int | None = None
+    """The step whose checkpoint is written, also of a training that is not finished; None for the finished
+    crosscoder."""
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None:
+            bounds.STEPS.refuse("checkpoint", self.checkpoint)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -41,16 +49,22 @@ def main(args: list[str] | None = None) -> None:
 def run_export(job: ExportJob) -> list[tuple[str, str]]:
     """Write the files; rows of the summary."""
     run, out = RunFolder.at(job.run), objects.normalise(job.out)
-    model, store = GroupCrosscoder.load(run.crosscoder(job.name)), open_store(run).attrs
+    store = open_store(run).attrs
+    model, trained = crosscoder_at(run, job.name, job.checkpoint)
     if job.format == "saelens":
         sae = {"model_name": store.get("backbone"), "hook_name": store.get("layer")}
-        about = {**sae, "weights_sha256": store.get("weights_sha256"), "group_crosscoder": job.name}
+        about = {**sae, "weights_sha256": store.get("weights_sha256"), "group_crosscoder": _called(job)}
         export.write_saelens(out, model, about)
         return [("folder", out), ("read it", f'sae_lens.SAE.load_from_disk("{objects.local_path(out)}")')]
-    trained = read_json(run.crosscoder(job.name), "config.json")
-    story = export.Story(name=job.name, trained=trained, store=store, evaluation=read_evaluation(run, job.name))
+    evaluation = read_evaluation(run, job.name, job.checkpoint)
+    story = export.Story(name=_called(job), trained=trained, store=store, evaluation=evaluation)
     export.write_hub(out, model, story)
     return [("folder", out), ("publish it", f"hf upload USER/{job.name} {objects.local_path(out)}")]
+
+
+def _called(job: ExportJob) -> str:
+    """The crosscoder's name, with the step where it is one of several."""
+    return job.name if job.checkpoint is None else f"{job.name}-step-{job.checkpoint}"
 
 
 if __name__ == "__main__":

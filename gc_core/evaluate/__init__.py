@@ -3,7 +3,7 @@
 from gc_core.evaluate.downstream import Batch, Downstream, Rest, Trunk, mean_activation, measure_downstream
 from gc_core.evaluate.held_out import HeldOut, Histogram, measure_held_out
 from gc_core.evaluate.pictures import Pictures, choose_pictures
-from gc_core.evaluate.record import Evaluation, read_evaluation, write_evaluation
+from gc_core.evaluate.record import Evaluation, file_name, read_evaluation, write_evaluation
 from gc_core.evaluate.stability import Agreement, Stability, compare
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Trunk",
     "choose_pictures",
     "compare",
+    "file_name",
     "mean_activation",
     "measure_downstream",
     "measure_held_out",

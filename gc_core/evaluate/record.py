@@ -14,6 +14,11 @@ from gc_core.run_folder import RunFolder, read_json, write_json
 FILE = "evaluation.json"
 
 
+def file_name(step: int | None) -> str:
+    """Of a finished crosscoder's record, or of one for its checkpoint of a step."""
+    return FILE if step is None else f"evaluation-step-{step:08}.json"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """What one evaluation measured of one crosscoder."""
@@ -25,28 +30,28 @@ class Evaluation:
     """None where no classifier was given."""
 
 
-def write_evaluation(run: RunFolder, name: str, found: Evaluation) -> None:
-    """Put the new measurements into the file; older ones of other kinds stay."""
-    known = read_evaluation(run, name) or {}
+def write_evaluation(run: RunFolder, name: str, found: Evaluation, step: int | None = None) -> None:
+    """Put the new measurements into the file; older ones of other kinds stay. With a step, of its checkpoint."""
+    known = read_evaluation(run, name, step) or {}
     stability = {other: asdict(measured) for other, measured in found.stability.items()}
     record = {"held_out": asdict(found.held_out), "stability": {**known.get("stability", {}), **stability}}
     if found.downstream is not None:
         record["downstream"] = asdict(found.downstream)
-    write_json(run.crosscoder(name), FILE, {**known, **record})
+    write_json(run.crosscoder(name), file_name(step), {**known, **record})
 
 
-def read_evaluation(run: RunFolder, name: str) -> dict[str, Any] | None:
-    """The file's record; None where nothing was measured.
+def read_evaluation(run: RunFolder, name: str, step: int | None = None) -> dict[str, Any] | None:
+    """The file's record; None where nothing was measured. With a step, of its checkpoint.
 
     Raises:
         DamagedError: it is no evaluation.
     """
     try:
-        record = read_json(run.crosscoder(name), FILE)
+        record = read_json(run.crosscoder(name), file_name(step))
     except FileNotFoundError:
         return None
     kinds = (record.get("held_out"), record.get("stability", {}), record.get("downstream", {}))
     if not all(isinstance(kind, dict) for kind in kinds):
-        where = objects.join(run.crosscoder(name), FILE)
+        where = objects.join(run.crosscoder(name), file_name(step))
         raise DamagedError(f"{where}: no evaluation found there; delete it, then run jobs.evaluate again")
     return record

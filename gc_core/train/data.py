@@ -64,13 +64,24 @@ def open_data(run: RunFolder, config: TrainConfig, *, cache: DiskCache | None = 
     store = open_store(run, cache=cache)
     held_out_N = manifest.held_out(manifest.load_table(run.manifest, sha256=store.attrs.get(MANIFEST)))[store.image]
     group = store.group if config.group is None else groups.parse(config.group)
-    mean_squared_norm = store.attrs["mean_squared_block_norm"]
-    if not mean_squared_norm > 0:
-        raise ValueError(f"{run.url}: every activation is zero, expected a layer that responds; harvest another layer")
+    scale = scale_of(store)
     return TrainingData(
         store=store,
         blocks=groups.embed(group, store.group),
         train_rows=np.flatnonzero(~held_out_N),
         held_out_rows=np.flatnonzero(held_out_N),
-        scale=math.sqrt(store.channels / mean_squared_norm),
+        scale=scale,
     )
+
+
+def scale_of(store: Store) -> float:
+    """What a store's activations are multiplied by, so that a block's mean squared norm is C.
+
+    Raises:
+        ValueError: every activation is zero.
+    """
+    mean_squared_norm = store.attrs["mean_squared_block_norm"]
+    if not mean_squared_norm > 0:
+        where = f"{store.run.url}: every activation is zero"
+        raise ValueError(f"{where}, expected a layer that responds; harvest another layer")
+    return math.sqrt(store.channels / mean_squared_norm)

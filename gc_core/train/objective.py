@@ -105,10 +105,19 @@ def new_model(config: TrainConfig, first: FirstSamples, place: Place) -> GroupCr
     Raises:
         ValueError: the features cannot be shared out to the shards.
     """
+    model = GroupCrosscoder.of(shape_of(config, first.acts_BGC.shape[2]), shards_of(place))
+    model.gradients_by_row = touches_active_rows(config, model.group.order)
+    generator = torch.Generator().manual_seed(config.seed)
+    initialise(model, first, generator, init=config.init, bias_init=config.bias_init)
+    return model
+
+
+def shape_of(config: TrainConfig, channels: int) -> CrosscoderShape:
+    """The shape of a resolved config's crosscoder."""
     group = groups.parse(decided(config.group))
-    shape = CrosscoderShape(
+    return CrosscoderShape(
         group=group.name,
-        channels=first.acts_BGC.shape[2],
+        channels=channels,
         dict_size=decided(config.dict_size),
         reads=config.elements_read(group.order),
         activation=config.activation,
@@ -116,8 +125,3 @@ def new_model(config: TrainConfig, first: FirstSamples, place: Place) -> GroupCr
         tying="orbit" if config.tying == "orbit" else "none",
         poses=config.poses,
     )
-    model = GroupCrosscoder.of(shape, shards_of(place))
-    model.gradients_by_row = touches_active_rows(config, group.order)
-    generator = torch.Generator().manual_seed(config.seed)
-    initialise(model, first, generator, init=config.init, bias_init=config.bias_init)
-    return model
