@@ -145,7 +145,14 @@ class HarvestConfig(Config):
 class TrainConfig(Config):
     """What decides a crosscoder. Sizes of activations are after scaling: a block's mean squared norm is C."""
 
-    LATER: ClassVar[Mapping[str, Any]] = {"augment": False, "tying": "none", "prototypes": None, "poses": 1}
+    LATER: ClassVar[Mapping[str, Any]] = {
+        "augment": False,
+        "tying": "none",
+        "prototypes": None,
+        "poses": 1,
+        "init_from": None,
+        "steps_before": 0,
+    }
     BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
         "dict_size": bounds.FEATURES,
         "prototypes": bounds.FEATURES,
@@ -154,6 +161,7 @@ class TrainConfig(Config):
         "aux_k": bounds.Bound(0, 2**26),
         "dead_after_samples": bounds.SAMPLES,
         "steps": bounds.STEPS,
+        "steps_before": bounds.Bound(0, bounds.STEPS.most),
         "batch": bounds.BATCH,
         "accumulate": bounds.BATCH,
         "lanes": bounds.BATCH,
@@ -236,8 +244,16 @@ class TrainConfig(Config):
     the data reach along them. Either way the encoder begins as the decoder's transpose."""
     bias_init: Literal["mean", "median", "zero"] = "mean"
     """First decoder bias: the samples' mean, their geometric median (few extreme samples do not move it), or zero."""
+    init_from: str | None = None
+    """Begin with the weights of another finished crosscoder: its name in this run, or the path or URL of its folder.
+    Group, channels, kind, size and activation must be the same, and the optimiser begins anew."""
     steps: int | None = None
-    """Optimiser steps; None for 40 passes over the store, between 150 and 20,000; half as many with --no-augment."""
+    """Optimiser steps; None for 40 passes over the store, between 150 and 20,000; half as many with --no-augment. More
+    than a finished crosscoder of the same name and options took: it goes on from its last checkpoint to that number in
+    all, and over the steps added the learning rate, which had fallen to zero, warms up and falls once more."""
+    steps_before: int = 0
+    """Not for the command line: where steps were added to a finished training, the number it had taken, so that its
+    schedule is known."""
     batch: int = 256
     """Samples a step, over all workers together."""
     accumulate: int = 1
@@ -282,6 +298,10 @@ class TrainConfig(Config):
         super().__post_init__()
         if self.group is not None:
             groups.parse(self.group)
+        if self.steps is not None and self.steps_before >= self.steps:
+            raise ValueError(
+                f"steps_before: found {self.steps_before}, expected fewer than steps ({self.steps}); leave it out"
+            )
         if self.average_decay == 1:
             raise ValueError("average_decay: found 1.0, expected less than 1: the first weights would be kept for ever")
         self._check_sizes()

@@ -3,6 +3,8 @@
     python -m jobs.train --run RUN --dict-size 4096
     python -m jobs.train --run RUN --group trivial              the plain autoencoder (SAE) to compare with
     python -m jobs.train --run RUN --dict-size 1024,4096        two sizes side by side, from one pass over the data
+    python -m jobs.train --run RUN --name N --steps 3000        a finished one goes on, to 3,000 steps in all
+    python -m jobs.train --run RUN --name M --init-from N       a new one begins with the weights of another
 
 Continues from the last checkpoint where an earlier, interrupted run of the same command stopped, on as many workers as
 it is given now.
@@ -31,12 +33,11 @@ from gc_core import objects, s3
 from gc_core import train as training
 from gc_core.checkpoint import METRICS, Keep, write_metrics
 from gc_core.config import TrainConfig
-from gc_core.crosscoder import fault_of_weights
 from gc_core.objects import UnavailableError
-from gc_core.run_folder import RunFolder, read_json, read_trained, write_json, write_json_once
+from gc_core.run_folder import RunFolder, read_json, read_trained, write_json
 from gc_core.train.loggers import LoggerName, check_installed, following, usual
-from gc_core.train.recovery import NAMES_ITS_CONFIG, newest
-from jobs import cluster, console, interrupt, lists, meshes
+from gc_core.train.recovery import newest
+from jobs import claims, cluster, console, interrupt, lists, meshes
 from jobs.options import Cache, Workers, cli
 
 MAX_FAILURES = 3
@@ -97,8 +98,12 @@ def run_train(
     check_installed(loggers)
     data = training.open_data(run, configs[0])
     resolved = [training.resolve(config, data) for config in configs]
-    named = dict(zip(lists.names_of(resolved, data.store.group.name, name), resolved, strict=True))
-    unfinished = [each for each, config in named.items() if _claim(run.crosscoder(each), config) is None]
+    names = lists.names_of(resolved, data.store.group.name, name)
+    named = {
+        each: claims.config_to_train(run.crosscoder(each), asked, config, data)
+        for each, asked, config in zip(names, configs, resolved, strict=True)
+    }
+    unfinished = [each for each, config in named.items() if claims.claim(run.crosscoder(each), config) is None]
     if unfinished:
         cluster.require(placement(workers), 1)  # the mesh looks at the memory of a GPU
         placed = meshes.decide(
@@ -139,26 +144,6 @@ def held_out_note(results: Mapping[str, float | None]) -> str:
 
 def _figure(share: float | None) -> str:
     return f"{_short(share)} (samples hardly vary, or there are none)" if share is None else _short(share)
-
-
-def _claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
-    """Results if this very crosscoder is finished, and whole; else None, with the config written so that no other takes
-    the name."""
-    if write_json_once(folder, "config.json", {"format_version": NAMES_ITS_CONFIG, "train": config.to_json()}):
-        return None
-    known = read_json(folder, "config.json")
-    if "train" not in known:
-        raise ValueError(f"{folder}: its config.json says nothing of a training; choose another --name")
-    other = TrainConfig.from_json(known["train"])
-    if other != config:
-        changed = "; ".join(config.differences(other))
-        raise ValueError(
-            f"{folder}: was trained with other options ({changed}); choose another --name, or the same options"
-        )
-    if known.get("results") and (fault := fault_of_weights(folder)):
-        console.say(f"{fault}; writing it again")
-        return None
-    return known.get("results")
 
 
 def placement(workers: Workers) -> Workers:

@@ -86,7 +86,7 @@ def _log(trainers: list[Trainer], held_out: HeldOutSamples) -> list[dict[str, fl
 
 def _check_one_stream(configs: Sequence[TrainConfig]) -> None:
     """What decides batches, checkpoints and length is the same."""
-    shared = ("group", "steps", "batch", "lanes", "buffer_rows", "augment", "checkpoint_every", "seed")
+    shared = ("group", "steps", "batch", "lanes", "buffer_rows", "augment", "checkpoint_every", "seed", "steps_before")
     for config in configs[1:]:
         like = replace(config, **{name: getattr(configs[0], name) for name in shared})
         if different := config.differences(like):

@@ -89,7 +89,7 @@ def new_optimiser(model: GroupCrosscoder, config: TrainConfig, place: Place) -> 
         {"params": [parameter], "lr_scale": rate_scale(name, num_reads)} for name, parameter in model.named_parameters()
     ]
     options = {
-        "lr": learning_rate(config, 0),
+        "lr": learning_rate(config, config.steps_before),
         "lazy": config.optimiser == "lazy",
         "state_dtype": torch.bfloat16 if config.optimiser_state == "bfloat16" else None,
     }

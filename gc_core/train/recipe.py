@@ -1,13 +1,16 @@
 """What a run does where its config leaves the choice to the data, and what changes from step to step."""
 
 import math
+import re
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gc_core import objects
 from gc_core.config import TrainConfig
+from gc_core.run_folder import NAME
 from gc_core.train.data import TrainingData
 
 PASSES = 20
@@ -41,6 +44,7 @@ def resolve(config: TrainConfig, data: TrainingData) -> TrainConfig:
     resolved = replace(
         config,
         steps=steps,
+        init_from=None if config.init_from is None else _place_of(config.init_from),
         augment=config.augment and config.tying == "none",
         group=_default(config.group, data.store.group.name),
         learning_rate=_default(
@@ -67,8 +71,9 @@ def decided(value: T | None) -> T:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Of a resolved config at a step: linear warm-up, then flat, then to zero over the last share."""
-    steps = decided(config.steps)
+    """Of a resolved config at a step: linear warm-up, then flat, then to zero over the last share; of the steps that
+    were added alone, where some were."""
+    steps, step = decided(config.steps) - config.steps_before, step - config.steps_before
     warm_up = min(1.0, (step + 1) / max(1.0, config.lr_warmup_share * steps))
     left = 1.0
     if config.lr_decay != "none" and config.lr_decay_share > 0:
@@ -93,6 +98,8 @@ def penalty_coefficient(config: TrainConfig, step: int) -> float:
     """The l1 or tanh penalty's weight at a step: grows linearly from zero, for jumprelu over the whole run."""
     jumps = config.activation == "jumprelu"
     coefficient = decided(config.jumprelu_coefficient if jumps else config.l1_coefficient)
+    if config.steps_before:  # it has grown
+        return coefficient
     share = 1.0 if jumps else config.l1_warmup_share
     return coefficient * min(1.0, (step + 1) / max(1.0, share * decided(config.steps)))
 
@@ -130,6 +137,11 @@ def _with_sizes(config: TrainConfig, num_samples: int, order: int) -> TrainConfi
             f"prototypes: found {prototypes:,}, expected dict_size / {order} = {given:,}; give one of them"
         )
     return replace(config, tying=tying, prototypes=prototypes, dict_size=prototypes * order)
+
+
+def _place_of(init_from: str) -> str:
+    """A crosscoder's name in the run as it is, a path as a URL that means the same everywhere."""
+    return init_from if re.fullmatch(NAME, init_from) else objects.normalise(init_from)
 
 
 def _check(config: TrainConfig, num_elements: int) -> None:

@@ -23,6 +23,7 @@ from gc_core.checkpoint import (
 )
 from gc_core.config import TrainConfig
 from gc_core.run_folder import read_json
+from gc_core.train.more_steps import goes_on_from
 from gc_core.train.trainer import Trainer
 from gc_core.train.workers import Place
 
@@ -119,6 +120,8 @@ def _refuse_other_config(state: Mapping[str, Any], checkpoint: Checkpoint, folde
     remedy = f"choose another --name, or delete {objects.join(folder, CHECKPOINTS)}"
     if "config" in state:
         other = TrainConfig.from_json(state["config"])
+        if goes_on_from(config, other, state["step"]):
+            return
         if changed := config.differences(other):
             raise ValueError(f"{checkpoint.url}: was trained with other options ({'; '.join(changed)}); {remedy}")
     elif _version_of(folder) >= NAMES_ITS_CONFIG:

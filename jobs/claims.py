@@ -1,0 +1,69 @@
+"""Whose a crosscoder's name is: one training's alone, with the options that its `config.json` says."""
+
+from typing import Any
+
+from gc_core.config import TrainConfig
+from gc_core.crosscoder import fault_of_weights
+from gc_core.run_folder import read_json, write_json, write_json_once
+from gc_core.train import TrainingData, read_other
+from gc_core.train.more_steps import is_what_was_asked, with_more_steps
+from gc_core.train.recovery import NAMES_ITS_CONFIG, newest
+from jobs import console
+
+
+def config_to_train(folder: str, asked: TrainConfig, resolved: TrainConfig, data: TrainingData) -> TrainConfig:
+    """What the options asked for, and what was made of them for the data, mean in a crosscoder's folder: a new
+    training, the one that is there already, or more steps of it, once it is finished. Nothing is written.
+
+    Raises:
+        ValueError: the name is taken by other options, the steps have nothing to go on from, or the weights to begin
+            with do not fit.
+    """
+    try:
+        known = read_json(folder, "config.json")
+    except FileNotFoundError:
+        if resolved.steps_before:
+            found = f"steps_before: found {resolved.steps_before} for a new training"
+            raise ValueError(f"{found}, expected 0; leave it out") from None
+        read_other(resolved, data)
+        return resolved
+    if "train" not in known:
+        raise ValueError(f"{folder}: its config.json says nothing of a training; choose another --name")
+    other = TrainConfig.from_json(known["train"])
+    if is_what_was_asked(other, asked, resolved):
+        return other
+    if known.get("results") and (longer := with_more_steps(other, asked, resolved)):
+        if [each.step for each in newest([folder])] != [other.steps]:
+            raise ValueError(
+                f"{folder}: the checkpoint of its last step ({other.steps}) is not there, so steps cannot be added; "
+                "choose another --name, and begin with --init-from"
+            )
+        return longer
+    changed = "; ".join(resolved.differences(other))
+    raise ValueError(
+        f"{folder}: was trained with other options ({changed}); choose another --name, or the same options"
+    )
+
+
+def claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
+    """Results if this very crosscoder is finished, and whole; else None, with the config written so that no other takes
+    the name. The config is `config_to_train`'s."""
+    if write_json_once(folder, "config.json", {"format_version": NAMES_ITS_CONFIG, "train": config.to_json()}):
+        return None
+    known = read_json(folder, "config.json")
+    if known["train"] != config.to_json():
+        _claim_more_steps(folder, known, config)
+        return None
+    if known.get("results") and (fault := fault_of_weights(folder)):
+        console.say(f"{fault}; writing it again")
+        return None
+    return known.get("results")
+
+
+def _claim_more_steps(folder: str, known: dict[str, Any], config: TrainConfig) -> None:
+    """The weights that are there stay readable until others take their place."""
+    if known["train"].get("steps") != config.steps_before:
+        raise ValueError(f"{folder}: another command has just taken the name; choose another --name")
+    console.say(f"{folder}: goes on from step {config.steps_before} to {config.steps}")
+    left = {name: value for name, value in known.items() if name not in ("results", "finished_unix_s")}
+    write_json(folder, "config.json", {**left, "train": config.to_json()})

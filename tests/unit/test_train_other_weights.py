@@ -1,0 +1,82 @@
+"""A training that begins with another crosscoder's weights."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trainers import SMALL, new_trainer, opened, trained
+
+from gc_core.config import TrainConfig
+from gc_core.crosscoder import GroupCrosscoder
+from gc_core.train import Trainer
+from jobs.claims import config_to_train
+
+KINDS = {
+    "topk": {},
+    "batchtopk": {"activation": "batchtopk"},
+    "jumprelu": {"activation": "jumprelu"},
+    "tied": {"tying": "orbit", "prototypes": 5, "dict_size": None, "encoder_reads": "identity"},
+}
+
+
+def saved(trainer: Trainer, url: str) -> GroupCrosscoder:
+    model = trainer.exported()
+    assert model
+    model.save(url)
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_begins_with_them_in_the_units_of_training(planted: Any, tmp_path: Path, kind: str) -> None:
+    first = trained(planted.run, **KINDS[kind])
+    assert abs(first.data.scale - 1) > 0.01
+    saved(first, str(tmp_path))
+    second = new_trainer(planted.run, **KINDS[kind], init_from=str(tmp_path))
+    for name, tensor in first.result.state_dict().items():
+        torch.testing.assert_close(second.model.state_dict()[name], tensor, rtol=1e-6, atol=1e-9)
+    assert (second.step, second.metrics) == (0, [])
+    assert second.config.init_from == f"file://{tmp_path}"
+    assert not second._optimiser.state, "the optimiser is new"
+
+
+def test_training_goes_on_from_them_to_a_better_score(planted: Any, tmp_path: Path) -> None:
+    first = trained(planted.run)
+    saved(first, planted.run.crosscoder("begun"))
+    second = trained(planted.run, init_from="begun", learning_rate=3e-3)
+    fresh = trained(planted.run, learning_rate=3e-3)
+    assert second.metrics[-1]["held_out_fvu"] < first.metrics[-1]["held_out_fvu"]
+    assert second.metrics[0]["fvu"] < fresh.metrics[0]["fvu"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"dict_size": 32}, r"has dict_size 20, not 32; expected the same group, kind and size"),
+        ({"activation": "l1"}, r"has activation 'topk', not 'l1'"),
+        ({"encoder_reads": "identity"}, r"has reads \(0, 1, .*\), not \(0,\)"),
+        ({"tying": "orbit", "prototypes": 20, "dict_size": None}, r"has tying 'none', not 'orbit'"),
+        ({"group": "trivial"}, r"has group "),
+    ],
+)
+def test_another_kind_or_size_is_refused_before_the_name_is_taken(
+    planted: Any, tmp_path: Path, changes: dict[str, Any], line: str
+) -> None:
+    saved(new_trainer(planted.run), str(tmp_path / "other"))
+    asked: TrainConfig = replace(SMALL, **changes, init_from=str(tmp_path / "other"))
+    resolved, data = opened(planted.run, **changes, init_from=str(tmp_path / "other"))
+    with pytest.raises(ValueError, match=rf"^init_from: file://{tmp_path}/other {line}"):
+        config_to_train(str(tmp_path / "new"), asked, resolved, data)
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_numbers_of_active_features_are_taken(planted: Any, tmp_path: Path) -> None:
+    saved(new_trainer(planted.run), str(tmp_path))
+    assert new_trainer(planted.run, k=3, init_from=str(tmp_path)).model.shape.k == 3
+
+
+def test_one_that_is_not_there_is_named(planted: Any) -> None:
+    resolved, data = opened(planted.run, init_from="nobody")
+    with pytest.raises(ValueError, match=r"/crosscoders/nobody: no finished crosscoder found"):
+        config_to_train(planted.run.crosscoder("new"), SMALL, resolved, data)
