@@ -89,7 +89,7 @@ def test_anything_else_that_differs_is_refused(planted: Any, tmp_path: Path) -> 
     for other, line in (
         (replace(asked, steps=50, k=3), r"\(k: 3, not 2; dead_after_samples: .*steps: 50, not 20"),
         (replace(asked, steps=15), r"\(dead_after_samples: .*steps: 15, not 20"),
-        (replace(asked, steps=None), r"\(dead_after_samples: .*steps: 150, not 20"),
+        (replace(asked, steps=None), r"\(dead_after_samples: .*steps: 306, not 20"),
         (replace(asked, steps=50, dead_after_samples=7), r"\(dead_after_samples: 7, not .*steps: 50, not 20"),
     ):
         with pytest.raises(ValueError, match=r"was trained with other options " + line):
