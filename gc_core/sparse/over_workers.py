@@ -1,18 +1,25 @@
 """Row gradients averaged over workers, which DistributedDataParallel cannot do: it knows ordinary tensors only.
 
-Workers exchange factors, not rows: B G C numbers each for a decoder, against up to B k G C. Every worker then joins
-them in the order of the ranks, so that all hold the same gradient, bit for bit.
+Workers exchange factors, not rows: B G C numbers each for a decoder, against up to B k G C. Those of all parameters
+travel together, as bytes: one collective for their sizes and one for them all. Every worker then joins them in the
+order of the ranks, so that all hold the same gradient, bit for bit.
 
-Letters: N entries, M rows of a table, D values of a row, W workers.
+Letters: N entries, M rows of a table, D values of a row, P parameters, W workers.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gc_core.sparse.factors import RowGradient, drop_row_gradient, keep_row_gradient, row_gradient
+from gc_core.sparse.factors import RowGradient, Turns, drop_row_gradient, keep_row_gradient, row_gradient
+
+ALIGNED_BYTES = 8
+"""Each tensor begins at a multiple of this, as a view of bytes as int64 wants it."""
 
 
 def average_over_workers(parameters: Iterable[Tensor], group: dist.ProcessGroup | None = None) -> None:
@@ -20,47 +27,100 @@ def average_over_workers(parameters: Iterable[Tensor], group: dist.ProcessGroup 
 
     Every worker calls it with the same parameters. With DistributedDataParallel, tell it to ignore these parameters.
     """
+    parameters = list(parameters)
+    if not parameters:
+        return
     num_workers = dist.get_world_size(group)
-    for parameter in parameters:
-        parts = [part for part in _gathered(row_gradient(parameter), parameter, group) if part is not None]
+    found = _gathered([row_gradient(parameter) for parameter in parameters], parameters, group)
+    for parameter, parts in zip(parameters, found, strict=True):
         drop_row_gradient(parameter)
         if parts:
             keep_row_gradient(parameter, RowGradient.joined(parts).scaled(1 / num_workers))
 
 
-def _gathered(mine: RowGradient | None, parameter: Tensor, group: dist.ProcessGroup | None) -> list[RowGradient | None]:
-    """Every worker's gradient in the order of the ranks; None for one that has none."""
-    sizes = torch.zeros(3, dtype=torch.int64, device=parameter.device)
-    if mine is not None:
-        sizes += sizes.new_tensor([len(mine.weight_N), len(mine.table_MD), mine.turns is not None])
-    sizes_W3 = torch.stack(_all_gather(sizes, group)).tolist()
-    most_entries, most_rows, turned = (max(column) for column in zip(*sizes_W3, strict=True))
-    assert all(each[2] == turned for each in sizes_W3), "every worker's step has turned copies of a row, or none has"
-    if not most_entries:
-        return []
-    mine = mine or _nothing(parameter)
-    of_entries = [mine.weight_N, mine.feature_N, mine.source_N, *([] if mine.pose_N is None else [mine.pose_N])]
-    tables = _all_gather(_padded(mine.table_MD, most_rows), group)
-    columns = [_all_gather(_padded(column, most_entries), group) for column in of_entries]
-    found: list[RowGradient | None] = []
-    for (entries, rows, _), table, *others in zip(sizes_W3, tables, *columns, strict=True):
-        weight, feature, source, *pose = (column[:entries] for column in others)
-        turned = (pose[0], mine.turns) if pose else (None, None)
-        found.append(RowGradient(weight, feature, source, table[:rows], parameter.shape, *turned) if entries else None)
+def _gathered(
+    mine: Sequence[RowGradient | None], parameters: Sequence[Tensor], group: dist.ProcessGroup | None
+) -> list[list[RowGradient]]:
+    """Of each parameter, the gradients of those workers that have one, in the order of the ranks."""
+    device = parameters[0].device
+    sizes_P3 = torch.tensor([_sizes(gradient) for gradient in mine], dtype=torch.int64, device=device)
+    sizes_WP3 = torch.stack(_all_gather(sizes_P3, group)).tolist()  # the one time that a step waits for them
+    for sizes_W3 in zip(*sizes_WP3, strict=True):
+        turned = {turned for _, _, turned in sizes_W3}
+        assert len(turned) == 1, "every worker's step has turned copies of a row, or none has"
+    forms_WP = [[_forms(*each) for each in zip(sizes_P3, parameters, strict=True)] for sizes_P3 in sizes_WP3]
+    most_bytes = max(sum(form.bytes_taken for forms in forms_P for form in forms) for forms_P in forms_WP)
+    if not most_bytes:
+        return [[] for _ in parameters]
+    packed = torch.zeros(most_bytes, dtype=torch.uint8, device=device)  # collectives want the same shape of all
+    for place, tensor in zip(_places(packed, forms_WP[dist.get_rank(group)]), _tensors(mine), strict=True):
+        place.copy_(tensor)
+    unpacked_W = [iter(_places(*each)) for each in zip(_all_gather(packed, group), forms_WP, strict=True)]
+    found: list[list[RowGradient]] = []
+    for number, parameter in enumerate(parameters):
+        parts = [
+            [next(unpacked) for _ in forms_P[number]] for unpacked, forms_P in zip(unpacked_W, forms_WP, strict=True)
+        ]
+        turns = None if (own := mine[number]) is None else own.turns
+        found.append([_gradient(tensors, parameter, turns) for tensors in parts if tensors])
     return found
 
 
-def _nothing(parameter: Tensor) -> RowGradient:
-    index = torch.zeros(0, dtype=torch.int64, device=parameter.device)
-    no_rows_MD = parameter.detach().new_zeros(0, parameter[0].numel())
-    return RowGradient(no_rows_MD.new_zeros(0), index, index, no_rows_MD, parameter.shape)
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """Of a tensor that travels."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def bytes_taken(self) -> int:
+        """With what lies between it and the next."""
+        return -(-self.num_bytes // ALIGNED_BYTES) * ALIGNED_BYTES
 
 
-def _padded(column: Tensor, length: int) -> Tensor:
-    """Collectives want the same shape from every worker."""
-    padded = column.new_zeros(length, *column.shape[1:])
-    padded[: len(column)] = column
-    return padded
+def _sizes(gradient: RowGradient | None) -> tuple[int, int, int]:
+    """Entries, rows of the table, and whether entries have poses."""
+    if gradient is None:
+        return 0, 0, 0
+    return len(gradient.weight_N), len(gradient.table_MD), gradient.turns is not None
+
+
+def _forms(sizes: Sequence[int], parameter: Tensor) -> list[_Form]:
+    """Of a gradient's tensors, in the order of `_tensors`; none travels where it has no entries."""
+    entries, rows, turned = sizes
+    if not entries:
+        return []
+    integers, of_entries = _Form((entries,), torch.int64), _Form((entries,), parameter.dtype)
+    table = _Form((rows, parameter[0].numel()), parameter.dtype)
+    return [of_entries, integers, integers, table, *([integers] if turned else [])]
+
+
+def _tensors(gradients: Sequence[RowGradient | None]) -> Iterator[Tensor]:
+    """What travels of them."""
+    for gradient in gradients:
+        if gradient is not None and len(gradient.weight_N):
+            yield from (gradient.weight_N, gradient.feature_N, gradient.source_N, gradient.table_MD)
+            if gradient.pose_N is not None:
+                yield gradient.pose_N
+
+
+def _gradient(tensors: Sequence[Tensor], parameter: Tensor, turns: Turns | None) -> RowGradient:
+    weight_N, feature_N, source_N, table_MD, *poses = tensors
+    pose_N = poses[0] if poses else None
+    return RowGradient(weight_N, feature_N, source_N, table_MD, parameter.shape, pose_N, turns)
+
+
+def _places(packed: Tensor, forms_P: Iterable[Sequence[_Form]]) -> Iterator[Tensor]:
+    """Views of bytes as tensors of these forms, one behind the other."""
+    first = 0
+    for form in chain.from_iterable(forms_P):
+        yield packed[first : first + form.num_bytes].view(form.dtype).view(form.shape)
+        first += form.bytes_taken
 
 
 def _all_gather(tensor: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:

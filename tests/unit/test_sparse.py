@@ -301,10 +301,15 @@ def average_in_process(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", init_method=(folder / "meeting").as_uri(), rank=rank, world_size=2)
-    parameters = share(rank)
+    parameters, calls = share(rank), []
+    gather = dist.all_gather
+    dist.all_gather = lambda *args, **options: calls.append(args) or gather(*args, **options)
     average_over_workers(parameters)
+    average_over_workers([dictionary(F_, D)])
+    average_over_workers([])
     found = [row_gradient(parameter) for parameter in parameters]
-    torch.save([None if gradient is None else gradient.dense() for gradient in found], folder / f"rank {rank}.pt")
+    dense = [None if gradient is None else gradient.dense() for gradient in found]
+    torch.save([*dense, len(calls)], folder / f"rank {rank}.pt")
     dist.destroy_process_group()
 
 
@@ -319,6 +324,7 @@ def test_workers_hold_the_same_mean_of_their_row_gradients(tmp_path: Path) -> No
     close(first[1], gradient_of(shares[1][1], False) / 2)
     assert first[0].equal(second[0])
     assert first[1].equal(second[1])
+    assert first[3] == second[3] == 3, "sizes and factors of all three together; sizes alone where there are none"
 
 
 def test_a_part_of_a_gradient_is_that_of_some_features() -> None:
