@@ -134,7 +134,8 @@ class RowAdam(torch.optim.Optimizer):
 def clip_gradients(
     parameters: Iterable[Tensor], at: float, *, split: Iterable[Tensor] = (), shards: Shards = ALONE
 ) -> Tensor:
-    """Shorten all gradients together, rows included, to norm `at` where they are longer; the norm before, 0-dim.
+    """Shorten all gradients together, rows included, to norm `at` where they are longer; the norm before, 0-dim
+    and on the CPU.
 
     With `shards`, each holds other rows of the `split` ones of the parameters, and all rows count. Rows are summed up
     for it only where a bound from their factors does not settle the matter; else the bound is given. A norm that is not
@@ -145,10 +146,11 @@ def clip_gradients(
     by_row = [(parameter, rows) for parameter in parameters if (rows := row_gradient(parameter)) is not None]
     whole = _norms_of_dense(parameter for parameter in parameters if id(parameter) not in apart)
     in_parts = _norms_of_dense(parameter for parameter in parameters if id(parameter) in apart)
-    bound = _norm(whole, [*in_parts, *(rows.norm_bound() for _, rows in by_row)], shards)
+    # One wait for the device, whatever is asked of the number.
+    bound = _norm(whole, [*in_parts, *(rows.norm_bound() for _, rows in by_row)], shards).cpu()
     if bound <= at or not bound.isfinite():
         return bound
-    norm = _norm(whole, [*in_parts, *(rows.norm() for _, rows in by_row)], shards)
+    norm = _norm(whole, [*in_parts, *(rows.norm() for _, rows in by_row)], shards).cpu()
     if norm.isfinite() and norm > at:
         for grad in dense:
             grad.mul_(at / norm.to(grad.dtype))

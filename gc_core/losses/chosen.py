@@ -6,7 +6,7 @@ Letters: B samples, G group elements, S group elements judged, C channels, F fea
 import torch
 from torch import Tensor
 
-from gc_core.activations import Peers
+from gc_core.activations import Peers, SparseCode
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.losses.reconstruction import Target, judge
 from gc_core.losses.record import Losses
@@ -57,9 +57,16 @@ def _losses(
         sparsity=torch.zeros_like(found.error),
         auxiliary=auxiliary.detach(),
         squared_error_BG=found.squared_error_BG,
-        fired_F=torch.bincount(code.index_BK[code.value_BK > 0], minlength=len(model.features)),
+        fired_F=_fired(code, len(model.features)),
         smallest_active=choice.smallest,
     )
+
+
+def _fired(code: SparseCode, num_features: int) -> Tensor:
+    """(F,) int64, how many samples each feature fired on. `bincount` and masks would wait for the device to say how
+    long their result is."""
+    fired_BK = (code.value_BK > 0).long()
+    return fired_BK.new_zeros(num_features).scatter_add(0, code.index_BK.flatten(), fired_BK.flatten())
 
 
 def _auxiliary_error(
@@ -69,8 +76,10 @@ def _auxiliary_error(
 
     Dense over the dead rows alone: up to `aux_k` of them take part in every sample, so a sparse sum would be slower.
     """
+    if not aux_k:
+        return acts_BGC.new_zeros(())
     index_D = dead_F.nonzero()[:, 0]
-    num_dead = int(model.shards.total(dead_F.sum())) if aux_k else 0
+    num_dead = len(index_D) if model.shards.count == 1 else int(model.shards.total(dead_F.sum()))
     if not num_dead:
         return acts_BGC.new_zeros(())
     pre_BD, pose_BD = model.best_pre_activations(acts_BGC, index_D)

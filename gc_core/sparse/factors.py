@@ -174,8 +174,10 @@ class RowGradient:
         return torch.searchsorted(self.feature_N, torch.arange(self.shape[0] + 1, device=self.feature_N.device))
 
     def _sums(self, offsets: Tensor, first: int, last: int) -> Tensor:
+        every_row = first == 0 and last == len(offsets) - 1
         offsets = offsets[first : last + 1]
-        start, end = (int(offset) for offset in offsets[[0, -1]])
+        # What is here says where a block of rows begins, for which the device has to be waited for.
+        start, end = (0, len(self.feature_N)) if every_row else torch.stack([offsets[0], offsets[-1]]).tolist()
         if self.turns is not None and self.pose_N is not None:
             return self._sums_of_turned(offsets - start, self.pose_N[start:end], slice(start, end), self.turns)
         return segment_sums(self.weight_N[start:end], self.source_N[start:end], offsets - start, self.table_MD)
@@ -183,7 +185,7 @@ class RowGradient:
     def _sums_of_turned(self, offsets: Tensor, pose_N: Tensor, entries: slice, turns: Turns) -> Tensor:
         """Block by block: a segment of each row's every block, with the entries of the row."""
         order, counts = len(turns.undone_GG), offsets.diff()
-        first_N, count_N = (each.repeat_interleave(counts) for each in (offsets[:-1], counts))
+        first_N, count_N = (each.repeat_interleave(counts, output_size=len(pose_N)) for each in (offsets[:-1], counts))
         rank_N = torch.arange(len(pose_N), device=pose_N.device) - first_N
         block_G = torch.arange(order, device=pose_N.device)
         place_NG = (first_N * order + rank_N)[:, None] + block_G * count_N[:, None]

@@ -7,6 +7,7 @@ Sums run in a fixed order and in float32 at least; the same inputs give the same
 Letters: B samples, K active features, F features, D values of a row (any number of axes), N rows.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -112,7 +113,7 @@ def _encode_backward(ctx: Any, upstream_BK: Tensor) -> tuple[Tensor | None, ...]
     needs_read, needs_W, needs_b = ctx.needs_input_grad[:3]
     one_B1 = upstream_BK.new_ones(len(upstream_BK), 1)
     of_W = RowGradient.of_entries(upstream_BK, index_BK, read_BD.flatten(1), W_FD.shape)
-    of_b = RowGradient.of_entries(upstream_BK, index_BK, one_B1, b_F.shape)
+    of_b = replace(of_W, table_MD=one_B1, shape=b_F.shape)  # of the same entries
     return (
         _sums_per_sample(upstream_BK, index_BK, W_FD.flatten(1)).view(read_BD.shape) if needs_read else None,
         delivered(of_W, W_FD, dense) if needs_W else None,

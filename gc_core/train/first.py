@@ -92,7 +92,7 @@ def _seen(wanted: Drawn, data: TrainingData) -> Tensor:
         part = wanted.part(first, first + STATISTICS_ROWS)
         if part.element_N.any():
             stored_NSC = read_rows(data.store, part.row_N, np.arange(data.store.group.order))
-            acts_NGC[first : first + STATISTICS_ROWS] = turned(stored_NSC, part.element_N, data, "cpu")
+            acts_NGC[first : first + STATISTICS_ROWS] = turned(stored_NSC, part.element_N, data)
         else:
             acts_NGC[first : first + STATISTICS_ROWS] = data.read(part.row_N)
     return acts_NGC

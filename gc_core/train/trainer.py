@@ -22,7 +22,8 @@ from gc_core.losses import Losses, combined
 from gc_core.optim import clip_gradients
 from gc_core.sparse import average_over_workers
 from gc_core.stream import batches, lane_order
-from gc_core.train.augmentation import as_seen, blocks_to_read, drawn_elements
+from gc_core.train.ahead import one_ahead
+from gc_core.train.augmentation import Fetched, blocks_to_read, drawn_elements
 from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import HeldOutSamples, Score
 from gc_core.train.first import first_samples
@@ -87,7 +88,13 @@ class Trainer:
         return self.step % self.config.checkpoint_every == 0 or self.step == self.num_steps
 
     def stream(self) -> Generator[Tensor, None, None]:
-        """This worker's part of every batch from the current step on, (B / replicas, G, C) scaled float32."""
+        """This worker's part of every batch from the current step on, (B / replicas, G, C) scaled float32; the next is
+        fetched beside the step on this one."""
+        with closing(one_ahead(self._fetched())) as coming:
+            for fetched in coming:
+                yield fetched.seen(self.data, self.place.device)
+
+    def _fetched(self) -> Generator[Fetched, None, None]:
         raw = batches(
             self.data.store,
             self._order,
@@ -98,7 +105,8 @@ class Trainer:
         )
         with closing(raw):
             for step, stored_BSC in enumerate(raw, self.step):
-                yield as_seen(stored_BSC, self._elements(step), self.config, self.data, self.place.device)
+                element_B = self._elements(step) if self.config.augment else None
+                yield Fetched.of(stored_BSC, element_B, self.data, self.place.device)
 
     def advance(self, acts_BGC: Tensor) -> None:
         """One optimiser step on this worker's part of a batch, which is left as it is.
@@ -245,11 +253,10 @@ class Trainer:
     @torch.no_grad()
     def _follow(self, losses: Losses) -> None:
         """Running means that follow the weights: the threshold of batchtopk, and the averaged weights."""
-        if self.model.threshold is not None and losses.smallest_active.isfinite():
-            first = self.model.threshold.isnan()
-            rate = 1.0 if first else max(THRESHOLD_RATE, 1 / (self.step + 1))
-            old = torch.where(first, 0, self.model.threshold)
-            self.model.threshold.copy_(old + rate * (losses.smallest_active - old))
+        if self.model.threshold is not None:  # decided on the device, which nothing waits for
+            known, new = self.model.threshold, losses.smallest_active
+            followed = known + max(THRESHOLD_RATE, 1 / (self.step + 1)) * (new - known)
+            known.copy_(torch.where(new.isfinite(), torch.where(known.isnan(), new, followed), known))
         if self.average:
             # The mean of few weights follows fast, so that the first ones do not linger.
             decay = min(self.config.average_decay, (self.step + 1) / (self.step + 10))
