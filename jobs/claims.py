@@ -51,8 +51,8 @@ def claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
     if write_json_once(folder, "config.json", {"format_version": NAMES_ITS_CONFIG, "train": config.to_json()}):
         return None
     known = read_json(folder, "config.json")
-    if known["train"] != config.to_json():
-        _claim_more_steps(folder, known, config)
+    if (other := TrainConfig.from_json(known["train"])) != config:
+        _claim_more_steps(folder, known, other, config)
         return None
     if known.get("results") and (fault := fault_of_weights(folder)):
         console.say(f"{fault}; writing it again")
@@ -60,9 +60,9 @@ def claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
     return known.get("results")
 
 
-def _claim_more_steps(folder: str, known: dict[str, Any], config: TrainConfig) -> None:
+def _claim_more_steps(folder: str, known: dict[str, Any], other: TrainConfig, config: TrainConfig) -> None:
     """The weights that are there stay readable until others take their place."""
-    if known["train"].get("steps") != config.steps_before:
+    if with_more_steps(other, config, config) != config:
         raise ValueError(f"{folder}: another command has just taken the name; choose another --name")
     console.say(f"{folder}: goes on from step {config.steps_before} to {config.steps}")
     left = {name: value for name, value in known.items() if name not in ("results", "finished_unix_s")}

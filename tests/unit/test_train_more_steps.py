@@ -101,6 +101,22 @@ def test_anything_else_that_differs_is_refused(planted: Any, tmp_path: Path) -> 
     assert (tmp_path / "config.json").read_bytes() == config
 
 
+def test_a_name_that_another_took_meanwhile_is_refused(planted: Any, tmp_path: Path) -> None:
+    config, _ = opened(planted.run, steps=20)
+    claim(str(tmp_path), replace(config, k=3))
+    with pytest.raises(ValueError, match="another command has just taken the name"):
+        claim(str(tmp_path), config)
+
+
+def test_a_config_that_says_what_is_left_out_now_is_the_same_config(planted: Any, tmp_path: Path) -> None:
+    config, _ = opened(planted.run, steps=20)
+    written = {**config.to_json(), "init_from": None, "steps_before": 0}
+    assert written != config.to_json(), "control"
+    write_json(str(tmp_path), "config.json", {"train": written})
+    assert claim(str(tmp_path), config) is None
+    assert read_json(str(tmp_path), "config.json")["train"] == written
+
+
 def test_a_training_under_way_takes_no_more_steps(planted: Any, tmp_path: Path) -> None:
     config, data = opened(planted.run, steps=20)
     claim(str(tmp_path), config)
