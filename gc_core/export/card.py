@@ -76,6 +76,7 @@ def _facts(shape: CrosscoderShape, results: Mapping[str, Any], evaluation: Mappi
     held_out, downstream = evaluation.get("held_out", {}), evaluation.get("downstream", {})
     facts = {
         "activation": shape.activation,
+        "prototypes, each in every pose of the group": shape.num_rows if shape.tying == "orbit" else None,
         "blocks that the encoder reads": len(shape.reads),
         "variance unexplained, in training": results.get("fvu"),
         "variance unexplained, held-out pictures": held_out.get("fvu", results.get("held_out_fvu")),
