@@ -155,7 +155,7 @@ def _write(folder: str, num_features: int) -> None:
 
 def _load(folder: str, peak: _Peak) -> None:
     model = GroupCrosscoder.load(folder)
-    float(model.W_dec.sum())
+    float(model.W_dec.detach().sum())
     peak.look()
 
 
@@ -163,7 +163,7 @@ def _load_plainly(folder: str, peak: _Peak) -> None:
     content = (Path(folder) / WEIGHTS).read_bytes()
     tensors, model = load(content), GroupCrosscoder(GroupCrosscoder.load(folder).shape)
     model.load_state_dict(tensors)
-    float(model.W_dec.sum())
+    float(model.W_dec.detach().sum())
     peak.look()
 
 
@@ -235,7 +235,9 @@ def _anonymous_bytes() -> int:
 
 
 def _in_a_fresh_process(task: str, size: int, way: str, folder: str) -> Visit:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # imports take longer than small visits
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(visit, task, size, way, folder).result()
 
 

@@ -27,6 +27,8 @@ from jobs.options import Workers
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 NUM_SHARDS = 40
+LIMIT_S = 180
+"""For a process to start and to leave its first parts, on a machine busy with other work."""
 CONFIG = AnalyseConfig(top_examples=2)
 
 
@@ -88,9 +90,11 @@ def killed_midway(run: RunFolder) -> None:
     command = [sys.executable, "-m", "jobs.analyse", "--run", run.url, "--top-examples", str(CONFIG.top_examples)]
     process = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": address}, stdout=subprocess.DEVNULL)
     try:
-        while len(parts_in(run)) < 5 and process.poll() is None:
+        until = time.monotonic() + LIMIT_S
+        while len(parts_in(run)) < 5 and process.poll() is None and time.monotonic() < until:
             time.sleep(0.002)
         assert process.poll() is None, "it ended before it could be killed"
+        assert len(parts_in(run)) >= 5, f"no five parts within {LIMIT_S} s"
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

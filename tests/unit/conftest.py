@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from numpy.typing import NDArray
 from obstore.store import ObjectStore
 
@@ -18,10 +17,6 @@ from gc_core.groups import Group
 from gc_core.images import ImageRef
 from gc_core.manifest import ImageRecord
 from gc_core.run_folder import RunFolder
-
-# A busy machine is no reason to fail, and a failure should come again.
-settings.register_profile("steady", deadline=None, derandomize=True)
-settings.load_profile("steady")
 
 MakeRun = Callable[..., RunFolder]
 
