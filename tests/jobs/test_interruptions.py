@@ -56,7 +56,7 @@ class Job:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"TMPDIR": self._scratch.name},
+            env=os.environ | {"TMPDIR": self._scratch.name, "PYTHONFAULTHANDLER": "1"},
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
@@ -89,7 +89,12 @@ class Job:
 
     def end(self) -> tuple[int, str]:
         """Its code and all that it said, once everything that belongs to it has ended."""
-        code = self.process.wait(SECONDS_TO_END)
+        try:
+            code = self.process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # it tells where each of its threads is
+            self._reader.join(SECONDS_TO_END)
+            raise AssertionError("".join(self.told)) from None
         self._reader.join(SECONDS_TO_END)
         return code, "".join(self.told)
 
@@ -188,24 +193,33 @@ TRAIN = TrainConfig(dict_size=16, k=4, batch=32, steps=10)
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_what_fails_gives_its_workers_back_to_a_ray_that_goes_on(
+def test_a_harvest_that_fails_gives_its_workers_back_to_a_ray_that_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A harvest, then a training, each left in the middle; the next in the same Ray must not wait for their CPUs."""
-    run = RunFolder.at(str(tmp_path / "run"))
+    """Left in the middle; the next in the same Ray must not wait for its CPUs."""
+    run, config = RunFolder.at(str(tmp_path / "run")), replace(HARVEST, max_stimuli=200)
     monkeypatch.setattr(harvest.cluster, "deal", _fail_after_one)
     with pytest.raises(OSError, match="the disk is gone") as kept:
-        run_harvest(run, replace(HARVEST, max_stimuli=200), Workers())
+        run_harvest(run, config, Workers())
     monkeypatch.undo()
-    run_harvest(run, replace(HARVEST, max_stimuli=200), Workers())
+    run_harvest(run, config, Workers())
+    assert kept.tb, "what it holds was held until here"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_training_that_fails_gives_its_workers_back_to_a_ray_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on for ever, on all CPUs."""
+    run = RunFolder.at(str(tmp_path / "run"))
+    run_harvest(run, HARVEST, Workers())
     long = replace(TRAIN, steps=1_000_000, checkpoint_every=10)
     monkeypatch.setattr(train.interrupt, "check", lambda: _fail_once_there_is(run.crosscoder("long")))
-    with pytest.raises(OSError, match="the disk is gone") as also_kept:
+    with pytest.raises(OSError, match="the disk is gone") as kept:
         run_train(run, "long", [long], Workers())
     monkeypatch.undo()
     run_train(run, "short", [TRAIN], Workers())
-    assert kept.tb
-    assert also_kept.tb, "what they hold was held until here"
+    assert kept.tb, "what it holds was held until here"
 
 
 def _fail_after_one(actors: list[Any], items: Any, submit: Any, *, poll: Any) -> Iterator[Any]:
@@ -214,5 +228,6 @@ def _fail_after_one(actors: list[Any], items: Any, submit: Any, *, poll: Any) ->
 
 
 def _fail_once_there_is(crosscoder: str) -> None:
-    if checkpoint.checkpoints(f"{crosscoder}/checkpoints"):
+    """On the thread that waits; another one shows the progress."""
+    if threading.current_thread() is threading.main_thread() and checkpoint.checkpoints(f"{crosscoder}/checkpoints"):
         raise OSError("the disk is gone")
