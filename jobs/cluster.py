@@ -134,6 +134,7 @@ def _start_here(folder: str) -> None:
             )
         except Exception as error:  # Ray has no name for this one
             ray.shutdown()
+            interrupt.check()  # Ray may lose a signal, and start no more for want of what it was starting
             if "timed out during startup" not in str(error):
                 raise
             say("Ray took too long to start; once more ...")

@@ -1,6 +1,7 @@
 """Ray's start is tried again where it only took too long, and its other errors are shown as they are."""
 
 import contextlib
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from gc_core.config import AnalyseConfig, HarvestConfig
 from gc_core.run_folder import RunFolder
-from jobs import cluster, ingest
+from jobs import cluster, ingest, interrupt
 from jobs.analyse import run_analyse
 from jobs.evaluate import EvaluateJob, run_evaluate
 from jobs.harvest import foretell, run_harvest
@@ -42,6 +43,18 @@ def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch, capsys: py
     cluster._start_here("/tmp/x")
     assert calls == ["init", "shutdown", "init"]
     assert "Ray took too long to start; once more" in capsys.readouterr().out
+
+
+def test_a_start_that_lost_a_signal_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM was raised where Ray drops exceptions; it waited in vain for what it was starting, and began again."""
+    calls = failing(monkeypatch, Exception(TOO_SLOW))
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: interrupt.note(signal.SIGTERM))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cluster._start_here("/tmp/x")
+    finally:
+        interrupt.forget()
+    assert calls == ["init"]
 
 
 def test_a_machine_too_slow_every_time_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:

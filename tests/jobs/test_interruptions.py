@@ -36,7 +36,7 @@ OPTIONS = [
     "float32",
     *(part for name, n in SIZES.items() for part in (f"--train.{name}", str(n))),
 ]
-SECONDS_TO_BEGIN, SECONDS_TO_END = 400, 100
+SECONDS_TO_BEGIN, SECONDS_TO_END = 400, 200
 """On an idle machine they are ten and three."""
 
 
