@@ -27,7 +27,7 @@ import torch
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from gc_core.objects import UnavailableError
-from jobs import interrupt
+from jobs import interrupt, warned
 from jobs.console import say
 from jobs.errors import root_of
 from jobs.options import Waiting, Workers
@@ -48,6 +48,7 @@ PATIENCE_S, PATIENCE = 30.0, 3
 @contextlib.contextmanager
 def connect() -> Iterator[None]:
     """Use the cluster of RAY_ADDRESS or `ray job submit`; without one, start Ray here and stop it at the end."""
+    warned.forget()
     if ray.is_initialized():
         yield
         return
@@ -348,6 +349,6 @@ def _late(undone: Sequence[_Errand], idle: Sequence[Any], patience_s: float) -> 
 def result(reference: ray.ObjectRef[Any]) -> Any:
     """What a worker returned, or the exception that it raised, without Ray's wrapping."""
     try:
-        return ray.get(reference)
+        return warned.unwrapped(ray.get(reference))
     except ray.exceptions.RayTaskError as error:
         raise root_of(error) from error

@@ -26,7 +26,7 @@ from gc_core.ingest import is_ingested
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
 from gc_core.train.intermediate import crosscoder_at
-from jobs import cluster, console
+from jobs import cluster, console, warned
 from jobs.options import MovedPictures, Workers, cli
 
 
@@ -206,6 +206,7 @@ def _options(job: EvaluateJob) -> dict[str, float]:
 
 
 @ray.remote(max_retries=3, retry_exceptions=[OSError])
+@warned.telling
 def _mean(run: RunFolder, job: EvaluateJob, pictures: Pictures) -> torch.Tensor:
     assert job.classifier is not None, "only a classifier looks at pictures"
     cluster.use_threads(job.workers)
@@ -214,6 +215,7 @@ def _mean(run: RunFolder, job: EvaluateJob, pictures: Pictures) -> torch.Tensor:
 
 
 @ray.remote(max_retries=3, retry_exceptions=[OSError])
+@warned.telling
 def _evaluate(
     run: RunFolder, name: str, job: EvaluateJob, pictures: Pictures | None, mean: torch.Tensor | None
 ) -> Evaluation:

@@ -23,7 +23,7 @@ from gc_core.harvest.plan import ShardWork
 from gc_core.images.moved import Move
 from gc_core.run_folder import RunFolder
 from gc_core.shards import ShardPlan
-from jobs import cluster, console, index, interrupt
+from jobs import cluster, console, index, interrupt, warned
 from jobs.options import MovedPictures, Workers, cli
 
 
@@ -140,6 +140,7 @@ def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, tabl
 
 
 @ray.remote(max_retries=3)
+@warned.telling
 def _fast_dtype_of_cpu() -> str:
     return str(harvest.arithmetic("auto", "cpu")).removeprefix("torch.")
 
@@ -154,6 +155,7 @@ class Harvester:
     """Keeps the network on its device; computes one shard while it writes the one before."""
 
     def __init__(self, run: RunFolder, config: HarvestConfig, num_threads: int) -> None:
+        warned.listen()
         self._num_threads = num_threads
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
         backbone = harvest.load_backbone(config, device)
@@ -167,7 +169,7 @@ class Harvester:
         torch.set_num_threads(self._num_threads)  # a setting of each thread, and Ray chooses the thread
         self._rows[work.shard] = 0
         self._pipeline.harvest(work, tick=lambda count: self._add(work.shard, count))
-        return work.shard
+        return warned.beside(work.shard)
 
     @ray.method(concurrency_group="progress")
     def rows_done(self) -> int:

@@ -18,7 +18,7 @@ from gc_core.images.sources import File
 from gc_core.index import Lens, PartReport
 from gc_core.reasons import Reasons
 from gc_core.run_folder import RunFolder
-from jobs import cluster, console, lost_workers
+from jobs import cluster, console, lost_workers, warned
 
 IN_FLIGHT = 256
 """Tasks that wait or run: enough for a cluster to grow on. Each carries at most 1,024 names of pictures."""
@@ -163,6 +163,7 @@ def _without_deadly(index_url: str, part: int, listed: list[Listed], lens: Lens)
 
 
 @ray.remote(max_retries=0)
+@warned.telling
 def _look(
     index_url: str, part: int, listed: list[Listed], lens: Lens, deadly: frozenset[int] = frozenset()
 ) -> PartReport:
@@ -170,11 +171,13 @@ def _look(
 
 
 @ray.remote(max_retries=0)
+@warned.telling
 def _probe(listed: list[Listed], lens: Lens) -> None:
     index.probe(listed, lens)
 
 
 @ray.remote(max_retries=0)
+@warned.telling
 def _scan(index_url: str, file: File) -> pa.Table | OSError:
     try:
         return index.scan(index_url, file)

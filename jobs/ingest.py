@@ -18,7 +18,7 @@ import tyro
 from gc_core import ingest, store
 from gc_core.ingest import IngestConfig, IngestPlan
 from gc_core.run_folder import RunFolder
-from jobs import cluster, console
+from jobs import cluster, console, warned
 from jobs.options import Waiting, cli
 
 
@@ -114,12 +114,14 @@ def source_faults(run: RunFolder, config: IngestConfig, plan: IngestPlan, shards
 
 
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
+@warned.telling
 def _ingest_shard(run: RunFolder, config: IngestConfig, plan: IngestPlan, shard: int) -> int:
     arrays = ingest.compute_shard(plan, shard, seed=config.seed)
     return store.write_shard(run, shard, arrays, attempt=f"{socket.gethostname()}-{os.getpid()}").num_rows
 
 
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
+@warned.telling
 def _check_source(run: RunFolder, config: IngestConfig, plan: IngestPlan, shard: int) -> str | None:
     return ingest.fault_of_source(run, plan, shard, seed=config.seed)
 

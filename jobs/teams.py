@@ -12,7 +12,7 @@ from gc_core.analyse.parts import Arrays
 from gc_core.analyse.plan import AnalysisPlan
 from gc_core.analyse.work import Work
 from gc_core.crosscoder import CrosscoderShape
-from jobs import cluster
+from jobs import cluster, warned
 from jobs.options import Workers
 
 TRIES = 3
@@ -60,6 +60,7 @@ class Team:
 
 
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
+@warned.telling
 def _part(work: Work, kind: str, number: int, item: Any, alive: NDArray[np.int64] | None, workers: Workers) -> str:
     cluster.use_threads(workers)
     return work.do(kind, number, item, alive, cluster.device())

@@ -11,7 +11,6 @@ it is given now.
 """
 
 import contextlib
-import logging
 import secrets
 import sys
 import threading
@@ -37,7 +36,7 @@ from gc_core.objects import UnavailableError
 from gc_core.run_folder import RunFolder, read_json, read_trained, write_json
 from gc_core.train.loggers import LoggerName, check_installed, following, usual
 from gc_core.train.recovery import newest
-from jobs import claims, cluster, console, interrupt, lists, meshes
+from jobs import claims, cluster, console, interrupt, lists, meshes, warned
 from jobs.options import Cache, Workers, cli
 
 MAX_FAILURES = 3
@@ -221,7 +220,7 @@ def _shown(board: Any, num_steps: int, done: int) -> Iterator[None]:
 
         def show() -> None:
             for line in ray.get(board.new_warnings.remote()):
-                console.say(f"warning  {line}")
+                warned.say(line)
             if metrics := ray.get(board.read.remote()):
                 meter.set(next(iter(metrics.values()))["step"], progress_note(metrics))
 
@@ -289,28 +288,6 @@ class _Board:
         return new
 
 
-class _OnBoard(logging.Handler):
-    """What a worker warns of, where a person sees it: Ray keeps it in files of its own."""
-
-    def __init__(self, board: Any) -> None:
-        super().__init__(logging.WARNING)
-        self._board = board
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._board.warn.remote(record.getMessage())
-
-
-@contextlib.contextmanager
-def _warnings_told(board: Any) -> Iterator[None]:
-    """Warnings of this process go to the board until the block ends."""
-    handler = _OnBoard(board)
-    logging.getLogger("gc_core").addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger("gc_core").removeHandler(handler)
-
-
 def _train_loop(settings: dict[str, Any]) -> None:
     """What every training worker runs, until it ends or the user's data or options are at fault.
 
@@ -348,7 +325,7 @@ def _train(settings: dict[str, Any]) -> None:
     folders = {name: run.crosscoder(name) for name in configs}
     data = training.open_data(run, next(iter(configs.values())), cache=settings["cache"].open())
     loggers = settings["loggers"] if place.rank == 0 else ()
-    with _warnings_told(settings["board"]), following(loggers, folders, configs) as log:
+    with warned.listening(settings["board"].warn.remote), following(loggers, folders, configs) as log:
 
         def report(metrics: list[dict[str, float]]) -> None:
             if place.rank == 0:

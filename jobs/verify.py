@@ -24,7 +24,7 @@ from gc_core.images.moved import Move
 from gc_core.ingest import IngestConfig, IngestPlan
 from gc_core.run_folder import RunFolder
 from gc_core.store import StoreError
-from jobs import cluster, console
+from jobs import cluster, console, warned
 from jobs.harvest import compute_missing
 from jobs.ingest import ingest_missing, source_faults
 from jobs.options import MovedPictures, Workers, cli
@@ -239,11 +239,13 @@ def _computing(config: HarvestConfig) -> Backbone:
 
 
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
+@warned.telling
 def _check_shard(run: RunFolder, shard: int) -> str | None:
     return harvest.fault_of_shard(run, shard)
 
 
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
+@warned.telling
 def _check_origin(run: RunFolder, work: ShardWork, config: HarvestConfig) -> str | None:
     return harvest.fault_of_origin(run, work, config, _computing(config), num_images=IMAGES_A_SHARD)
 
