@@ -137,4 +137,5 @@ def _tiles(
 
 
 def _decoder(model: GroupCrosscoder, features: NDArray[np.int64]) -> Tensor:
-    return model.W_dec.detach()[torch.from_numpy(features).to(model.W_dec.device)]
+    # A copy: what comes through Ray's object store cannot be written, and PyTorch warns of that.
+    return model.W_dec.detach()[torch.from_numpy(np.array(features)).to(model.W_dec.device)]

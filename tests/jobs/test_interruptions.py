@@ -18,12 +18,11 @@ import ray
 from processes import await_end, descendants
 
 from gc_core import checkpoint
-from gc_core.config import HarvestConfig, TrainConfig
+from gc_core.config import HarvestConfig
 from gc_core.run_folder import RunFolder
-from jobs import harvest, train
+from jobs import harvest
 from jobs.harvest import run_harvest
 from jobs.options import Workers
-from jobs.train import run_train
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -189,7 +188,6 @@ def test_the_same_command_gets_to_the_end(out: Path) -> None:
 
 
 HARVEST = HarvestConfig(images="stimuli", max_stimuli=60, group="D1", layer="conv1", shard_rows=128, dtype="float32")
-TRAIN = TrainConfig(dict_size=16, k=4, batch=32, steps=10)
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -206,28 +204,6 @@ def test_a_harvest_that_fails_gives_its_workers_back_to_a_ray_that_goes_on(
     assert kept.tb, "what it holds was held until here"
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_a_training_that_fails_gives_its_workers_back_to_a_ray_that_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It would go on for ever, on all CPUs."""
-    run = RunFolder.at(str(tmp_path / "run"))
-    run_harvest(run, HARVEST, Workers())
-    long = replace(TRAIN, steps=1_000_000, checkpoint_every=10)
-    monkeypatch.setattr(train.interrupt, "check", lambda: _fail_once_there_is(run.crosscoder("long")))
-    with pytest.raises(OSError, match="the disk is gone") as kept:
-        run_train(run, "long", [long], Workers())
-    monkeypatch.undo()
-    run_train(run, "short", [TRAIN], Workers())
-    assert kept.tb, "what it holds was held until here"
-
-
 def _fail_after_one(actors: list[Any], items: Any, submit: Any, *, poll: Any) -> Iterator[Any]:
     yield ray.get(submit(actors[0], next(iter(items))))
     raise OSError("the disk is gone")
-
-
-def _fail_once_there_is(crosscoder: str) -> None:
-    """On the thread that waits; another one shows the progress."""
-    if threading.current_thread() is threading.main_thread() and checkpoint.checkpoints(f"{crosscoder}/checkpoints"):
-        raise OSError("the disk is gone")
