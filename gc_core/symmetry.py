@@ -35,7 +35,7 @@ class Verdict:
 
 def translate(decoder_FGC: Tensor, h: int, group: Group) -> Tensor:
     """rho(h) D: the decoder of the same feature for stimuli transformed by h; (F, G, C)."""
-    return decoder_FGC[:, torch.from_numpy(group.cayley[:, h])]
+    return decoder_FGC[:, torch.from_numpy(group.cayley[:, h]).to(decoder_FGC.device)]
 
 
 def transform_block_curve(decoder_FGC: Tensor) -> Tensor:
