@@ -98,7 +98,11 @@ def test_nothing_of_others_in_a_run_is_touched_and_nothing_of_the_run_is_disturb
     about = {"receptive_field_px": 5, "resize": {"shorter_side_px": 64}, "config": {"weights": "x"}}
     about |= {"backbone": "googlenet", "layer": "l"}
     told = SimpleNamespace(
-        image=opened_store.image, centre_yx=opened_store.centre_yx, attrs={**opened_store.attrs, **about}, num_rows=300
+        image=opened_store.image,
+        centre_yx=opened_store.centre_yx,
+        attrs={**opened_store.attrs, **about},
+        num_rows=300,
+        group=opened_store.group,
     )
     monkeypatch.setattr(build, "open_store", lambda run: told)
     planted = plant(run.url)
