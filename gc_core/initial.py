@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 
 Init = Literal["data", "transpose"]
 BiasInit = Literal["mean", "median", "zero"]
@@ -44,7 +44,7 @@ class FirstSamples:
 
 @torch.no_grad()
 def initialise(
-    model: GroupCrosscoder,
+    model: Crosscoder,
     first: FirstSamples,
     generator: torch.Generator,
     *,
@@ -102,7 +102,7 @@ def _first_bias(acts_BGC: Tensor, bias_init: BiasInit) -> Tensor:
 
 
 def _set_decoder(
-    model: GroupCrosscoder, first: FirstSamples, bias_GC: Tensor, init: Init, generator: torch.Generator
+    model: Crosscoder, first: FirstSamples, bias_GC: Tensor, init: Init, generator: torch.Generator
 ) -> None:
     for rows, normal_NGC in _normals(model, generator):
         if init == "data":
@@ -113,7 +113,7 @@ def _set_decoder(
         model.W_dec[rows.start - own : rows.stop - own] = made_NGC
 
 
-def _normals(model: GroupCrosscoder, generator: torch.Generator) -> Iterator[tuple[range, Tensor]]:
+def _normals(model: Crosscoder, generator: torch.Generator) -> Iterator[tuple[range, Tensor]]:
     """Random numbers (N, G, C) for the features that are here, with their numbers in the whole dictionary.
 
     The generator is left as drawing the whole dictionary's numbers at once leaves it.
@@ -154,7 +154,7 @@ def _unit(rows_NGC: Tensor) -> Tensor:
     return rows_NGC / rows_NGC.flatten(1).norm(dim=1).clamp_min(1e-9)[:, None, None]
 
 
-def _set_thresholds(model: GroupCrosscoder, acts_BGC: Tensor) -> None:
+def _set_thresholds(model: Crosscoder, acts_BGC: Tensor) -> None:
     """One score (threshold times decoder norm) for all features, which k of them exceed in the mean sample."""
     if model.log_threshold is None:
         return
@@ -166,7 +166,7 @@ def _set_thresholds(model: GroupCrosscoder, acts_BGC: Tensor) -> None:
     model.log_threshold.copy_((least / norm_F).clamp_min(LEAST_THRESHOLD).log())
 
 
-def _match_size(model: GroupCrosscoder, acts_BGC: Tensor, bias_GC: Tensor) -> None:
+def _match_size(model: Crosscoder, acts_BGC: Tensor, bias_GC: Tensor) -> None:
     """Scale the encoder so that reconstructions start at the best common size: overlapping features overshoot."""
     deviation, attempt = acts_BGC - bias_GC, model.reconstruct(acts_BGC)[1] - bias_GC
     best = ((deviation * attempt).sum() / attempt.square().sum().clamp_min(1e-9)).clamp(1e-3, 1e3)

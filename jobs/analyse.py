@@ -26,7 +26,7 @@ from gc_core.analyse.plan import (
 from gc_core.analyse.work import Work
 from gc_core.atlas.build import build_atlas, count_pictures
 from gc_core.config import AnalyseConfig
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.families import Cluster, numbered
 from gc_core.images.moved import Move
 from gc_core.metrics import or_none
@@ -90,7 +90,7 @@ def run_analyse(
     """
     workers = workers or Workers()
     cluster.require_task(workers)
-    store, model = open_store(run), GroupCrosscoder.load(run.crosscoder(name))
+    store, model = open_store(run), Crosscoder.load(run.crosscoder(name))
     config = config.resolved(tied=model.shape.tying == "orbit")
     plan = _planned(run, config, store, model, workers)
     team = Team(Work(parts.parts_of(run, name, config, store), config), workers, plan, model.shape)
@@ -132,9 +132,7 @@ def run_atlas(run: RunFolder, name: str, moves: Sequence[Move] = ()) -> list[tup
     return [("atlas", page), *(("grey patches", line) for line in absent)]
 
 
-def _planned(
-    run: RunFolder, config: AnalyseConfig, store: Store, model: GroupCrosscoder, workers: Workers
-) -> AnalysisPlan:
+def _planned(run: RunFolder, config: AnalyseConfig, store: Store, model: Crosscoder, workers: Workers) -> AnalysisPlan:
     """Told, and refused where it does not fit."""
     plan = plan_analysis(model.shape, config, num_shards=store.num_shards, stored_elements=store.group.order)
     free = shutil.disk_usage(objects.local_path(run.url)).free if objects.is_local(run.url) else None
@@ -175,7 +173,7 @@ def _describe(team: Team) -> FeatureSymmetry:
     return replace(found[0], **together, verdict_F=[v for part in found for v in part.verdict_F])
 
 
-def _families(team: Team, alive: NDArray[np.int64], model: GroupCrosscoder) -> tuple[list[Cluster], bool]:
+def _families(team: Team, alive: NDArray[np.int64], model: Crosscoder) -> tuple[list[Cluster], bool]:
     """Of the living features, numbered over all; and whether features that hang together were cut apart."""
     config, rows = team.work.config, analyse.bands(len(alive))
     pairs_done = [(len(alive) - band.start) * len(band) for band in rows]

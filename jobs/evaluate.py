@@ -19,7 +19,7 @@ import torch
 from gc_core import backbones, bounds, evaluate, objects
 from gc_core.backbones import Backbone
 from gc_core.backbones.rest import load_rest
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.evaluate import Downstream, Evaluation, HeldOut, Pictures, Stability
 from gc_core.evaluate.figure import Point, draw, file_format, refuse_other_file
 from gc_core.ingest import is_ingested
@@ -229,7 +229,7 @@ def _evaluate(
         downstream = evaluate.measure_downstream(model, trunk, rest, pictures.batches(), mean)
     stability: dict[str, Stability] = {}
     if job.against is not None:
-        other = GroupCrosscoder.load(run.crosscoder(job.against))
+        other = Crosscoder.load(run.crosscoder(job.against))
         stability[job.against] = evaluate.compare(model, other, up_to_pose=job.up_to_pose)
     return Evaluation(held_out=held_out, stability=stability, downstream=downstream)
 

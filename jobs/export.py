@@ -26,7 +26,7 @@ class ExportJob:
     name: str
     """Which crosscoder."""
     format: Literal["hub", "saelens"]
-    """`hub`: all blocks, with a model card, loaded by GroupCrosscoder.load; `saelens`: the untransformed block as
+    """`hub`: all blocks, with a model card, loaded by Crosscoder.load; `saelens`: the untransformed block as
     cfg.json and sae_weights.safetensors, loaded by sae_lens.SAE.load_from_disk."""
     out: str
     """The folder to write: a path or URL."""

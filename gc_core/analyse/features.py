@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gc_core import families, symmetry
 from gc_core.config import AnalyseConfig
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.families import Cluster, clusters_of
 from gc_core.groups import Group
 from gc_core.spanning import EMPTY, Forest, joined, pairs_above
@@ -40,7 +40,7 @@ class FeatureSymmetry:
 
 
 @torch.no_grad()
-def describe_features(model: GroupCrosscoder, features: NDArray[np.int64], config: AnalyseConfig) -> FeatureSymmetry:
+def describe_features(model: Crosscoder, features: NDArray[np.int64], config: AnalyseConfig) -> FeatureSymmetry:
     """Symmetry of some features, computed on the crosscoder's device."""
     decoder_FGC = _decoder(model, features)
     energy = symmetry.spectrum(decoder_FGC, model.group)
@@ -57,7 +57,7 @@ def describe_features(model: GroupCrosscoder, features: NDArray[np.int64], confi
 
 
 def band_of_similarities(
-    model: GroupCrosscoder, alive: NDArray[np.int64], rows: range, config: AnalyseConfig
+    model: Crosscoder, alive: NDArray[np.int64], rows: range, config: AnalyseConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
     """Similarity of whole and changing part of some of the living features with themselves and those behind them, the
     maximum over poses, and the pose that attains it: (F, J), J living features from the first of the rows on.
@@ -72,7 +72,7 @@ def band_of_similarities(
     return similarity_FJ, pose_FJ
 
 
-def band_of_pairs(model: GroupCrosscoder, alive: NDArray[np.int64], rows: range, config: AnalyseConfig) -> Forest:
+def band_of_pairs(model: Crosscoder, alive: NDArray[np.int64], rows: range, config: AnalyseConfig) -> Forest:
     """A maximum spanning forest of the pairs of the same band that are similar enough for one family, numbered among
     the living features; never more than a tile of similarities is in memory."""
     found = EMPTY
@@ -82,7 +82,7 @@ def band_of_pairs(model: GroupCrosscoder, alive: NDArray[np.int64], rows: range,
     return found
 
 
-def families_within(model: GroupCrosscoder, features: NDArray[np.int64], config: AnalyseConfig) -> list[Cluster]:
+def families_within(model: Crosscoder, features: NDArray[np.int64], config: AnalyseConfig) -> list[Cluster]:
     """Families among some features alone, numbered as these are in the dictionary."""
     every = AssembledSimilarities(len(features), model.group)
     for rows in bands(len(features)):
@@ -124,7 +124,7 @@ def bands(num_features: int) -> list[range]:
 
 @torch.no_grad()
 def _tiles(
-    model: GroupCrosscoder, alive: NDArray[np.int64], rows: range, config: AnalyseConfig
+    model: Crosscoder, alive: NDArray[np.int64], rows: range, config: AnalyseConfig
 ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.int16]]]:
     """Where among the living features each tile of a band begins, and its similarities and poses."""
     mine_FGC = _decoder(model, alive[rows.start : rows.stop])
@@ -136,6 +136,6 @@ def _tiles(
         yield start, similarity.float().cpu().numpy(), pose.cpu().numpy().astype(np.int16)
 
 
-def _decoder(model: GroupCrosscoder, features: NDArray[np.int64]) -> Tensor:
+def _decoder(model: Crosscoder, features: NDArray[np.int64]) -> Tensor:
     # A copy: what comes through Ray's object store cannot be written, and PyTorch warns of that.
     return model.W_dec.detach()[torch.from_numpy(np.array(features)).to(model.W_dec.device)]

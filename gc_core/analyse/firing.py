@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.groups import embed
 from gc_core.metrics import VarianceSums
 from gc_core.store import Store
@@ -41,7 +41,7 @@ class Firing:
     unexplained: VarianceSums
 
 
-def watch_shards(store: Store, shards: range, model: GroupCrosscoder, *, top_examples: int) -> Firing:
+def watch_shards(store: Store, shards: range, model: Crosscoder, *, top_examples: int) -> Firing:
     """Encode the samples of some shards, on the crosscoder's device; at least one."""
     slices = (rows for shard in shards for rows in _slices(store.rows(shard)))
     return _merged((_watch(store, rows, model, top_examples) for rows in slices), top_examples * SPARE_CANDIDATES)
@@ -66,7 +66,7 @@ def merge_firing(parts: Iterable[Firing], image_N: NDArray[np.int64], *, top_exa
 
 
 @torch.no_grad()
-def _watch(store: Store, rows: range, model: GroupCrosscoder, top_examples: int) -> Firing:
+def _watch(store: Store, rows: range, model: Crosscoder, top_examples: int) -> Firing:
     acts = store.read(rows.start, rows.stop)[:, embed(model.group, store.group)]
     acts_BGC = torch.from_numpy(acts).to(model.W_dec.device).float()
     z_BF, pose_BF, recon_BGC = model.reconstruct_with_poses(acts_BGC)

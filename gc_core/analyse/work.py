@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gc_core.analyse import features, firing, parts
 from gc_core.analyse.parts import Arrays, Parts
 from gc_core.config import AnalyseConfig
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.store import Store, open_store
 
 
@@ -30,7 +30,7 @@ class Work:
         """
         return self.parts.write(kind, number, _TASKS[kind](self, item, alive, device))
 
-    def model(self, device: str) -> GroupCrosscoder:
+    def model(self, device: str) -> Crosscoder:
         """Read once by each process; a mapping of its file, if it stays on the CPU."""
         return _model(self.parts, device)
 
@@ -68,8 +68,8 @@ _TASKS: dict[str, Callable[..., Arrays]] = {
 
 
 @lru_cache(maxsize=2)
-def _model(of: Parts, device: str) -> GroupCrosscoder:
-    return GroupCrosscoder.load(of.run.crosscoder(of.name)).to(device)
+def _model(of: Parts, device: str) -> Crosscoder:
+    return Crosscoder.load(of.run.crosscoder(of.name)).to(device)
 
 
 @lru_cache(maxsize=2)

@@ -19,12 +19,17 @@ def cut_patch(
     """
     if pixels_CHW is None:
         return np.full((side_px, side_px, 3), GREY, np.uint8)
-    window_side = window_px(side_px, group, Resampling()) if element else side_px
-    margin = window_side // 2
-    padded = np.pad(pixels_CHW, ((0, 0), (margin, margin), (margin, margin)), mode="edge") if element else pixels_CHW
-    top, left = (int(c) + (margin if element else 0) - window_side // 2 for c in centre_yx)
-    window_CWW = padded[:, top : top + window_side, left : left + window_side]
     if element:
-        turned = act(torch.from_numpy(window_CWW.copy()).float()[None], group, side_px)[0, element]
-        window_CWW = turned.round().clamp(0, 255).byte().numpy()
-    return np.ascontiguousarray(window_CWW.transpose(1, 2, 0))
+        window_CWW = torch.from_numpy(_window(pixels_CHW, centre_yx, window_px(side_px, group, Resampling()))).float()
+        turned_CSS = act(window_CWW[None], group, side_px)[0, element].round().clamp(0, 255).byte().numpy()
+    else:
+        turned_CSS = _window(pixels_CHW, centre_yx, side_px)
+    return np.ascontiguousarray(turned_CSS.transpose(1, 2, 0))
+
+
+def _window(pixels_CHW: NDArray[np.uint8], centre_yx: NDArray[np.int32], side_px: int) -> NDArray[np.uint8]:
+    """(C, W, W) about a centre pixel; what lies beyond the picture repeats its edge."""
+    margin = side_px // 2
+    padded = np.pad(pixels_CHW, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
+    top, left = (int(c) for c in centre_yx)  # the margin moves the centre there to the corner here
+    return padded[:, top : top + side_px, left : left + side_px].copy()

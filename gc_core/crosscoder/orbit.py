@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gc_core.activations import (
     ALONE,
@@ -32,6 +32,7 @@ from gc_core.activations import (
     choose_per_sample,
     gathered_left,
 )
+from gc_core.crosscoder.base import Crosscoder
 from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.crosscoder.untied import GroupCrosscoder
 from gc_core.orbits import correlations, transform
@@ -45,7 +46,7 @@ LEAST_SHARE = 1e-3
 """Of a prototype's first pose that a further one must reach: what is left of an equal pose is rounding."""
 
 
-class OrbitCrosscoder(GroupCrosscoder, tying="orbit"):
+class OrbitCrosscoder(Crosscoder, tying="orbit"):
     """W_enc (P, G, C), b_enc (P,), W_dec (P, G, C), b_dec (C,), the same for all blocks; the rest as in the base.
 
     A feature's number is p G + h, for prototype p turned by h. What is said of rows, and of `features` here, is of
@@ -54,7 +55,6 @@ class OrbitCrosscoder(GroupCrosscoder, tying="orbit"):
 
     def __init__(self, shape: CrosscoderShape, shards: Shards = ALONE) -> None:
         super().__init__(shape, shards)
-        self.b_dec = nn.Parameter(torch.zeros(shape.channels))
         turns = Turns.of(torch.from_numpy(self.group.cayley), torch.from_numpy(self.group.inverse))
         self._products: Tensor
         self._undone: Tensor
@@ -70,9 +70,9 @@ class OrbitCrosscoder(GroupCrosscoder, tying="orbit"):
         rows = torch.arange(len(self.features), device=acts_BGC.device) if features is None else features
         return self._pre_activations_at(acts_BGC, rows.expand_as(pose_BN), pose_BN, known_BN), pose_BN
 
-    def as_code(self, z_BF: Tensor, pose_BF: Tensor | None) -> SparseCode:
+    def as_code(self, z_BR: Tensor, pose_BR: Tensor | None) -> SparseCode:
         """Values and poses of all prototypes (B, P)."""
-        return SparseCode(z_BF, torch.arange(z_BF.shape[1], device=z_BF.device).expand_as(z_BF), pose_BF)
+        return SparseCode(z_BR, torch.arange(z_BR.shape[1], device=z_BR.device).expand_as(z_BR), pose_BR)
 
     def sparse_code(self, acts_BGC: Tensor, peers: Peers | None = None) -> tuple[SparseCode, Choice]:
         """The prototypes that would move the reconstruction most, each at its best pose, or its best few."""
@@ -137,6 +137,11 @@ class OrbitCrosscoder(GroupCrosscoder, tying="orbit"):
         assert code.pose_BK is not None, "tied features have poses"
         summed = self._decoded(code.value_BK, code.index_BK, code.pose_BK)
         return self.shards.total(summed) + self._base(onto_BGC, None)
+
+    def decoder_of(self, features: Tensor) -> Tensor:
+        """Decoder (n, G, C) of some features (n,): their prototypes, turned."""
+        prototype_N, pose_N = features // self.group.order, features % self.group.order
+        return self.W_dec[prototype_N[:, None], self._products[:, pose_N].T]
 
     def decode_rows(
         self, z_BN: Tensor, pose_BN: Tensor | None, features: Tensor, blocks: Tensor | None = None
@@ -263,6 +268,10 @@ class OrbitCrosscoder(GroupCrosscoder, tying="orbit"):
         numbers = CORRELATIONS_AT_ONCE.get(acts_BGC.device.type, 2**23)
         step = max(1, numbers // max(1, num_prototypes * self.group.order))
         return (slice(first, first + step) for first in range(0, len(acts_BGC), step))
+
+    @property
+    def _bias_shape(self) -> tuple[int, ...]:
+        return (self.shape.channels,)
 
     @property
     def _poses(self) -> int:

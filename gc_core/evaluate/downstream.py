@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core.activations import SparseCode
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 
 POSITIONS_AT_ONCE = 2048
 
@@ -95,7 +95,7 @@ class Downstream:
 
 
 def measure_downstream(
-    model: GroupCrosscoder, trunk: Trunk, rest: Rest, batches: Iterable[Batch], mean_C: Tensor
+    model: Crosscoder, trunk: Trunk, rest: Rest, batches: Iterable[Batch], mean_C: Tensor
 ) -> Downstream:
     """Run the rest of the network on the layer's own map, on its reconstruction, and on `mean_C` at every position.
 
@@ -133,7 +133,7 @@ def measure_replacements(
     )
 
 
-def refuse_other_readers(model: GroupCrosscoder) -> None:
+def refuse_other_readers(model: Crosscoder) -> None:
     """ValueError unless the encoder reads the identity block alone."""
     if model.shape.reads != (0,):
         raise ValueError(
@@ -154,7 +154,7 @@ def mean_activation(trunk: Trunk, batches: Iterable[Batch]) -> Tensor:
     return total_C / max(1, count)
 
 
-def reconstructed_map(model: GroupCrosscoder, map_NChw: Tensor) -> Tensor:
+def reconstructed_map(model: Crosscoder, map_NChw: Tensor) -> Tensor:
     """The crosscoder's identity block in place of the activation at every position; computed where the crosscoder is,
     given back where the map is."""
     num_pictures, channels, height, width = map_NChw.shape
@@ -165,7 +165,7 @@ def reconstructed_map(model: GroupCrosscoder, map_NChw: Tensor) -> Tensor:
     return replaced.contiguous().to(map_NChw.device)
 
 
-def _identity_block(model: GroupCrosscoder, acts_B1C: Tensor, identity: Tensor) -> Tensor:
+def _identity_block(model: Crosscoder, acts_B1C: Tensor, identity: Tensor) -> Tensor:
     """(B, 1, C) at a cost that follows the active features where these are few."""
     z_BF = model.encode(acts_B1C)
     if model.shape.activation not in ("topk", "batchtopk"):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core import groups, manifest
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.metrics import ImageSums, VarianceSums, or_none, squared_norm_BG
 from gc_core.run_folder import RunFolder
 from gc_core.store import MANIFEST, Store, open_store
@@ -78,7 +78,7 @@ class HeldOut:
     """Features by the Frobenius norm of their decoder, in the units of the stored activations."""
 
 
-def measure_held_out(run: RunFolder, model: GroupCrosscoder) -> HeldOut:
+def measure_held_out(run: RunFolder, model: Crosscoder) -> HeldOut:
     """Encode and reconstruct every held-out row of a run's store, in batches.
 
     Raises:
@@ -104,7 +104,7 @@ def measure_held_out(run: RunFolder, model: GroupCrosscoder) -> HeldOut:
     return summarise(model, batches, num_images=len(images), mean_GC=mean_GC.float().to(device))
 
 
-def refuse_misfit(model: GroupCrosscoder, store: Store) -> None:
+def refuse_misfit(model: Crosscoder, store: Store) -> None:
     """ValueError unless the store's samples have the crosscoder's channels; its group is checked where blocks are
     chosen."""
     if model.shape.channels != store.channels:
@@ -115,7 +115,7 @@ def refuse_misfit(model: GroupCrosscoder, store: Store) -> None:
 
 
 @torch.no_grad()
-def summarise(model: GroupCrosscoder, batches: Iterable[Samples], *, num_images: int, mean_GC: Tensor) -> HeldOut:
+def summarise(model: Crosscoder, batches: Iterable[Samples], *, num_images: int, mean_GC: Tensor) -> HeldOut:
     """The same of any samples, on the crosscoder's device; sums over all first, one division at the end.
 
     `mean_GC` is the samples' mean or near it: pictures' shares of the variance are counted about it.
@@ -137,7 +137,7 @@ def summarise(model: GroupCrosscoder, batches: Iterable[Samples], *, num_images:
 
 
 def _summary(
-    model: GroupCrosscoder,
+    model: Crosscoder,
     sums: VarianceSums,
     by_image: ImageSums,
     fired_F: NDArray[np.int64],

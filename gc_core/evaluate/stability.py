@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.evaluate.matching import matched_cosines
 from gc_core.families import best_poses
 
@@ -47,7 +47,7 @@ class Stability:
     """Cosine maximal over the group, so that a feature and its turned copy count as the same; None if not asked for."""
 
 
-def compare(one: GroupCrosscoder, other: GroupCrosscoder, *, up_to_pose: bool, seed: int = 0) -> Stability:
+def compare(one: Crosscoder, other: Crosscoder, *, up_to_pose: bool, seed: int = 0) -> Stability:
     """Match features one to one so that the sum of their cosines is largest (Hungarian method; of more than 4,096
     features among the nearest of each), computed on the first one's device.
 
@@ -85,7 +85,7 @@ def compare(one: GroupCrosscoder, other: GroupCrosscoder, *, up_to_pose: bool, s
 
 
 def cosine_rows(
-    decoder_FGC: Tensor, others_JGC: Tensor, up_to_pose_of: GroupCrosscoder | None = None
+    decoder_FGC: Tensor, others_JGC: Tensor, up_to_pose_of: Crosscoder | None = None
 ) -> Iterator[NDArray[np.float32]]:
     """(F, J) cosines of whole decoders, ROWS_AT_ONCE at a time; with a crosscoder, maximal over the poses of its
     group. Zero where a decoder is zero."""

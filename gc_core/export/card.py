@@ -25,9 +25,9 @@ A group crosscoder ([Gorton 2024](https://arxiv.org/abs/2410.24184)): one sparse
 {dict_size:,} features owns {order} dictionary vectors of {channels} channels, one for each element of the group.
 
 ```python
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 
-model = GroupCrosscoder.load("FOLDER")  # this folder, downloaded
+model = Crosscoder.load("FOLDER")  # this folder, downloaded
 z = model.encode(acts)  # (samples, {order}, {channels}) raw activations to (samples, {dict_size}) codes
 ```
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gc_core.artefacts import sealed
-from gc_core.crosscoder import WEIGHTS, GroupCrosscoder
+from gc_core.crosscoder import WEIGHTS, Crosscoder
 from gc_core.export.card import card
 from gc_core.export.folder import write_files
 from gc_core.run_folder import finite, json_bytes
@@ -30,8 +30,8 @@ class Story:
     """`evaluation.json`, if `jobs.evaluate` ran."""
 
 
-def write_hub(folder: str, model: GroupCrosscoder, story: Story) -> None:
-    """Write `model.safetensors`, `config.json` and `README.md`, for `GroupCrosscoder.load(folder)`.
+def write_hub(folder: str, model: Crosscoder, story: Story) -> None:
+    """Write `model.safetensors`, `config.json` and `README.md`, for `Crosscoder.load(folder)`.
 
     Raises:
         ForeignError: the folder holds something else.

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.export.folder import write_files
 
 ARCHITECTURE = {"l1": "standard", "topk": "topk", "jumprelu": "jumprelu", "batchtopk": "jumprelu"}
@@ -44,7 +44,7 @@ class IdentityAutoencoder:
     """Its code is the crosscoder's times this."""
 
 
-def write_saelens(folder: str, model: GroupCrosscoder, about: dict[str, Any]) -> None:
+def write_saelens(folder: str, model: Crosscoder, about: dict[str, Any]) -> None:
     """Write `cfg.json` and `sae_weights.safetensors`, for `sae_lens.SAE.load_from_disk`; `about` becomes the metadata.
 
     Raises:
@@ -70,7 +70,7 @@ def write_saelens(folder: str, model: GroupCrosscoder, about: dict[str, Any]) ->
 
 
 @torch.no_grad()
-def identity_autoencoder(model: GroupCrosscoder) -> IdentityAutoencoder:
+def identity_autoencoder(model: Crosscoder) -> IdentityAutoencoder:
     """The autoencoder of the untransformed block that the crosscoder contains.
 
     Raises:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gc_core.activations import Peers, SparseCode
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.losses.reconstruction import Target, judge
 from gc_core.losses.record import Losses
 from gc_core.metrics import squared_norm_BG
@@ -18,7 +18,7 @@ AUX_COEFFICIENT = 1 / 32
 WHOLE = Target()
 
 
-def topk_losses(model: GroupCrosscoder, acts_BGC: Tensor, dead_F: Tensor, aux_k: int, target: Target = WHOLE) -> Losses:
+def topk_losses(model: Crosscoder, acts_BGC: Tensor, dead_F: Tensor, aux_k: int, target: Target = WHOLE) -> Losses:
     """Reconstruction from the k largest features; dead features learn to explain what it leaves over (Gao et al. 2024).
 
         total = mean_b sum_gc (A - Ahat)^2  +  1/32 mean_b sum_gc (A - Ahat - sum_d pre_d W_dec[d])^2
@@ -30,7 +30,7 @@ def topk_losses(model: GroupCrosscoder, acts_BGC: Tensor, dead_F: Tensor, aux_k:
 
 
 def batchtopk_losses(
-    model: GroupCrosscoder,
+    model: Crosscoder,
     acts_BGC: Tensor,
     dead_F: Tensor,
     aux_k: int,
@@ -46,7 +46,7 @@ def batchtopk_losses(
 
 
 def _losses(
-    model: GroupCrosscoder, acts_BGC: Tensor, dead_F: Tensor, aux_k: int, target: Target, peers: Peers | None
+    model: Crosscoder, acts_BGC: Tensor, dead_F: Tensor, aux_k: int, target: Target, peers: Peers | None
 ) -> Losses:
     code, choice = model.sparse_code(acts_BGC, peers)
     found = judge(model, code, acts_BGC, target)
@@ -70,7 +70,7 @@ def _fired(code: SparseCode, num_features: int) -> Tensor:
 
 
 def _auxiliary_error(
-    model: GroupCrosscoder, acts_BGC: Tensor, residual_BSC: Tensor, dead_F: Tensor, aux_k: int, blocks: Tensor | None
+    model: Crosscoder, acts_BGC: Tensor, residual_BSC: Tensor, dead_F: Tensor, aux_k: int, blocks: Tensor | None
 ) -> Tensor:
     """Pre-activations, not rectified: a dead feature that is negative everywhere must still get a gradient.
 
@@ -90,7 +90,7 @@ def _auxiliary_error(
     return weight * squared_norm_BG(attempt_BSC - residual_BSC).sum(1).mean()
 
 
-def _weakest_kept(pre_BD: Tensor, aux_k: int, model: GroupCrosscoder) -> Tensor:
+def _weakest_kept(pre_BD: Tensor, aux_k: int, model: Crosscoder) -> Tensor:
     """The aux_k-th largest number of each sample, (B, 1), over all shards; there are more than that."""
     if model.shards.count == 1:
         return pre_BD.topk(aux_k, dim=1).values[:, -1:]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gc_core.activations import jump_relu, step_above
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.losses.reconstruction import Target, judge
 from gc_core.losses.record import Losses
 
@@ -32,7 +32,7 @@ class JumpReLUPenalty:
 
 
 def l1_losses(
-    model: GroupCrosscoder, acts_BGC: Tensor, coefficient: float, norm_over: str, target: Target = WHOLE
+    model: Crosscoder, acts_BGC: Tensor, coefficient: float, norm_over: str, target: Target = WHOLE
 ) -> Losses:
     """Reconstruction plus the codes' sizes, each weighted by its decoder norm so that scaling cannot hide it.
 
@@ -47,7 +47,7 @@ def l1_losses(
 
 
 def jumprelu_losses(
-    model: GroupCrosscoder, acts_BGC: Tensor, penalty: JumpReLUPenalty, norm_over: str, target: Target = WHOLE
+    model: Crosscoder, acts_BGC: Tensor, penalty: JumpReLUPenalty, norm_over: str, target: Target = WHOLE
 ) -> Losses:
     """Reconstruction plus nearly a constant for each active feature (Anthropic, January 2025 update).
 
@@ -93,7 +93,7 @@ class _NormOfRows(torch.autograd.Function):
 
 
 def _losses(
-    model: GroupCrosscoder, z_BF: Tensor, pose_BF: Tensor | None, acts_BGC: Tensor, penalty: Tensor, target: Target
+    model: Crosscoder, z_BF: Tensor, pose_BF: Tensor | None, acts_BGC: Tensor, penalty: Tensor, target: Target
 ) -> Losses:
     found = judge(model, model.as_code(z_BF, pose_BF), acts_BGC, target)
     return Losses(

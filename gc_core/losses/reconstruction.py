@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gc_core.activations import SparseCode, gathered_left
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.metrics import squared_norm_BG
 
 
@@ -35,7 +35,7 @@ class Reconstruction:
     """As in `Losses`, without gradient."""
 
 
-def judge(model: GroupCrosscoder, code: SparseCode | Tensor, acts_BGC: Tensor, target: Target) -> Reconstruction:
+def judge(model: Crosscoder, code: SparseCode | Tensor, acts_BGC: Tensor, target: Target) -> Reconstruction:
     """Squared error of a sparse or dense (B, F) code.
 
         error = 1/P sum_p mean_b |G|/|S| sum_{g in S} |A[g] - Ahat_p[g]|^2
@@ -60,14 +60,14 @@ def judge(model: GroupCrosscoder, code: SparseCode | Tensor, acts_BGC: Tensor, t
     )
 
 
-def _here(model: GroupCrosscoder, first: int, last: int) -> slice:
+def _here(model: Crosscoder, first: int, last: int) -> slice:
     """Which of the features that are here have numbers from `first` up to `last` in the whole dictionary."""
     own = model.features
     return slice(*(min(max(number - own.start, 0), len(own)) for number in (first, last)))
 
 
 def _add_features(
-    model: GroupCrosscoder, code: SparseCode | Tensor, features: slice, blocks: Tensor | None, onto: Tensor | None
+    model: Crosscoder, code: SparseCode | Tensor, features: slice, blocks: Tensor | None, onto: Tensor | None
 ) -> Tensor:
     whole = features == slice(0, len(model.features))
     if isinstance(code, Tensor):

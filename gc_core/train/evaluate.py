@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.metrics import ImageSums, VarianceSums, squared_norm_BG
 from gc_core.stream import read_rows
 from gc_core.train.data import TrainingData
@@ -59,12 +59,12 @@ class HeldOutSamples:
         self._stored_NGC = torch.from_numpy(read_rows(data.store, rows[mine], data.blocks))
         self._mean_GC = self._mean()
 
-    def score(self, models: Sequence[GroupCrosscoder]) -> list[Score]:
+    def score(self, models: Sequence[Crosscoder]) -> list[Score]:
         """Of each model, over all workers; every worker must call it."""
         return [self._score(model) for model in models]
 
     @torch.no_grad()
-    def _score(self, model: GroupCrosscoder) -> Score:
+    def _score(self, model: Crosscoder) -> Score:
         place = self._place
         sums = VarianceSums.zeros(self._data.num_elements, self._data.channels, place.device)
         by_image = ImageSums.zeros(self._num_images, place.device)

@@ -6,7 +6,7 @@ from typing import Any
 from gc_core import objects
 from gc_core.checkpoint import checkpoints, load
 from gc_core.config import TrainConfig
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.run_folder import RunFolder, read_json
 from gc_core.store import open_store
 from gc_core.train.data import scale_of
@@ -14,7 +14,7 @@ from gc_core.train.objective import shape_of
 from gc_core.train.recovery import CHECKPOINTS
 
 
-def crosscoder_at(run: RunFolder, name: str, step: int | None) -> tuple[GroupCrosscoder, dict[str, Any]]:
+def crosscoder_at(run: RunFolder, name: str, step: int | None) -> tuple[Crosscoder, dict[str, Any]]:
     """The crosscoder as its checkpoint of a step has it, its training finished or not; None for the finished one.
 
     It takes raw activations: the store's scale is folded into its weights. Beside it stands what `config.json` says of
@@ -25,7 +25,7 @@ def crosscoder_at(run: RunFolder, name: str, step: int | None) -> tuple[GroupCro
     """
     folder = run.crosscoder(name)
     if step is None:
-        return GroupCrosscoder.load(folder), read_json(folder, "config.json")
+        return Crosscoder.load(folder), read_json(folder, "config.json")
     found = {each.step: each for each in checkpoints(objects.join(folder, CHECKPOINTS))}
     if step not in found:
         known = f"expected one of {', '.join(map(str, found))}" if found else "nor of any other"
@@ -38,9 +38,9 @@ def crosscoder_at(run: RunFolder, name: str, step: int | None) -> tuple[GroupCro
         raise ValueError(f"{found[step].url}: not a checkpoint that this version reads ({reason})") from error
 
 
-def _folded(state: Mapping[str, Any], config: TrainConfig, run: RunFolder) -> tuple[GroupCrosscoder, dict[str, Any]]:
+def _folded(state: Mapping[str, Any], config: TrainConfig, run: RunFolder) -> tuple[Crosscoder, dict[str, Any]]:
     tensors = state["average"] or state["model"]  # as `Trainer.result` chooses
-    model = GroupCrosscoder.of_tensors(shape_of(config, tensors["W_dec"].shape[2]), tensors)
+    model = Crosscoder.of_tensors(shape_of(config, tensors["W_dec"].shape[2]), tensors)
     model.fold_scale(scale_of(open_store(run)))
     results = dict(state["metrics"][-1]) if state["metrics"] else {}
     return model, {"train": config.to_json(), "results": results}

@@ -6,7 +6,7 @@ Letters: S shards, N rows.
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 
-from gc_core.crosscoder import BY_FEATURE, GroupCrosscoder
+from gc_core.crosscoder import BY_FEATURE, Crosscoder
 from gc_core.train.workers import Place
 
 PIECE_BYTES = 2**26
@@ -39,20 +39,20 @@ def place_in_mesh(
     )
 
 
-def copied(model: GroupCrosscoder) -> GroupCrosscoder:
+def copied(model: Crosscoder) -> Crosscoder:
     """The same crosscoder on the CPU, with float32 products; tensors leave their device one after another."""
-    whole = GroupCrosscoder.of(model.shape)
+    whole = Crosscoder.of(model.shape)
     whole.load_state_dict(model.state_dict())
     return whole
 
 
 @torch.no_grad()
-def assembled(model: GroupCrosscoder, *, keep: bool) -> GroupCrosscoder | None:
+def assembled(model: Crosscoder, *, keep: bool) -> Crosscoder | None:
     """The whole crosscoder on the CPU, for those that `keep` it, from parts that travel in pieces.
 
     Every shard must call it; one that keeps nothing holds no more than a piece.
     """
-    whole = GroupCrosscoder.of(model.shape) if keep else None
+    whole = Crosscoder.of(model.shape) if keep else None
     tensors = whole.state_dict() if whole else {}
     for name, own in model.state_dict().items():
         if name in BY_FEATURE:
@@ -62,7 +62,7 @@ def assembled(model: GroupCrosscoder, *, keep: bool) -> GroupCrosscoder | None:
     return whole
 
 
-def _collect(model: GroupCrosscoder, own: torch.Tensor, whole: torch.Tensor | None) -> None:
+def _collect(model: Crosscoder, own: torch.Tensor, whole: torch.Tensor | None) -> None:
     step = max(1, PIECE_BYTES // (own[0].numel() * own.element_size()))
     for first in range(0, len(own), step):
         piece_SN = model.shards.gather(own[first : first + step])

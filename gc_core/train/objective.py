@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gc_core import groups
 from gc_core.config import TrainConfig
-from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
+from gc_core.crosscoder import Crosscoder, CrosscoderShape
 from gc_core.initial import FirstSamples, initialise
 from gc_core.losses import (
     JumpReLUPenalty,
@@ -36,7 +36,7 @@ from gc_core.train.workers import Place, peers_of, shards_of
 class Objective(nn.Module):
     """A forward pass that ends in the losses."""
 
-    def __init__(self, model: GroupCrosscoder, config: TrainConfig, place: Place) -> None:
+    def __init__(self, model: Crosscoder, config: TrainConfig, place: Place) -> None:
         super().__init__()
         self.model, self.config, self.place = model, config, place
         sizes = config.prefix_sizes(config.num_rows)
@@ -76,12 +76,12 @@ def over_workers(objective: Objective) -> Objective | DistributedDataParallel:
     return DistributedDataParallel(objective, process_group=objective.place.replica_group, gradient_as_bucket_view=True)
 
 
-def is_by_row(model: GroupCrosscoder, parameter: Tensor) -> bool:
+def is_by_row(model: Crosscoder, parameter: Tensor) -> bool:
     """Whether the parameter's gradient stays in factors."""
     return model.gradients_by_row and any(parameter is one for one in (model.W_enc, model.b_enc, model.W_dec))
 
 
-def new_optimiser(model: GroupCrosscoder, config: TrainConfig, place: Place) -> RowAdam:
+def new_optimiser(model: Crosscoder, config: TrainConfig, place: Place) -> RowAdam:
     """The one place where a resolved config's optimiser is made: a group of options for each parameter, in the model's
     order, where `lr_scale` is to multiply the config's learning rate."""
     num_reads = len(model.shape.reads)
@@ -98,14 +98,14 @@ def new_optimiser(model: GroupCrosscoder, config: TrainConfig, place: Place) -> 
     return RowAdam(groups_of_one, **options)
 
 
-def new_model(config: TrainConfig, first: FirstSamples, place: Place) -> GroupCrosscoder:
+def new_model(config: TrainConfig, first: FirstSamples, place: Place) -> Crosscoder:
     """A resolved config's first weights, of the features that are here. Every worker makes them from the same samples
     and seed.
 
     Raises:
         ValueError: the features cannot be shared out to the shards.
     """
-    model = GroupCrosscoder.of(shape_of(config, first.acts_BGC.shape[2]), shards_of(place))
+    model = Crosscoder.of(shape_of(config, first.acts_BGC.shape[2]), shards_of(place))
     model.gradients_by_row = touches_active_rows(config, model.group.order)
     generator = torch.Generator().manual_seed(config.seed)
     initialise(model, first, generator, init=config.init, bias_init=config.bias_init)

@@ -5,7 +5,7 @@ import re
 import torch
 
 from gc_core.config import TrainConfig
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.run_folder import NAME
 from gc_core.train.data import TrainingData
 from gc_core.train.objective import shape_of
@@ -15,7 +15,7 @@ SAME = ("tying", "group", "channels", "dict_size", "reads", "activation")
 """Of the shape; how many features are active may differ."""
 
 
-def read_other(config: TrainConfig, data: TrainingData) -> GroupCrosscoder | None:
+def read_other(config: TrainConfig, data: TrainingData) -> Crosscoder | None:
     """The crosscoder that a resolved config begins with, for this store's activations as they are scaled in training;
     None for fresh weights.
 
@@ -26,7 +26,7 @@ def read_other(config: TrainConfig, data: TrainingData) -> GroupCrosscoder | Non
         return None
     named = re.fullmatch(NAME, config.init_from)
     url = data.store.run.crosscoder(config.init_from) if named else config.init_from
-    model, wanted = GroupCrosscoder.load(url), shape_of(config, data.channels)
+    model, wanted = Crosscoder.load(url), shape_of(config, data.channels)
     differing = [
         f"{name} {found!r}, not {expected!r}"
         for name in SAME
@@ -39,6 +39,6 @@ def read_other(config: TrainConfig, data: TrainingData) -> GroupCrosscoder | Non
 
 
 @torch.no_grad()
-def begin_with(model: GroupCrosscoder, other: GroupCrosscoder) -> None:
+def begin_with(model: Crosscoder, other: Crosscoder) -> None:
     """Give a crosscoder, or the part of one that is here, the weights of another."""
     model.load_state_dict(rows_of_tensors(other.state_dict(), slice(model.features.start, model.features.stop)))

@@ -10,7 +10,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.train.trainer import Trainer
 from gc_core.train.workers import Place, peers_of
 
@@ -41,13 +41,13 @@ def settle_thresholds(trainers: Sequence[Trainer], stream: Iterator[Tensor]) -> 
                 model.threshold.copy_(threshold)
 
 
-def largest_scores(model: GroupCrosscoder, acts_BGC: Tensor) -> Tensor:
+def largest_scores(model: Crosscoder, acts_BGC: Tensor) -> Tensor:
     """The largest of this worker's pre-activations times decoder norms, (N,): all that can be active."""
     score_BF = model.best_pre_activations(acts_BGC)[0] * model.decoder_norm()
     return score_BF.flatten().topk(min(score_BF.numel(), MOST_TIMES_K * model.shape.k * len(score_BF))).values
 
 
-def threshold_of(score_N: Tensor, model: GroupCrosscoder, num_samples: int, place: Place) -> Tensor:
+def threshold_of(score_N: Tensor, model: Crosscoder, num_samples: int, place: Place) -> Tensor:
     """() the smallest of the k largest positive scores a sample, over all workers; infinite where none is positive."""
     everyone_N = peers_of(place).gather(model.shards.gather(score_N).flatten())
     kept = everyone_N.topk(min(model.shape.k * num_samples, len(everyone_N)), sorted=False).values

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from gc_core.config import TrainConfig
-from gc_core.crosscoder import BY_FEATURE, GroupCrosscoder
+from gc_core.crosscoder import BY_FEATURE, Crosscoder
 from gc_core.initial import FirstSamples
 from gc_core.losses import Losses, combined
 from gc_core.optim import clip_gradients
@@ -71,7 +71,7 @@ class Trainer:
         self._progress = self._no_progress()
 
     @property
-    def result(self) -> GroupCrosscoder:
+    def result(self) -> Crosscoder:
         """The weights that are evaluated and exported: the running mean, if there is one, or the last ones."""
         if self.average:
             return self.average
@@ -192,7 +192,7 @@ class Trainer:
         self.samples_since_fired_F = whole["samples_since_fired"][held].to(self.place.device)
         self._progress = self._no_progress()
 
-    def exported(self) -> GroupCrosscoder | None:
+    def exported(self) -> Crosscoder | None:
         """A copy on the CPU that takes raw activations: the store's scale folded into its weights.
 
         Nothing is copied on the device. Where features are split, every worker must call it, and rank 0 alone gets the
@@ -265,9 +265,9 @@ class Trainer:
             for mean, last in zip(self.average.buffers(), self.model.buffers(), strict=True):
                 mean.copy_(last)
 
-    def _copy_of_weights(self) -> GroupCrosscoder:
+    def _copy_of_weights(self) -> Crosscoder:
         """Float32 products, no gradients."""
-        model = GroupCrosscoder.of(self.model.shape, self.model.shards).to(self.place.device)
+        model = Crosscoder.of(self.model.shape, self.model.shards).to(self.place.device)
         model.load_state_dict(self.model.state_dict())
         return model.requires_grad_(False)
 

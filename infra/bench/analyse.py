@@ -28,7 +28,7 @@ from safetensors.torch import load
 from gc_core import analyse, groups
 from gc_core.analyse import Firing
 from gc_core.config import AnalyseConfig
-from gc_core.crosscoder import WEIGHTS, CrosscoderShape, GroupCrosscoder
+from gc_core.crosscoder import WEIGHTS, Crosscoder, CrosscoderShape
 from gc_core.families import family_similarity
 from gc_core.metrics import VarianceSums
 from infra.bench.machine import device_name
@@ -147,21 +147,21 @@ def _row(task: str, size: int, plain: list[Visit], ours: list[Visit]) -> dict[st
 
 def _write(folder: str, num_features: int) -> None:
     shape = CrosscoderShape(group=GROUP, channels=CHANNELS, dict_size=num_features, reads=(0,), activation="topk", k=24)
-    model = GroupCrosscoder(shape)
+    model = Crosscoder.of(shape)
     torch.manual_seed(0)
     torch.nn.init.normal_(model.W_dec)
     model.save(folder)
 
 
 def _load(folder: str, peak: _Peak) -> None:
-    model = GroupCrosscoder.load(folder)
+    model = Crosscoder.load(folder)
     float(model.W_dec.detach().sum())
     peak.look()
 
 
 def _load_plainly(folder: str, peak: _Peak) -> None:
     content = (Path(folder) / WEIGHTS).read_bytes()
-    tensors, model = load(content), GroupCrosscoder(GroupCrosscoder.load(folder).shape)
+    tensors, model = load(content), Crosscoder.of(Crosscoder.load(folder).shape)
     model.load_state_dict(tensors)
     float(model.W_dec.detach().sum())
     peak.look()
@@ -169,7 +169,7 @@ def _load_plainly(folder: str, peak: _Peak) -> None:
 
 def _seen(folder: str, num_shards: int, peak: _Peak) -> Iterator[Firing]:
     """What tasks send; random."""
-    shape, candidates = GroupCrosscoder.load(folder).shape, 4 * TOP
+    shape, candidates = Crosscoder.load(folder).shape, 4 * TOP
     for shard in range(num_shards):
         rng = np.random.default_rng(shard)
         value_FT = rng.exponential(size=(shape.dict_size, candidates)).astype(np.float32)
@@ -211,7 +211,7 @@ def _merge_plainly(folder: str, num_shards: int, peak: _Peak) -> None:
 
 
 def _compare(folder: str, peak: _Peak) -> None:
-    model = GroupCrosscoder.load(folder)
+    model = Crosscoder.load(folder)
     alive = np.arange(model.shape.dict_size)
     for rows in analyse.bands(len(alive)):
         band = analyse.band_of_similarities(model, alive, rows, CONFIG)
@@ -221,7 +221,7 @@ def _compare(folder: str, peak: _Peak) -> None:
 
 @torch.no_grad()
 def _compare_plainly(folder: str, peak: _Peak) -> None:
-    decoder_FGC, group = GroupCrosscoder.load(folder).W_dec.detach(), groups.parse(GROUP)
+    decoder_FGC, group = Crosscoder.load(folder).W_dec.detach(), groups.parse(GROUP)
     for mine_FGC in decoder_FGC.split(PLAIN_ROWS):
         others_JGC = decoder_FGC[torch.arange(len(decoder_FGC))]
         rows = family_similarity(mine_FGC, others_JGC, group, invariant_share=CONFIG.invariant_share)

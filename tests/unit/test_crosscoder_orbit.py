@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder, OrbitCrosscoder
+from gc_core.crosscoder import Crosscoder, CrosscoderShape, GroupCrosscoder, OrbitCrosscoder
 from gc_core.losses import JumpReLUPenalty, Target, batchtopk_losses, jumprelu_losses, l1_losses, topk_losses
 from gc_core.sparse import drop_row_gradient, row_gradient
 
@@ -25,7 +25,7 @@ def tied(name: str, **changes: Any) -> OrbitCrosscoder:
     options: dict[str, Any] = {"channels": C, "activation": "topk", "k": K, "tying": "orbit"} | changes
     order = CrosscoderShape(group=name, dict_size=1, reads=(0,), **options).copies
     shape = CrosscoderShape(group=name, dict_size=P * order, reads=tuple(range(order)), **options)
-    model = GroupCrosscoder.of(shape).double()
+    model = Crosscoder.of(shape).double()
     assert isinstance(model, OrbitCrosscoder)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -193,6 +193,34 @@ def test_what_is_used_outside_training_agrees_with_itself(name: str, activation:
     assert ((z_BF > 0).view(len(z_BF), P, -1).sum(2) <= 1).all()  # one pose a prototype
 
 
+@every_group
+def test_a_features_decoder_is_its_prototypes_turned(name: str) -> None:
+    model = tied(name)
+    order = model.group.order
+    features = torch.arange(P * order).flip(0)
+    expected = [plain_orbit.turned(model.W_dec[int(f) // order], int(f) % order, model) for f in features]
+    torch.testing.assert_close(model.decoder_of(features), torch.stack(expected))
+
+
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "l1", "jumprelu"])
+@pytest.mark.parametrize("tying", ["orbit", "none"])
+def test_both_kinds_say_what_is_active_by_row_value_and_pose(tying: str, activation: str) -> None:
+    model = tied("D3", activation=activation)
+    either = model if tying == "orbit" else model.materialised()
+    acts_BGC = samples(model)
+    code, z_BF = either.code(acts_BGC), either.encode(acts_BGC)
+    feature_BK = code.index_BK if code.pose_BK is None else code.index_BK * 6 + code.pose_BK
+    torch.testing.assert_close(torch.zeros_like(z_BF).scatter_add(1, feature_BK, code.value_BK), z_BF, **EXACT)
+    decoded = [(z_F[:, None, None] * either.decoder_of(torch.arange(6 * P))).sum(0) for z_F in z_BF]
+    torch.testing.assert_close(either.decode_sparse(code), torch.stack(decoded) + either.b_dec, **EXACT)
+
+
+def test_untied_formulas_are_no_part_of_a_tied_crosscoder() -> None:
+    untied = {"pre_activations", "encode_sparse", "decoder_rows"}
+    assert untied <= set(dir(GroupCrosscoder))
+    assert not untied & set(dir(OrbitCrosscoder))
+
+
 def test_a_known_threshold_decides_what_is_active() -> None:
     model = tied("D3", activation="batchtopk")
     assert model.threshold is not None
@@ -230,8 +258,9 @@ def test_materialised_features_have_the_same_pre_activations_and_decoders(name: 
 def test_either_kind_comes_back_from_its_folder(tmp_path: Any) -> None:
     model = tied("D3", poses=2).float()
     model.save(str(tmp_path))
-    loaded = GroupCrosscoder.load(str(tmp_path))
+    loaded = Crosscoder.load(str(tmp_path))
     assert isinstance(loaded, OrbitCrosscoder)
+    assert type(GroupCrosscoder.load(str(tmp_path))) is OrbitCrosscoder  # as notebooks had it
     assert loaded.shape == model.shape
     acts_BGC = samples(model).float()
     assert torch.equal(loaded.encode(acts_BGC), model.encode(acts_BGC))
@@ -240,4 +269,4 @@ def test_either_kind_comes_back_from_its_folder(tmp_path: Any) -> None:
 def test_features_that_are_no_whole_orbits_are_refused() -> None:
     shape = CrosscoderShape(group="D3", channels=C, dict_size=10, reads=(0,), activation="topk", k=K, tying="orbit")
     with pytest.raises(ValueError, match="dict_size: found 10, expected a multiple of 6 tied poses"):
-        GroupCrosscoder.of(shape)
+        Crosscoder.of(shape)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from trainers import new_trainer, num_recovered, trained
 
-from gc_core.crosscoder import GroupCrosscoder
+from gc_core.crosscoder import Crosscoder
 
 
 def test_averaged_weights_are_the_running_mean_and_are_what_is_kept(planted: Any) -> None:
@@ -55,8 +55,8 @@ def test_an_export_makes_no_crosscoder_but_the_exported(
     planted: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, made = new_trainer(planted.run, **options), []
-    of = GroupCrosscoder.of
-    monkeypatch.setattr(GroupCrosscoder, "of", lambda *shape: made.append(of(*shape)) or made[-1])
+    of = Crosscoder.of
+    monkeypatch.setattr(Crosscoder, "of", lambda *shape: made.append(of(*shape)) or made[-1])
     monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", lambda self, memo: pytest.fail("copied where it is"))
     assert [trainer.exported()] == made
     assert made[0].product_dtype is None
