@@ -222,9 +222,14 @@ def held_out(table: pa.Table) -> NDArray[np.bool_]:
     return table["split"].to_numpy(zero_copy_only=False) == "validation"
 
 
-def _splits(key_I: NDArray[np.int64], usable_I: NDArray[np.bool_]) -> list[str]:
-    """Held out are usable images whose content hash is in the lowest 2%: at least one, never all, of distinct ones."""
+def held_out_of(key_I: NDArray[np.int64], usable_I: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(I,) whether an image is held out: those usable ones whose content hash is in the lowest 2%; at least one, never
+    all, of distinct ones."""
     distinct = np.unique(key_I[usable_I])
     by_share = int(np.searchsorted(distinct, int(HELD_OUT_SHARE * 2**63)))
     held = distinct[: max(0, min(max(by_share, 1), len(distinct) - 1))]
-    return ["validation" if kept else "train" for kept in np.isin(key_I, held) & usable_I]
+    return np.isin(key_I, held) & usable_I
+
+
+def _splits(key_I: NDArray[np.int64], usable_I: NDArray[np.bool_]) -> list[str]:
+    return ["validation" if kept else "train" for kept in held_out_of(key_I, usable_I)]

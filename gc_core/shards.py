@@ -1,7 +1,8 @@
 """Which rows each shard holds: integer arithmetic, decided before anything runs.
 
-Images are put in a seeded order and their rows laid end to end; a shard is a fixed number of consecutive rows. So
-images, not rows, are spread over shards (each is decoded once or twice), and any worker can name the rows of any shard.
+Images are put in a seeded order, those that are held out from training behind all others, and their rows laid end to
+end; a shard is a fixed number of consecutive rows. So images, not rows, are spread over shards (each is decoded once or
+twice), any worker can name the rows of any shard, and reading held-out rows decodes their own chunks.
 
 Letters: I images, N rows.
 """
@@ -40,6 +41,9 @@ class ShardPlan:
     ends_I: NDArray[np.int64]
     """Row after the last row of the i-th image."""
     shard_rows: int
+    held_out_from: int | None
+    """Row from which on all are of held-out images, and before which none is; None where those stand among the
+    others."""
 
     @property
     def num_rows(self) -> int:
@@ -53,6 +57,16 @@ class ShardPlan:
         """The shard's rows; the last shard may be short."""
         first = shard * self.shard_rows
         return range(first, min(first + self.shard_rows, self.num_rows))
+
+    def places(self, shard: int, seed: int) -> NDArray[np.int64]:
+        """(n,) where each row of a shard stands in it: shuffled, but training and held-out rows apart."""
+        rows = self.rows(shard)
+        return shuffled(len(rows), self.held_out_in(shard), seed=seed, shard=shard)
+
+    def held_out_in(self, shard: int) -> int:
+        """Row of the shard from which on all are held out; one beyond its last where none is known to be."""
+        rows = self.rows(shard)
+        return len(rows) if self.held_out_from is None else min(max(0, self.held_out_from - rows.start), len(rows))
 
     def images(self, shard: int) -> list[ImageRows]:
         """The shard's images in row order."""
@@ -71,6 +85,7 @@ class ShardPlan:
 def plan(
     capacity_I: NDArray[np.int64],
     key_I: NDArray[np.uint64],
+    held_out_I: NDArray[np.bool_] | None,
     *,
     centres_per_image: int | None,
     shard_rows: int | None,
@@ -78,16 +93,28 @@ def plan(
 ) -> ShardPlan:
     """Lay out the rows of images that have room for `capacity_I` centres each.
 
-    `key_I` names each image by its content, so that the plan does not depend on how a listing was sorted. None for a
-    number means the documented default.
+    `key_I` names each image by its content, so that the plan does not depend on how a listing was sorted; `held_out_I`
+    says which ones come last, None puts them among the others. None for a number means the documented default.
     """
     centres = centres_per_image or default_centres(capacity_I)
-    order_I = np.lexsort((np.arange(len(key_I)), mix(key_I, seed)))
+    last_I = np.zeros(len(key_I), np.bool_) if held_out_I is None else held_out_I
+    order_I = np.lexsort((np.arange(len(key_I)), mix(key_I, seed), last_I))
     counts_I = np.minimum(capacity_I, centres)[order_I]
     order_I, counts_I = order_I[counts_I > 0], counts_I[counts_I > 0]
     ends_I = np.cumsum(counts_I, dtype=np.int64)
     num_rows = int(ends_I[-1]) if len(ends_I) else 0
-    return ShardPlan(order_I=order_I, ends_I=ends_I, shard_rows=shard_rows or default_shard_rows(num_rows))
+    return ShardPlan(
+        order_I=order_I,
+        ends_I=ends_I,
+        shard_rows=shard_rows or default_shard_rows(num_rows),
+        held_out_from=None if held_out_I is None else int(counts_I[~held_out_I[order_I]].sum()),
+    )
+
+
+def shuffled(num_rows: int, held_out_from: int, *, seed: int, shard: int) -> NDArray[np.int64]:
+    """(n,) places of a shard's rows: a seeded order of those before `held_out_from`, then one of the others."""
+    rng, first = np.random.default_rng([seed, shard]), min(held_out_from, num_rows)
+    return np.concatenate([rng.permutation(first), first + rng.permutation(num_rows - first)])
 
 
 def default_centres(capacity_I: NDArray[np.int64]) -> int:

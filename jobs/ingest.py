@@ -39,8 +39,8 @@ def main(args: list[str] | None = None) -> None:
     with console.one_line_errors(remedy="The same command continues where it stopped."):
         job = cli(IngestJob, prog="python -m jobs.ingest", args=args, description=__doc__)
         config = job.config.absolute()
-        plan = ingest.plan_ingest(config, ingest.survey(config))
         run = RunFolder.at(job.out)
+        plan = ingest.plan_ingest(config, ingest.survey(config), format_version=store.version_of(run))
         if job.dry_run:
             ingest.refuse_other_store(run, config, plan)
             console.summary("would ingest", describe(plan))

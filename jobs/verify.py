@@ -194,7 +194,8 @@ def _plan(run: RunFolder, config: HarvestConfig, moves: Sequence[Move]) -> tuple
         table = manifest.load_table(run.manifest)
     except FileNotFoundError:
         raise StoreError(f"{run.manifest}: not found; pictures cannot be found again without it") from None
-    plan, opened = harvest.plan_rows(config, table, _backbone(config)), store.open_store(run, unfinished=True)
+    opened = store.open_store(run, unfinished=True)
+    plan = harvest.plan_rows(config, table, _backbone(config), format_version=opened.attrs["format_version"])
     if (plan.num_rows, plan.shard_rows) != (opened.num_rows, opened.shard_rows):
         found = f"{plan.num_rows} samples planned from it, the store has {opened.num_rows}"
         raise StoreError(f"{run.manifest}: is not of this store ({found}); restore both from one copy")
@@ -207,7 +208,7 @@ def _ingest_plan(run: RunFolder, config: IngestConfig) -> IngestPlan:
     Raises:
         ValueError: they cannot be read, or are others than those that were ingested.
     """
-    plan = ingest.plan_ingest(config, ingest.survey(config))
+    plan = ingest.plan_ingest(config, ingest.survey(config), format_version=store.version_of(run))
     ingest.refuse_other_store(run, config, plan)
     return plan
 

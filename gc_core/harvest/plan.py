@@ -18,7 +18,7 @@ from gc_core.harvest.activations import window_px_of
 from gc_core.harvest.centres import capacity
 from gc_core.images import ImageRef
 from gc_core.images.decode import resize_settings
-from gc_core.manifest import digest_of, refs_of
+from gc_core.manifest import digest_of, held_out, refs_of
 from gc_core.run_folder import RunFolder
 from gc_core.shards import ShardPlan
 
@@ -46,14 +46,18 @@ class ShardWork:
 
     shard: int
     images: tuple[ImageWork, ...]
+    held_out_from: int
+    """Row of the shard from which on all are of held-out pictures; the number of its rows if that is not known."""
 
     @property
     def num_rows(self) -> int:
         return sum(image.count for image in self.images)
 
 
-def plan_rows(config: HarvestConfig, manifest: pa.Table, backbone: Backbone) -> ShardPlan:
-    """The order of all rows.
+def plan_rows(
+    config: HarvestConfig, manifest: pa.Table, backbone: Backbone, *, format_version: int = store.FORMAT_VERSION
+) -> ShardPlan:
+    """The order of all rows, as a store of this version has them.
 
     Raises:
         ValueError: no picture can be used; the reasons are counted.
@@ -63,7 +67,10 @@ def plan_rows(config: HarvestConfig, manifest: pa.Table, backbone: Backbone) -> 
         raise ValueError(f"{config.images}: none of {len(capacity_I)} pictures can be used ({_reasons(manifest)})")
     key_I = manifest["key"].to_numpy().astype(np.uint64)
     per_image, shard_rows = config.centres_per_image, config.shard_rows
-    return shards.plan(capacity_I, key_I, centres_per_image=per_image, shard_rows=shard_rows, seed=config.seed)
+    held_out_I = held_out(manifest) if format_version >= store.HELD_OUT_LAST else None
+    return shards.plan(
+        capacity_I, key_I, held_out_I, centres_per_image=per_image, shard_rows=shard_rows, seed=config.seed
+    )
 
 
 def shard_work(plan: ShardPlan, manifest: pa.Table, shard: int) -> ShardWork:
@@ -76,7 +83,7 @@ def shard_work(plan: ShardPlan, manifest: pa.Table, shard: int) -> ShardWork:
         ImageWork(**column, ref=ref, total=total, first=part.first, count=part.count)
         for part, ref, column, total in zip(parts, refs_of(rows), columns, totals, strict=True)
     )
-    return ShardWork(shard=shard, images=images)
+    return ShardWork(shard=shard, images=images, held_out_from=plan.held_out_in(shard))
 
 
 def create_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> None:
@@ -95,6 +102,7 @@ def refuse_other_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, b
 
 def _layout(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> dict[str, Any]:
     return {
+        "format_version": store.format_version_of(plan),
         "num_rows": plan.num_rows,
         "shard_rows": plan.shard_rows,
         "channels": backbone.channels,

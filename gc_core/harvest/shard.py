@@ -66,7 +66,8 @@ class Pipeline:
 
 
 def compute_shard(work: ShardWork, config: HarvestConfig, backbone: Backbone, *, tick: Tick) -> ShardArrays:
-    """All arrays of one shard, in memory. Rows stand in a seeded order, so that readers meet images mixed.
+    """All arrays of one shard, in memory. Rows stand in a seeded order, so that readers meet images mixed, with
+    those of held-out pictures behind the others.
 
     Raises:
         OSError: a picture cannot be read, or is not the one that was indexed.
@@ -74,7 +75,7 @@ def compute_shard(work: ShardWork, config: HarvestConfig, backbone: Backbone, *,
     group = groups.parse(config.group)
     acts_NGC = np.empty((work.num_rows, group.order, backbone.channels), np.float16)
     image_N, centre_N2 = np.empty(work.num_rows, np.int64), np.empty((work.num_rows, 2), np.int32)
-    place = np.random.default_rng([config.seed, work.shard]).permutation(work.num_rows)
+    place = shards.shuffled(work.num_rows, work.held_out_from, seed=config.seed, shard=work.shard)
     done = 0
     for batch, batch_acts_NGC in _evaluated(_batches(work, config, backbone), config, backbone):
         rows = place[done : done + len(batch.image)]

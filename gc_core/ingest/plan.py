@@ -3,7 +3,7 @@
 Blocks of consecutive rows are put in a seeded order and laid end to end, so that a shard mixes samples from all over
 the source while each read stays in one place.
 
-Letters: N rows, I images.
+Letters: N rows, I images, K blocks.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from gc_core.ingest.config import IngestConfig
 from gc_core.ingest.source import Source, image_ids
 from gc_core.run_folder import RunFolder
 from gc_core.shards import ShardPlan
-from gc_core.store import INGESTED
+from gc_core.store import FORMAT_VERSION, HELD_OUT_LAST, INGESTED
 
 BLOCK_ROWS = 128
 
@@ -31,7 +31,10 @@ class IngestPlan:
 
     source: Source
     shards: ShardPlan
-    """Its images are blocks of rows of the source."""
+    """Its images are blocks of rows of the source: first their training rows, then, as images of their own, their
+    held-out ones."""
+    held_out_N: NDArray[np.bool_]
+    """Whether each row of the source is held out, where such rows stand last; else none is."""
     image_N: NDArray[np.int64]
     """Row of the manifest, in the order of the source."""
     ids_I: NDArray[Any] | None
@@ -45,34 +48,38 @@ class IngestPlan:
     def num_shards(self) -> int:
         return self.shards.num_shards
 
-    def rows_of(self, shard: int) -> list[range]:
-        """The rows of the source, in pieces, that a shard takes."""
-        parts = self.shards.images(shard)
-        firsts = [part.position * BLOCK_ROWS + part.first for part in parts]
-        return [range(first, first + part.count) for first, part in zip(firsts, parts, strict=True)]
+    def rows_of(self, shard: int) -> list[NDArray[np.int64]]:
+        """The rows of the source, ascending, that a shard takes of each block."""
+        num_blocks, taken = _num_blocks(self.source), []
+        for part in self.shards.images(shard):
+            held_out, block = divmod(part.position, num_blocks)
+            mine_N = self.held_out_N[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS] == bool(held_out)
+            taken.append(block * BLOCK_ROWS + np.flatnonzero(mine_N)[part.first : part.first + part.count])
+        return taken
 
 
-def plan_ingest(config: IngestConfig, source: Source) -> IngestPlan:
-    """Spread the source's rows over shards.
+def plan_ingest(config: IngestConfig, source: Source, *, format_version: int = FORMAT_VERSION) -> IngestPlan:
+    """Spread the source's rows over shards, as a store of this version has them.
 
     Raises:
         IngestError: the image ids do not fit the samples.
     """
-    num_rows = source.num_rows
-    sizes = np.full(-(-num_rows // BLOCK_ROWS), BLOCK_ROWS, np.int64)
-    sizes[-1] = num_rows - BLOCK_ROWS * (len(sizes) - 1)
-    laid_out = shards.plan(
-        sizes,
-        np.arange(len(sizes), dtype=np.uint64),
-        centres_per_image=BLOCK_ROWS,
-        shard_rows=config.shard_rows,
-        seed=config.seed,
-    )
     ids_N = image_ids(config, source)
     if ids_N is None:
-        return IngestPlan(source=source, shards=laid_out, image_N=np.arange(num_rows), ids_I=None)
-    ids_I, image_N = np.unique(ids_N, return_inverse=True)
-    return IngestPlan(source=source, shards=laid_out, image_N=image_N.astype(np.int64), ids_I=ids_I)
+        ids_I, image_N = None, np.arange(source.num_rows)
+    else:
+        ids_I, image_N = np.unique(ids_N, return_inverse=True)
+    held_out_N = np.zeros(source.num_rows, np.bool_)
+    if format_version >= HELD_OUT_LAST:
+        key_I = _keys(ids_I, source.num_rows)
+        held_out_N = manifest.held_out_of(key_I, np.ones(len(key_I), np.bool_))[image_N]
+    return IngestPlan(
+        source=source,
+        shards=_laid_out(config, source, held_out_N if format_version >= HELD_OUT_LAST else None),
+        held_out_N=held_out_N,
+        image_N=image_N.astype(np.int64),
+        ids_I=ids_I,
+    )
 
 
 def manifest_table(config: IngestConfig, plan: IngestPlan) -> pa.Table:
@@ -136,6 +143,23 @@ def is_ingested(attrs: dict[str, Any]) -> bool:
     return INGESTED in attrs
 
 
+def _laid_out(config: IngestConfig, source: Source, held_out_N: NDArray[np.bool_] | None) -> ShardPlan:
+    """Blocks in a seeded order: whole ones, or their training rows and after all of them their held-out rows."""
+    begins = np.arange(0, source.num_rows, BLOCK_ROWS)
+    size_K = np.minimum(BLOCK_ROWS, source.num_rows - begins)
+    key_K = np.arange(len(begins), dtype=np.uint64)
+    options = {"centres_per_image": BLOCK_ROWS, "shard_rows": config.shard_rows, "seed": config.seed}
+    if held_out_N is None:
+        return shards.plan(size_K, key_K, None, **options)
+    held_out_K = np.add.reduceat(held_out_N, begins, dtype=np.int64)
+    sizes, last = np.append(size_K - held_out_K, held_out_K), np.repeat([False, True], len(begins))
+    return shards.plan(sizes, np.tile(key_K, 2), last, **options)
+
+
+def _num_blocks(source: Source) -> int:
+    return -(-source.num_rows // BLOCK_ROWS)
+
+
 def _layout(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> dict[str, Any]:
     attrs = {
         "config": config.to_json(),
@@ -149,6 +173,7 @@ def _layout(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> dict[str,
     }
     manifest_sha256 = manifest.digest_of(run.manifest)
     return {
+        "format_version": store.format_version_of(plan.shards),
         "num_rows": plan.num_rows,
         "shard_rows": plan.shards.shard_rows,
         "channels": plan.source.channels,

@@ -19,7 +19,7 @@ LOST_SHARE = 0.01
 
 
 def compute_shard(plan: IngestPlan, shard: int, *, seed: int) -> ShardArrays:
-    """All arrays of one shard, in memory. Rows stand in a seeded order.
+    """All arrays of one shard, in memory. Rows stand in a seeded order, held-out ones behind the others.
 
     Raises:
         IngestError: a number is not finite or does not fit float16, or the source cannot be read.
@@ -27,11 +27,12 @@ def compute_shard(plan: IngestPlan, shard: int, *, seed: int) -> ShardArrays:
     num_rows = len(plan.shards.rows(shard))
     acts_NGC = np.empty((num_rows, plan.source.order, plan.source.channels), np.float16)
     image_N, done = np.empty(num_rows, np.int64), 0
-    place = np.random.default_rng([seed, shard]).permutation(num_rows)
+    place = plan.shards.places(shard, seed)
     for rows in plan.rows_of(shard):
-        here = place[done : done + len(rows)]
-        acts_NGC[here] = rounded(plan.source, rows.start, plan.source.read(rows.start, rows.stop))
-        image_N[here] = plan.image_N[rows.start : rows.stop]
+        here, start = place[done : done + len(rows)], int(rows[0])
+        # Blocks with held-out rows are read twice, for these and for the others: in one piece, not row by row.
+        acts_NGC[here] = rounded(plan.source, start, plan.source.read(start, int(rows[-1]) + 1))[rows - start]
+        image_N[here] = plan.image_N[rows]
         done += len(rows)
     return ShardArrays(activations=acts_NGC, image=image_N, centre_yx=np.zeros((num_rows, 2), np.int32))
 

@@ -1,7 +1,18 @@
 """The activation store: one Zarr v3 group, one object a shard and array, a commit record for every finished shard."""
 
 from gc_core.store.cache import DiskCache
-from gc_core.store.layout import ARRAYS, FORMAT_VERSION, INGESTED, MANIFEST, ShardArrays, StoreError
+from gc_core.store.layout import (
+    ARRAYS,
+    FORMAT_VERSION,
+    HELD_OUT_LAST,
+    INGESTED,
+    MANIFEST,
+    MIXED,
+    ShardArrays,
+    StoreError,
+    format_version_of,
+    version_of,
+)
 from gc_core.store.place import ROUNDING
 from gc_core.store.reader import Store, open, open_store
 from gc_core.store.records import Commit, digest, discard_commit
@@ -19,8 +30,10 @@ from gc_core.store.writer import (
 __all__ = [
     "ARRAYS",
     "FORMAT_VERSION",
+    "HELD_OUT_LAST",
     "INGESTED",
     "MANIFEST",
+    "MIXED",
     "REQUESTS_A_SHARD",
     "ROUNDING",
     "Commit",
@@ -34,9 +47,11 @@ __all__ = [
     "discard_commit",
     "fault_of_mean",
     "finish",
+    "format_version_of",
     "open",
     "open_store",
     "raw_bytes",
     "refuse_other",
+    "version_of",
     "write_shard",
 ]

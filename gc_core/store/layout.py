@@ -18,12 +18,15 @@ from gc_core import objects
 from gc_core.artefacts import sealed, unsealed
 from gc_core.groups import Group
 from gc_core.run_folder import RunFolder, finite, read_json
-from gc_core.shards import CHUNK_ROWS
+from gc_core.shards import CHUNK_ROWS, ShardPlan
 from gc_core.store.encoded import codecs
 from gc_core.typed import record_of
 from gc_core.zarr_bytes import objects_of
 
-FORMAT_VERSION = 1
+MIXED, HELD_OUT_LAST = 1, 2
+"""Format versions: where rows of held-out pictures stand. The arrays are laid out alike."""
+FORMAT_VERSION = HELD_OUT_LAST
+"""Of stores that are made; those of every version are read and continued."""
 ARRAYS = ("activations", "image", "centre_yx")
 MEAN = "mean_squared_block_norm"
 """The attribute that is set when all shards are there."""
@@ -146,12 +149,23 @@ def attributes(run: RunFolder) -> dict[str, Any] | None:
     return attributes_in(run, record.get("attributes"))
 
 
+def version_of(run: RunFolder) -> int:
+    """Format version of the store there, or of the one that would be made; StoreError if its metadata are damaged."""
+    existing = attributes(run)
+    return FORMAT_VERSION if existing is None else existing["format_version"]
+
+
+def format_version_of(plan: ShardPlan) -> int:
+    """Of a store whose rows are those of the plan."""
+    return MIXED if plan.held_out_from is None else HELD_OUT_LAST
+
+
 def attributes_in(run: RunFolder, found: Any) -> dict[str, Any]:
     """The attributes without their own hash; StoreError if it is that of others, or they cannot be a store's."""
     try:
-        if (version := dict(found)["format_version"]) != FORMAT_VERSION:
-            said = f"format version {version!r} found, expected {FORMAT_VERSION}"
-            raise StoreError(f"{run.activations}: {said}; harvest again")
+        if (version := dict(found)["format_version"]) not in (MIXED, HELD_OUT_LAST):
+            said = f"format version {version!r} found, expected {MIXED} or {HELD_OUT_LAST}"
+            raise StoreError(f"{run.activations}: {said}; a later version of this program made it, or harvest again")
         attrs = unsealed(dict(found), "its attributes")
         _check_attributes(attrs)
     except StoreError:

@@ -50,14 +50,21 @@ def raw_bytes(num_rows: int, order: int, channels: int) -> int:
 
 
 def create(
-    run: RunFolder, *, num_rows: int, shard_rows: int, channels: int, group: Group, attrs: dict[str, Any]
+    run: RunFolder,
+    *,
+    num_rows: int,
+    shard_rows: int,
+    channels: int,
+    group: Group,
+    attrs: dict[str, Any],
+    format_version: int = FORMAT_VERSION,
 ) -> None:
     """Make the group and its empty arrays, once, before any worker writes. A store of the same config is kept.
 
     Raises:
         StoreError: a store of another configuration stands there; the differences are listed.
     """
-    wanted = _wanted(num_rows, shard_rows, group, attrs)
+    wanted = _wanted(num_rows, shard_rows, group, attrs, format_version)
     if not _refuse_another_config(run, wanted):
         make_group(run, wanted)
         _refuse_another_config(run, wanted)  # somebody else's, who was faster
@@ -66,10 +73,17 @@ def create(
 
 
 def refuse_other(
-    run: RunFolder, *, num_rows: int, shard_rows: int, channels: int, group: Group, attrs: dict[str, Any]
+    run: RunFolder,
+    *,
+    num_rows: int,
+    shard_rows: int,
+    channels: int,
+    group: Group,
+    attrs: dict[str, Any],
+    format_version: int = FORMAT_VERSION,
 ) -> None:
     """Raise what `create` would raise where another store stands; change nothing."""
-    _refuse_another_config(run, _wanted(num_rows, shard_rows, group, attrs))
+    _refuse_another_config(run, _wanted(num_rows, shard_rows, group, attrs, format_version))
 
 
 def write_shard(run: RunFolder, shard: int, arrays: ShardArrays, *, attempt: str) -> Commit:
@@ -140,9 +154,9 @@ def _mean_of_records(store: Store) -> float:
     return total / (store.num_rows * store.group.order)
 
 
-def _wanted(num_rows: int, shard_rows: int, group: Group, attrs: dict[str, Any]) -> dict[str, Any]:
+def _wanted(num_rows: int, shard_rows: int, group: Group, attrs: dict[str, Any], format_version: int) -> dict[str, Any]:
     layout = {"num_rows": num_rows, "shard_rows": shard_rows, "group": {"kind": group.kind, "n": group.n}}
-    return {"format_version": FORMAT_VERSION, MEAN: None, **layout, **attrs}
+    return {"format_version": format_version, MEAN: None, **layout, **attrs}
 
 
 def _refuse_another_config(run: RunFolder, wanted: dict[str, Any]) -> bool:

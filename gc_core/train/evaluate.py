@@ -13,6 +13,8 @@ from torch import Tensor
 
 from gc_core.crosscoder import Crosscoder
 from gc_core.metrics import ImageSums, VarianceSums, squared_norm_BG
+from gc_core.shards import CHUNK_ROWS
+from gc_core.store import HELD_OUT_LAST
 from gc_core.stream import read_rows
 from gc_core.train.data import TrainingData
 from gc_core.train.workers import Place, sum_over_replicas
@@ -45,12 +47,13 @@ class Score:
 
 
 class HeldOutSamples:
-    """This worker's part of the held-out samples, at most MAX_HELD_OUT_ROWS over all replicas, kept as they are stored:
-    they lie scattered over the store, and finding them decodes most of it."""
+    """This worker's part of the held-out samples, at most MAX_HELD_OUT_ROWS over all replicas, read once and kept as
+    they are stored."""
 
     def __init__(self, data: TrainingData, place: Place, *, batch: int) -> None:
         """Read them; every worker must call it. `batch` samples are scored at a time."""
-        rows = _spread(data.held_out_rows, MAX_HELD_OUT_ROWS)
+        together = data.store.attrs["format_version"] >= HELD_OUT_LAST
+        rows = (spread_chunks if together else _spread)(data.held_out_rows, MAX_HELD_OUT_ROWS)
         images, image_N = np.unique(data.store.image[rows], return_inverse=True)
         mine = slice(place.replica, None, place.num_replicas)
         self._data, self._place, self._batch = data, place, batch
@@ -96,6 +99,15 @@ class HeldOutSamples:
         return (sum_over_replicas(total_GC, self._place) / max(1, self._num_rows)).float()
 
 
+def spread_chunks(rows: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
+    """Rows of whole chunks evenly spread over all, each of which holds many pictures: what is decoded is used."""
+    if len(rows) <= at_most:
+        return rows
+    chunk_N = rows // CHUNK_ROWS
+    chunks = np.unique(chunk_N)
+    return rows[np.isin(chunk_N, chunks[np.linspace(0, len(chunks) - 1, at_most // CHUNK_ROWS).astype(np.int64)])]
+
+
 def _spread(rows: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
-    """Rows evenly spread over all: a bounded cost however large the store."""
+    """Rows evenly spread over all, where they stand among others and every chunk has few."""
     return rows if len(rows) <= at_most else rows[np.linspace(0, len(rows) - 1, at_most).astype(np.int64)]

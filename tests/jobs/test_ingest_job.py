@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gc_core import manifest, store
+from gc_core.ingest import IngestConfig, compute_shard, create_store, plan_ingest, survey, write_manifest
 from gc_core.run_folder import RunFolder
 from gc_core.store.layout import object_name
 from jobs import analyse, evaluate, ingest, train, verify
@@ -59,6 +60,20 @@ def test_an_interrupted_run_is_finished_with_the_same_bytes(source: Path, run: R
         store.open_store(again)
     ingest.main(options(source, tmp_path / "run"))
     np.testing.assert_array_equal(store.open_store(again)[:], store.open_store(run)[:])
+
+
+def test_a_half_run_of_the_first_format_is_finished_and_mended_in_it(source: Path, tmp_path: Path) -> None:
+    run = RunFolder.at(str(tmp_path / "run"))
+    config = IngestConfig(activations=str(source / "acts.npy"), image=str(source / "ids.npy"), group="D2").absolute()
+    plan = plan_ingest(config, survey(config), format_version=store.MIXED)
+    run.claim()
+    write_manifest(run, config, plan)
+    create_store(run, config, plan)
+    store.write_shard(run, 1, compute_shard(plan, 1, seed=config.seed), attempt="first")
+    ingest.main(options(source, tmp_path / "run"))
+    (tmp_path / "run" / "activations.zarr" / object_name("activations", 2)).write_bytes(b"damaged")
+    verify.main([run.url, "--repair", "--sample", "99"])
+    assert store.open_store(run).attrs["format_version"] == store.MIXED
 
 
 def test_verify_reads_the_source_again_and_mends_from_it(

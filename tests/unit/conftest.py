@@ -35,8 +35,15 @@ def write_run(
     run = RunFolder.at(str(folder))
     num_rows, _, channels = acts_NGC.shape
     image_N = np.arange(num_rows) // rows_per_image
-    attrs = {"config": {}, "config_hash": "of a test"}
-    store.create(run, num_rows=num_rows, shard_rows=SHARD_ROWS, channels=channels, group=group, attrs=attrs)
+    store.create(
+        run,
+        num_rows=num_rows,
+        shard_rows=SHARD_ROWS,
+        channels=channels,
+        group=group,
+        attrs={"config": {}, "config_hash": "of a test"},
+        format_version=store.MIXED,
+    )
     for shard in range(-(-num_rows // SHARD_ROWS)):
         rows = slice(shard * SHARD_ROWS, (shard + 1) * SHARD_ROWS)
         activations = acts_NGC[rows].astype(np.float16)

@@ -1,5 +1,7 @@
 """The plan of rows: every row once, whatever the sizes; independent of the listing's order."""
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +20,9 @@ def keys(num_images: int) -> np.ndarray:
 def test_every_planned_centre_stands_in_exactly_one_row(
     capacity_I: np.ndarray, centres: int, shard_rows: int, seed: int
 ) -> None:
-    plan = shards.plan(capacity_I, keys(len(capacity_I)), centres_per_image=centres, shard_rows=shard_rows, seed=seed)
+    plan = shards.plan(
+        capacity_I, keys(len(capacity_I)), None, centres_per_image=centres, shard_rows=shard_rows, seed=seed
+    )
     seen = [
         (part.position, part.first + i)
         for s in range(plan.num_shards)
@@ -35,15 +39,41 @@ def test_every_planned_centre_stands_in_exactly_one_row(
 @given(st.permutations(list(range(12))), st.integers(0, 3))
 def test_the_plan_follows_the_images_not_the_listing(listing: list[int], seed: int) -> None:
     capacity_I = np.arange(1, 13)
-    straight = shards.plan(capacity_I, keys(12), centres_per_image=5, shard_rows=128, seed=seed)
-    shuffled = shards.plan(capacity_I[listing], keys(12)[listing], centres_per_image=5, shard_rows=128, seed=seed)
+    straight = shards.plan(capacity_I, keys(12), None, centres_per_image=5, shard_rows=128, seed=seed)
+    shuffled = shards.plan(capacity_I[listing], keys(12)[listing], None, centres_per_image=5, shard_rows=128, seed=seed)
     np.testing.assert_array_equal(np.array(listing)[shuffled.order_I], straight.order_I)
     np.testing.assert_array_equal(shuffled.ends_I, straight.ends_I)
 
 
+@given(capacities, st.integers(1, 50), st.integers(0, 5), st.randoms(use_true_random=False))
+def test_rows_of_held_out_images_stand_last_and_the_others_as_without_them(
+    capacity_I: np.ndarray, centres: int, seed: int, chance: Random
+) -> None:
+    held_out_I = np.array([chance.random() < 0.3 for _ in capacity_I], np.bool_)
+    options = {"centres_per_image": centres, "shard_rows": 128, "seed": seed}
+    plan = shards.plan(capacity_I, keys(len(capacity_I)), held_out_I, **options)
+    of_row_N = np.repeat(plan.order_I, np.diff(plan.ends_I, prepend=0))
+    expected_N = np.arange(plan.num_rows) >= (plan.held_out_from or 0)
+    np.testing.assert_array_equal(held_out_I[of_row_N], expected_N)
+    mixed = shards.plan(capacity_I, keys(len(capacity_I)), None, **options)
+    np.testing.assert_array_equal(mixed.order_I[~held_out_I[mixed.order_I]], plan.order_I[~held_out_I[plan.order_I]])
+    for shard in range(plan.num_shards):
+        rows, place = plan.rows(shard), plan.places(shard, seed)
+        assert sorted(place) == list(range(len(rows)))
+        expected_n = expected_N[rows.start : rows.stop]
+        np.testing.assert_array_equal(expected_n[place], expected_n)  # each row stands where its own kind stands
+
+
+def test_where_held_out_images_are_not_told_a_shard_is_shuffled_as_in_the_first_format() -> None:
+    plan = shards.plan(np.full(40, 5), keys(40), None, centres_per_image=5, shard_rows=128, seed=3)
+    for shard, num_rows in enumerate((128, 72)):
+        expected = np.random.default_rng([3, shard]).permutation(num_rows)
+        np.testing.assert_array_equal(plan.places(shard, 3), expected)
+
+
 def test_another_seed_gives_another_order() -> None:
     orders = {
-        tuple(shards.plan(np.ones(30, int), keys(30), centres_per_image=1, shard_rows=128, seed=s).order_I)
+        tuple(shards.plan(np.ones(30, int), keys(30), None, centres_per_image=1, shard_rows=128, seed=s).order_I)
         for s in range(5)
     }
     assert len(orders) == 5

@@ -99,7 +99,7 @@ def test_each_shard_is_one_object_an_array(folder: Path) -> None:
 def test_attributes_say_what_stands_there(run: RunFolder) -> None:
     attrs = store.open_store(run).attrs
     assert attrs.items() >= ATTRS.items()
-    assert attrs["format_version"] == 1
+    assert attrs["format_version"] == 2
     assert attrs["group"] == {"kind": "dihedral", "n": 2}
     assert (attrs["num_rows"], attrs["shard_rows"]) == (NUM_ROWS, SHARD_ROWS)
 
@@ -295,6 +295,6 @@ def test_no_store_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_another_format_version_is_refused(run: RunFolder, folder: Path) -> None:
     path = folder / "activations.zarr/zarr.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(StoreError, match="format version 2 found, expected 1"):
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 3'))
+    with pytest.raises(StoreError, match="format version 3 found, expected 1 or 2"):
         store.open_store(run)

@@ -1,0 +1,168 @@
+"""Held-out rows have chunks of their own since format version 2; stores of version 1 are continued and read as they
+are.
+
+Letters: N rows, G group elements, C channels.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gc_core import ingest, manifest, objects, shards, store
+from gc_core.config import TrainConfig
+from gc_core.ingest import IngestConfig
+from gc_core.run_folder import RunFolder
+from gc_core.shards import CHUNK_ROWS
+from gc_core.store import chunks
+from gc_core.train import Place, evaluate, open_data
+from gc_core.train.evaluate import HeldOutSamples
+
+NUM_ROWS, ROWS_A_PICTURE = 12_800, 10
+SMALL = TrainConfig(dict_size=16, k=2, steps=4, batch=64, checkpoint_every=2, encoder_reads="all", augment=False)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> IngestConfig:
+    """12,800 samples of C_2 from 1,280 pictures: 100 chunks, and about 26 pictures held out."""
+    folder = tmp_path_factory.mktemp("source")
+    acts_NGC = np.random.default_rng(0).normal(size=(NUM_ROWS, 2, 3)).astype(np.float16)
+    np.save(folder / "acts.npy", acts_NGC)
+    np.save(folder / "ids.npy", np.random.default_rng(1).permutation(NUM_ROWS) // ROWS_A_PICTURE)
+    return IngestConfig(activations=str(folder / "acts.npy"), image=str(folder / "ids.npy"), group="C2")
+
+
+def harvested(folder: Path, config: IngestConfig, version: int, *, some: slice = slice(None)) -> RunFolder:
+    """A store of some format version, or some of its shards."""
+    run, plan = RunFolder.at(str(folder)), ingest.plan_ingest(config, ingest.survey(config), format_version=version)
+    ingest.write_manifest(run, config, plan)
+    ingest.create_store(run, config, plan)
+    for shard in range(plan.num_shards)[some]:
+        store.write_shard(run, shard, ingest.compute_shard(plan, shard, seed=config.seed), attempt="test")
+    return run
+
+
+def finished(run: RunFolder) -> RunFolder:
+    store.finish(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, config: IngestConfig) -> dict[int, RunFolder]:
+    """A finished store of each version."""
+    folder = tmp_path_factory.mktemp("runs")
+    return {version: finished(harvested(folder / str(version), config, version)) for version in (1, 2)}
+
+
+def held_out(run: RunFolder) -> np.ndarray:
+    return manifest.held_out(manifest.load_table(run.manifest))[store.open_store(run).image]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the chunks of activations that were decoded."""
+    found: list[int] = []
+    put = chunks.ChunkReader._put
+
+    def counting(self: Any, chunk: int, *rest: Any) -> None:
+        found.extend([chunk] if self._name == "activations" else [])
+        put(self, chunk, *rest)
+
+    monkeypatch.setattr(chunks.ChunkReader, "_put", counting)
+    return found
+
+
+def test_reading_held_out_rows_decodes_chunks_in_proportion_to_them(
+    runs: dict[int, RunFolder], decoded: list[int]
+) -> None:
+    num_held_out = int(held_out(runs[2]).sum())
+    assert 100 < num_held_out < 500
+    HeldOutSamples(open_data(runs[2], SMALL), Place(), batch=64)
+    assert len(decoded) == len(set(decoded)) <= num_held_out // CHUNK_ROWS + 2
+    decoded.clear()
+    HeldOutSamples(open_data(runs[1], SMALL), Place(), batch=64)
+    assert len(decoded) > 80, "the control: in the first format they lie in nearly every chunk"
+
+
+def test_of_many_held_out_rows_whole_chunks_are_read(
+    runs: dict[int, RunFolder], decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "MAX_HELD_OUT_ROWS", CHUNK_ROWS)
+    data = open_data(runs[2], SMALL)
+    samples = HeldOutSamples(data, Place(), batch=64)
+    assert len(decoded) == 1
+    assert CHUNK_ROWS // 2 < samples._num_rows <= CHUNK_ROWS
+    assert len(set(data.held_out_rows) & set(range(decoded[0] * CHUNK_ROWS, (decoded[0] + 1) * CHUNK_ROWS))) == (
+        samples._num_rows
+    )
+
+
+def test_chunks_are_taken_from_all_over() -> None:
+    rows = np.arange(1_000_003, 1_020_003)
+    taken = evaluate.spread_chunks(rows, 2048)
+    assert len(np.unique(taken // CHUNK_ROWS)) == 16
+    assert len(taken) > 15 * CHUNK_ROWS
+    assert (taken.min(), taken.max()) == (rows.min(), rows.max())
+    np.testing.assert_array_equal(evaluate.spread_chunks(rows[:2048], 2048), rows[:2048])
+
+
+def test_both_formats_hold_the_same_samples_and_the_second_has_held_out_ones_last(runs: dict[int, RunFolder]) -> None:
+    found = {version: store.open_store(run) for version, run in runs.items()}
+    assert {version: opened.attrs["format_version"] for version, opened in found.items()} == {1: 1, 2: 2}
+    assert np.all(np.diff(held_out(runs[2]).astype(int)) >= 0)
+    assert held_out(runs[1]).sum() == held_out(runs[2]).sum()
+    samples = {
+        version: sorted(zip(opened.image.tolist(), (row.tobytes() for row in opened[:]), strict=True))
+        for version, opened in found.items()
+    }
+    assert samples[1] == samples[2]
+
+
+def test_samples_of_a_shard_still_stand_mixed(runs: dict[int, RunFolder]) -> None:
+    opened = store.open_store(runs[2])
+    for shard in range(opened.num_shards):
+        rows = opened.rows(shard)
+        assert len(np.unique(opened.image[rows.start : rows.stop][:CHUNK_ROWS])) > 20
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_half_harvest_is_finished_in_its_own_format(
+    version: int, config: IngestConfig, runs: dict[int, RunFolder], tmp_path: Path
+) -> None:
+    run = harvested(tmp_path / "half", config, version, some=slice(None, None, 2))
+    assert store.version_of(run) == version
+    other = ingest.plan_ingest(config, ingest.survey(config), format_version=3 - version)
+    with pytest.raises(store.StoreError, match="format_version"):
+        ingest.create_store(run, config, other)
+    finished(harvested(tmp_path / "half", config, store.version_of(run)))
+    assert store.open_store(run)[:].tobytes() == store.open_store(runs[version])[:].tobytes()
+    np.testing.assert_array_equal(store.open_store(run).image, store.open_store(runs[version]).image)
+
+
+def test_a_store_that_is_not_there_will_be_of_the_newest_format(tmp_path: Path) -> None:
+    assert store.version_of(RunFolder.at(str(tmp_path))) == store.FORMAT_VERSION == 2
+
+
+def test_the_first_format_has_its_rows_where_it_always_had_them(runs: dict[int, RunFolder]) -> None:
+    opened = store.open_store(runs[1])
+    seed = opened.attrs["seed"]
+    blocks = np.argsort(shards.mix(np.arange(NUM_ROWS // 128, dtype=np.uint64), seed))
+    row_N = (128 * blocks[:, None] + np.arange(128)).ravel()
+    source_NGC = np.load(objects.local_path(opened.attrs["config"]["activations"]))
+    for shard in range(opened.num_shards):
+        rows = opened.rows(shard)
+        place = np.random.default_rng([seed, shard]).permutation(len(rows))
+        expected_NGC = np.empty_like(source_NGC[: len(rows)])
+        expected_NGC[place] = source_NGC[row_N[rows.start : rows.stop]]
+        np.testing.assert_array_equal(opened[rows.start : rows.stop], expected_NGC)
+
+
+def test_the_first_format_is_scored_on_rows_from_all_over_as_it_was(
+    runs: dict[int, RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "MAX_HELD_OUT_ROWS", 64)
+    data = open_data(runs[1], SMALL)
+    rows = data.held_out_rows[np.linspace(0, len(data.held_out_rows) - 1, 64).astype(int)]
+    expected_NGC = np.stack([data.store[row : row + 1][0] for row in rows.tolist()])
+    np.testing.assert_array_equal(HeldOutSamples(data, Place(), batch=64)._stored_NGC.numpy(), expected_NGC)
