@@ -4,8 +4,9 @@ python -m jobs.analyse --run RUN --name topk-1024
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -29,10 +30,11 @@ from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.families import Cluster, numbered
 from gc_core.images.moved import Move
+from gc_core.lease import check_all
 from gc_core.metrics import or_none
 from gc_core.run_folder import RunFolder
 from gc_core.store import Store, open_store
-from jobs import cluster, console, meshes
+from jobs import claims, cluster, console, meshes
 from jobs.options import MovedPictures, Workers, cli
 from jobs.teams import Team
 
@@ -59,9 +61,7 @@ def main(args: list[str] | None = None) -> None:
         with cluster.connect():
             run = RunFolder.at(job.run)
             name = job.name or only_crosscoder(run)
-            console.summary(
-                "analysed", run_analyse(run, name, job.config, job.workers) + run_atlas(run, name, job.moves())
-            )
+            console.summary("analysed", analyse_and_draw(run, name, job.config, job.workers, job.moves()))
 
 
 def only_crosscoder(run: RunFolder) -> str:
@@ -80,10 +80,32 @@ def only_crosscoder(run: RunFolder) -> str:
     return names[0]
 
 
-def run_analyse(
-    run: RunFolder, name: str, config: AnalyseConfig, workers: Workers | None = None
+def analyse_and_draw(
+    run: RunFolder, name: str, config: AnalyseConfig, workers: Workers, moves: Sequence[Move] = ()
 ) -> list[tuple[str, str]]:
-    """Watch every shard, describe every feature, find families; rows of the summary.
+    """Describe every feature and draw the page, while no other job works on the same crosscoder; rows of the summary.
+
+    Raises:
+        ValueError: there is no such crosscoder, or it does not fit. OSError: another job did not end in time.
+    """
+    own = [run.crosscoder(name)] if name in run.crosscoder_names() else []  # what is not there gets no folder
+    with claims.at_work(own, workers) as leases:
+        check = partial(check_all, [each.term for each in leases])
+        rows = run_analyse(run, name, config, workers, before_writing=check)
+        check()
+        return rows + run_atlas(run, name, moves)
+
+
+def run_analyse(
+    run: RunFolder,
+    name: str,
+    config: AnalyseConfig,
+    workers: Workers | None = None,
+    *,
+    before_writing: Callable[[], None] = lambda: None,
+) -> list[tuple[str, str]]:
+    """Watch every shard, describe every feature, find families; rows of the summary. `before_writing` may refuse by
+    raising, where the crosscoder is another job's by now.
 
     Raises:
         ValueError: it does not fit into memory or on the disk, or the workers cannot be had.
@@ -105,6 +127,7 @@ def run_analyse(
         "fvu_per_block": or_none(firing.unexplained.fraction_unexplained_per_block().tolist()),
         "l0": float(firing.fired_F.sum() / firing.num_rows),
     }
+    before_writing()
     analyse.write_features(run, name, symmetry, firing, found, model.group, about)
     team.work.parts.clear()
     if model.shape.tying == "orbit":

@@ -1,14 +1,46 @@
-"""Whose a crosscoder's name is: one training's alone, with the options that its `config.json` says."""
+"""Whose a crosscoder's name is: one training's alone, with the options that its `config.json` says; and who works on
+it: one job at a time."""
 
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from gc_core import lease
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import fault_of_weights
+from gc_core.lease import Lease
 from gc_core.run_folder import read_json, write_json, write_json_once
 from gc_core.train import TrainingData, read_other
 from gc_core.train.more_steps import is_what_was_asked, with_more_steps
 from gc_core.train.recovery import NAMES_ITS_CONFIG, newest
-from jobs import console
+from jobs import cluster, console, interrupt
+from jobs.options import Waiting
+
+
+@contextlib.contextmanager
+def at_work(folders: Sequence[str], waiting: Waiting) -> Iterator[list[Lease]]:
+    """This job alone works in these crosscoders' folders until the block ends; others are waited for aloud.
+
+    Raises:
+        OSError: another did not end in time.
+    """
+    with contextlib.ExitStack() as stack:  # in the same order in every job, so that no two wait for each other
+        yield [stack.enter_context(lease.held(each, _aloud(each, waiting.wait_minutes))) for each in sorted(folders)]
+
+
+def _aloud(folder: str, wait_minutes: float) -> Callable[[str, float], None]:
+    is_time_to_say = console.tell_every(cluster.SAY_EVERY_S)
+
+    def wait(holder: str, waited_s: float) -> None:
+        interrupt.check()
+        if waited_s > 60 * wait_minutes:
+            found = f"{holder} is at work on it and did not end within {wait_minutes:g} minutes"
+            raise OSError(f"{folder}: {found}; wait longer with --workers.wait-minutes, or end the other")
+        if is_time_to_say():
+            told = f"{waited_s / 60:.1f} of at most {wait_minutes:g} minutes"
+            console.say(f"waiting  for {holder}, at work on {folder} ({told})")
+
+    return wait
 
 
 def config_to_train(folder: str, asked: TrainConfig, resolved: TrainConfig, data: TrainingData) -> TrainConfig:
@@ -43,6 +75,16 @@ def config_to_train(folder: str, asked: TrainConfig, resolved: TrainConfig, data
     raise ValueError(
         f"{folder}: was trained with other options ({changed}); choose another --name, or the same options"
     )
+
+
+def is_finished(folder: str, config: TrainConfig) -> bool:
+    """Whether this very crosscoder is finished, and whole; nothing is written."""
+    try:
+        known = read_json(folder, "config.json")
+    except FileNotFoundError:
+        return False
+    is_same = TrainConfig.from_json(known["train"]) == config
+    return is_same and bool(known.get("results")) and fault_of_weights(folder) is None
 
 
 def claim(folder: str, config: TrainConfig) -> dict[str, float] | None:

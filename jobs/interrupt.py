@@ -107,11 +107,13 @@ def _interrupt(number: int, _: FrameType | None) -> None:
         signal.raise_signal(number)
 
 
-def run_aside(call: Callable[[], object], *, every_s: float) -> None:
-    """`call()` on a thread of its own, where it finds no handlers to replace, while this one waits for signals.
+def run_aside(call: Callable[[], object], *, every_s: float, watch: Callable[[], object] = lambda: None) -> None:
+    """`call()` on a thread of its own, where it finds no handlers to replace, while this one waits for signals, and
+    calls `watch` every now and then.
 
     Raises:
-        Whatever the call raises. KeyboardInterrupt: a signal came; the call is left to itself.
+        Whatever the call raises. What `watch` raises. KeyboardInterrupt: a signal came. In both cases the call
+        is left to itself.
     """
     raised = _Raised()
 
@@ -124,6 +126,7 @@ def run_aside(call: Callable[[], object], *, every_s: float) -> None:
     while thread.is_alive():
         thread.join(every_s)
         check()
+        watch()
     if raised.error is not None:
         raise raised.error
 

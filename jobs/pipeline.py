@@ -18,7 +18,7 @@ import tyro
 from gc_core.config import AnalyseConfig, HarvestConfig, TrainConfig
 from gc_core.run_folder import RunFolder
 from jobs import cluster, console, lists, meshes
-from jobs.analyse import run_analyse, run_atlas
+from jobs.analyse import analyse_and_draw
 from jobs.harvest import run_harvest
 from jobs.options import MovedPictures, Workers, cli
 from jobs.train import placement, run_train
@@ -55,8 +55,7 @@ def run_pipeline(job: Pipeline, configs: Sequence[TrainConfig] = ()) -> None:
     run = RunFolder.at(job.out)
     rows = run_harvest(run, job.harvest, job.workers, job.moves())
     for name, trained in run_train(run, job.name, configs or [job.train], job.workers).items():
-        rows += trained + run_analyse(run, name, job.analyse, job.workers)
-        rows += run_atlas(run, name, job.moves())
+        rows += trained + analyse_and_draw(run, name, job.analyse, job.workers, job.moves())
     console.summary(f"finished in {console.duration(time.monotonic() - start)}", rows)
 
 

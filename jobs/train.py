@@ -15,8 +15,9 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any
 
 import ray
@@ -32,6 +33,7 @@ from gc_core import objects, s3
 from gc_core import train as training
 from gc_core.checkpoint import METRICS, Keep, write_metrics
 from gc_core.config import TrainConfig
+from gc_core.lease import Lease, check_all
 from gc_core.objects import UnavailableError
 from gc_core.run_folder import RunFolder, read_json, read_trained, write_json
 from gc_core.train.loggers import LoggerName, check_installed, following, usual
@@ -98,23 +100,27 @@ def run_train(
     data = training.open_data(run, configs[0])
     resolved = [training.resolve(config, data) for config in configs]
     names = lists.names_of(resolved, data.store.group.name, name)
-    named = {
-        each: claims.config_to_train(run.crosscoder(each), asked, config, data)
-        for each, asked, config in zip(names, configs, resolved, strict=True)
-    }
-    unfinished = [each for each, config in named.items() if claims.claim(run.crosscoder(each), config) is None]
-    if unfinished:
-        cluster.require(placement(workers), 1)  # the mesh looks at the memory of a GPU
-        placed = meshes.decide(
-            [named[each] for each in unfinished],
-            placement(workers),
-            channels=data.channels,
-            stored_elements=data.store.group.order,
-        )
-        cluster.require(placed, placed.num_workers or 1)
-        watched = {"keep": keep or Keep(), "loggers": tuple(loggers), "cache": cache or Cache()}
-        _fit(run, {each: named[each] for each in unfinished}, placed, watched)
-    return {each: _summary(run.crosscoder(each), config, data) for each, config in named.items()}
+
+    def named() -> dict[str, TrainConfig]:
+        every = zip(names, configs, resolved, strict=True)
+        return {each: claims.config_to_train(run.crosscoder(each), asked, found, data) for each, asked, found in every}
+
+    to_do = [each for each, config in named().items() if not claims.is_finished(run.crosscoder(each), config)]
+    with claims.at_work([run.crosscoder(each) for each in to_do], workers) as leases:
+        wanted = named()  # another job may have done it, while this one waited
+        unfinished = {each: wanted[each] for each in to_do if not claims.claim(run.crosscoder(each), wanted[each])}
+        if unfinished:
+            watched = {"keep": keep or Keep(), "loggers": tuple(loggers), "cache": cache or Cache()}
+            _fit(run, unfinished, _placed(list(unfinished.values()), workers, data), watched, leases)
+    return {each: _summary(run.crosscoder(each), config, data) for each, config in wanted.items()}
+
+
+def _placed(configs: Sequence[TrainConfig], workers: Workers, data: training.TrainingData) -> Workers:
+    """The workers with their mesh decided, once they can start."""
+    cluster.require(placement(workers), 1)  # the mesh looks at the memory of a GPU
+    placed = meshes.decide(configs, placement(workers), channels=data.channels, stored_elements=data.store.group.order)
+    cluster.require(placed, placed.num_workers or 1)
+    return placed
 
 
 def _summary(folder: str, config: TrainConfig, data: training.TrainingData) -> list[tuple[str, str]]:
@@ -154,7 +160,13 @@ def placement(workers: Workers) -> Workers:
     return replace(workers, num_workers=1, gpus_per_worker=0, cpus_per_worker=cluster.most_cpus(ray.nodes()))
 
 
-def _fit(run: RunFolder, configs: dict[str, TrainConfig], workers: Workers, watched: Mapping[str, Any]) -> None:
+def _fit(
+    run: RunFolder,
+    configs: dict[str, TrainConfig],
+    workers: Workers,
+    watched: Mapping[str, Any],
+    leases: Sequence[Lease],
+) -> None:
     board: Any = _Board.remote()
     folders = [run.crosscoder(name) for name in configs]
     trainer = TorchTrainer(
@@ -166,6 +178,7 @@ def _fit(run: RunFolder, configs: dict[str, TrainConfig], workers: Workers, watc
             "threads": max(1, int(workers.cpus_per_worker)),
             "dict_shards": workers.dict_shards,
             "sharded_optimiser": workers.sharded_optimiser,
+            "terms": [each.term for each in leases],
             **watched,
         },
         scaling_config=ScalingConfig(
@@ -185,7 +198,8 @@ def _fit(run: RunFolder, configs: dict[str, TrainConfig], workers: Workers, watc
     )
     done = max((checkpoint.step for checkpoint in newest(folders)), default=0)
     with _shown(board, next(iter(configs.values())).steps or 0, done), _ended(board):
-        interrupt.run_aside(trainer.fit, every_s=POLL_S)  # on this thread it would put a handler of its own over ours
+        # On this thread it would put a handler of its own over ours.
+        interrupt.run_aside(trainer.fit, every_s=POLL_S, watch=lambda: [each.check() for each in leases])
     if error := ray.get(board.user_error.remote()):
         raise ValueError(error)
 
@@ -325,6 +339,7 @@ def _train(settings: dict[str, Any]) -> None:
     folders = {name: run.crosscoder(name) for name in configs}
     data = training.open_data(run, next(iter(configs.values())), cache=settings["cache"].open())
     loggers = settings["loggers"] if place.rank == 0 else ()
+    before_writing = partial(check_all, settings["terms"])
     with warned.listening(settings["board"].warn.remote), following(loggers, folders, configs) as log:
 
         def report(metrics: list[dict[str, float]]) -> None:
@@ -339,12 +354,13 @@ def _train(settings: dict[str, Any]) -> None:
             report=report,
             folders=list(folders.values()),
             keep=settings["keep"],
+            before_writing=before_writing,
         )
     for name, trainer in zip(configs, trainers, strict=True):
-        _export(run.crosscoder(name), trainer)
+        _export(run.crosscoder(name), trainer, before_writing)
 
 
-def _export(folder: str, trainer: training.Trainer) -> None:
+def _export(folder: str, trainer: training.Trainer, before_writing: Callable[[], None]) -> None:
     """The finished model in the run folder; `results` in config.json are written last and mean that all is there.
 
     Every worker must call it; the first one writes.
@@ -352,6 +368,7 @@ def _export(folder: str, trainer: training.Trainer) -> None:
     model = trainer.exported()  # the parts of all workers
     if trainer.place.rank > 0 or model is None:
         return
+    before_writing()
     hashes = {METRICS: write_metrics(folder, trainer.metrics)}
     model.save(folder)
     results = {"fvu": None, "held_out_fvu": None, **trainer.metrics[-1]}  # what is undefined is null

@@ -1,6 +1,6 @@
 """Training from the first step, or a checkpoint's, to the last: one crosscoder, or several side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Protocol
@@ -33,12 +33,13 @@ def train(
     report: Report,
     folders: Sequence[str] | None = None,
     keep: Keep | None = None,
+    before_writing: Callable[[], None] = lambda: None,
 ) -> list[Trainer]:
     """Run resolved configs to their end, from the newest checkpoints in the crosscoders' folders (paths or URLs).
 
     Every batch is read, decoded and scaled once, and each crosscoder comes out as if it were trained alone. A run that
     was cut off and resumed, on any number of workers, sees the samples that it would have seen undisturbed. Without
-    folders nothing is kept.
+    folders nothing is kept. `before_writing` may refuse by raising, where the folders are another's by now.
 
     Raises:
         ValueError: the configs differ in what decides their batches, the lanes cannot be shared out to the workers,
@@ -52,7 +53,7 @@ def train(
     if folders is None:
         _advance(trainers, report, None)
         return trainers
-    with Recovery(folders, place, keep or Keep()) as recovery:
+    with Recovery(folders, place, keep or Keep(), before_writing) as recovery:
         recovery.resume(trainers)
         _advance(trainers, report, recovery)
     return trainers

@@ -1,7 +1,7 @@
 """Checkpoints of a training under way: written beside the next steps, thinned out, found again by the next attempt."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
@@ -46,8 +46,11 @@ class Recovery:
     goes wrong there is raised by the next call. As a context it waits at the end until everything is written.
     """
 
-    def __init__(self, folders: Sequence[str], place: Place, keep: Keep) -> None:
+    def __init__(
+        self, folders: Sequence[str], place: Place, keep: Keep, before_writing: Callable[[], None] = lambda: None
+    ) -> None:
         self._folders, self._place, self._keep = list(folders), place, keep
+        self._before_writing = before_writing
         self._attempt = f"{_of_first_worker(secrets.randbits(31), place):08x}"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._under_way: Future[None] | None = None
@@ -61,6 +64,7 @@ class Recovery:
         if error is None and self._metrics:
             self._wait()
             _of_first_worker(0, self._place)  # every worker comes here when all its parts are written
+            self._before_writing()
             self._delete_others()
 
     def resume(self, trainers: Sequence[Trainer]) -> None:
@@ -97,6 +101,7 @@ class Recovery:
             under_way.result()
 
     def _write(self, step: int, states: list[dict[str, Any] | None]) -> None:
+        self._before_writing()
         for folder, state in zip(self._folders, states, strict=True):
             if state is not None:
                 save_part(objects.join(folder, CHECKPOINTS, name_of(step, self._attempt)), state)

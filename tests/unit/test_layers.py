@@ -25,7 +25,7 @@ LAYERS = {
         "spanning",
     },
     "io": {"objects", "s3", "images", "reasons", "manifest", "index", "store", "stream", "checkpoint", "run_folder"}
-    | {"ownership", "artefacts", "zarr_bytes"},
+    | {"ownership", "artefacts", "zarr_bytes", "lease"},
     "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export", "ingest"},
 }
 MAY_IMPORT = {

@@ -12,7 +12,7 @@ import pytest
 import small_store
 from trainers import opened, same_weights
 
-from gc_core import index, manifest, objects, store
+from gc_core import index, lease, manifest, objects, store
 from gc_core.checkpoint import Keep
 from gc_core.images import ImageRef
 from gc_core.images.ref import Listed
@@ -100,3 +100,24 @@ def test_one_training_started_twice_ends_twice_with_the_same_weights(planted: An
         for ended in at_once(trained, data_of_each):
             assert isinstance(ended, Trainer), ended
             assert same_weights(ended, alone)
+
+
+def test_a_training_whose_crosscoder_is_another_jobs_by_now_writes_nothing_more(planted: Any, tmp_path: Path) -> None:
+    """It stood still for so long that it was taken for dead, while its workers went on."""
+    config, data = opened(planted.run, steps=40, checkpoint_every=5)
+    folder = objects.normalise(str(tmp_path / "kept"))
+    before: list[dict[str, int]] = []
+
+    def report(metrics: list[dict[str, float]]) -> None:
+        if metrics[0]["step"] == 20:
+            assert objects.write_once(objects.join(folder, lease.FOLDER), "00000002.json", b"{}")
+            before.append(objects.sizes(folder))
+
+    with (
+        lease.held(folder, lambda holder, waited_s: None) as mine,
+        pytest.raises(lease.LostError, match="has taken over what this command was doing"),
+    ):
+        train([config], data, Place(), report=report, folders=[folder], before_writing=mine.term.check)
+    after = objects.sizes(folder)
+    written = {name for name in after if name not in before[0]}
+    assert {name.partition("/step-")[2][:8] for name in written} <= {"00000015"}, "what was on its way already"
