@@ -8,7 +8,10 @@ MOST_FILES = 100_000
 MOST_BRACES = 100
 
 _BRACES = re.compile(r"\{([0-9]{1,18}\.\.[0-9]{1,18}|[^{}]*,[^{}]*)\}")
-_WILD = re.compile(r"\*\*/|\*|\?|\[[^\]/]+\]")
+_WILD = re.compile(r"\*|\?|\[[^\]/]+\]")
+_STARS_OR_SET = re.compile(r"\*+|\[[^\]/]+\]")
+_ONE = re.compile(r"\?|\[[^\]/]+\]")
+_ANY_DEPTH = re.compile(r"(?:(?<=/)|^)(?:\*{2,}/)+")
 
 
 def is_pattern(location: str) -> bool:
@@ -40,25 +43,50 @@ def split_root(pattern: str) -> tuple[str, str]:
 def matcher(pattern: str) -> re.Pattern[str]:
     """Names that a pattern without braces means: * and ? stay inside one folder, **/ is any number of folders.
 
+    What lies between two wildcards is taken where it comes first, and nowhere else afterwards: a later place would
+    leave less for what follows. So a name is decided soon, however many wildcards there are.
+
     Raises:
         ValueError: what stands in square brackets is no set of characters.
     """
-    parts, end = [], 0
-    pattern = re.sub(r"(\*\*/)+", "**/", re.sub(r"\*{3,}", "**", pattern))  # the same, and matched soon
-    for wild in _WILD.finditer(pattern):
-        parts += [re.escape(pattern[end : wild.start()]), _expression(wild[0])]
-        end = wild.end()
+    first, *others = (_folders(part) for part in _ANY_DEPTH.split(pattern))
+    middle, last = [f"(?>(?:[^/]*/)*?{part})" for part in others[:-1]], [f"(?:[^/]*/)*{part}" for part in others[-1:]]
     try:
-        return re.compile("".join([*parts, re.escape(pattern[end:])]))
+        return re.compile("".join([first, *middle, *last]))
     except re.error as error:
         raise ValueError(f"images: {pattern[:200]} is no pattern ({error.msg}); look at its square brackets") from None
 
 
-def _expression(wild: str) -> str:
-    if wild.startswith("["):
-        negated, inside = wild[1] in "!^", wild[1:-1].lstrip("!^").replace("\\", r"\\")
-        return f"[{'^/' if negated else ''}{inside}]"
-    return {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}[wild]
+def _folders(pattern: str) -> str:
+    """The expression of names of folders, with the slashes between and behind them."""
+    return "/".join(_name(each) for each in pattern.split("/"))
+
+
+def _name(pattern: str) -> str:
+    """The expression of one name."""
+    first, *others = (_characters(part) for part in _between_stars(pattern))
+    middle, last = [f"(?>[^/]*?{part})" for part in others[:-1]], [f"[^/]*{part}" for part in others[-1:]]
+    return "".join([first, *middle, *last])
+
+
+def _between_stars(pattern: str) -> list[str]:
+    stars = [found.span() for found in _STARS_OR_SET.finditer(pattern) if found[0].startswith("*")]
+    begins, ends = [0, *(end for _, end in stars)], [*(start for start, _ in stars), len(pattern)]
+    return [pattern[begin:end] for begin, end in zip(begins, ends, strict=True)]
+
+
+def _characters(pattern: str) -> str:
+    """The expression of as many characters as the pattern has."""
+    found, end = [], 0
+    for wild in _ONE.finditer(pattern):
+        found += [re.escape(pattern[end : wild.start()]), "[^/]" if wild[0] == "?" else _set(wild[0])]
+        end = wild.end()
+    return "".join([*found, re.escape(pattern[end:])])
+
+
+def _set(wild: str) -> str:
+    negated, inside = wild[1] in "!^", re.sub(r"[\\\[&|~]", r"\\\g<0>", wild[1:-1].lstrip("!^"))
+    return f"(?!/)[{'^' if negated else ''}{inside}]"
 
 
 def _expanded(pattern: str) -> Iterator[str]:
