@@ -16,9 +16,13 @@ from gc_core.store import DiskCache
 
 T = TypeVar("T")
 
+INTERNAL = "Not for the command line"
+"""How the docstring of a field begins that is no option."""
+
 
 def cli(kind: type[T], *, prog: str, args: Sequence[str] | None, description: str | None) -> T:
-    """`tyro.cli`, where each field's docstring is one paragraph: tyro keeps the line breaks of indented docstrings."""
+    """`tyro.cli`, where each field's docstring is one paragraph: tyro keeps the line breaks of indented docstrings.
+    Fields that are not for the command line are left out."""
     _join_lines(kind)
     return tyro.cli(kind, prog=prog, args=args, description=description)
 
@@ -34,6 +38,8 @@ def _join_lines(kind: type) -> None:
     for each in fields(kind):
         if told.get(each.name):
             each.metadata = MappingProxyType({**each.metadata, "help": told[each.name]})
+        if told.get(each.name, "").startswith(INTERNAL):
+            kind.__annotations__[each.name] = tyro.conf.Suppress[hints[each.name]]
         for inner in (hints[each.name], *get_args(hints[each.name])):
             if isinstance(inner, type) and is_dataclass(inner):
                 _join_lines(inner)

@@ -24,6 +24,19 @@ def test_every_option_is_explained(
         assert len(words) > 3, option
 
 
+@pytest.mark.parametrize(("job", "option"), [("train", "--steps-before"), ("pipeline", "--train.steps-before")])
+def test_what_is_not_for_the_command_line_is_no_option(
+    job: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for args in (["--help"], [option, "3", *(["--run", "a"] if job == "train" else ["--out", "a"])]):
+        with pytest.raises(SystemExit) as end:
+            importlib.import_module(f"jobs.{job}").main(args)
+        told = capsys.readouterr()
+        assert end.value.code == (0 if args == ["--help"] else 2)
+        assert "steps-before" not in told.out
+    assert "nrecognized" in told.err
+
+
 def test_a_paragraph_is_not_broken_where_the_source_is(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         importlib.import_module("jobs.train").main(["--help"])
