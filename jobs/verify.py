@@ -74,7 +74,7 @@ def run_verify(job: VerifyJob) -> bool:
         _repair(run, config, job, faults)
         faults = _shard_faults(run, sorted(faults))
         _tell(list(faults.values()))
-    numbers = _number_faults(run, opened, mend=job.repair and not faults)
+    numbers = _number_faults(run, opened, shards_sound=not faults, mend=job.repair and not faults)
     _tell(numbers)
     sound = [shard for shard in range(opened.num_shards) if shard not in faults]
     strange = [] if numbers else _origin_faults(run, config, sound, job)
@@ -96,17 +96,11 @@ def run_verify(job: VerifyJob) -> bool:
     return not wrong
 
 
-def _number_faults(run: RunFolder, opened: store.Store, *, mend: bool) -> list[str]:
-    """What is wrong outside the shards: the mean, recomputed of the shards' sums; and the manifest and its splits. With
-    `mend`, what can be told from parts that are sound is written anew."""
-    faults: list[str] = []
-    try:
-        faults = [fault for fault in [store.fault_of_mean(run)] if fault]
-        if faults and mend:
-            store.finish(run)
-            faults = [fault for fault in [store.fault_of_mean(run)] if fault]
-    except StoreError:  # a shard is missing, which is told already
-        pass
+def _number_faults(run: RunFolder, opened: store.Store, *, shards_sound: bool, mend: bool) -> list[str]:
+    """What is wrong outside the shards: the mean, recomputed of the shards' sums if they are sound, else they are told
+    and say nothing of it; and the manifest and its splits. With `mend`, what can be told from parts that are sound is
+    written anew."""
+    faults = _mean_faults(run, mend=mend) if shards_sound else []
     sha256 = opened.attrs.get(store.MANIFEST)
     try:
         table = manifest.load_table(run.manifest)
@@ -120,6 +114,18 @@ def _number_faults(run: RunFolder, opened: store.Store, *, mend: bool) -> list[s
     if fault is None and sha256 not in (None, manifest.digest_of(run.manifest)):
         fault = f"{run.manifest}: is not the one that the store was made with, or is damaged; restore it from a copy"
     return [*faults, *([fault] if fault else [])]
+
+
+def _mean_faults(run: RunFolder, *, mend: bool) -> list[str]:
+    """Of the mean; or that a shard, which was sound before, has changed since."""
+    try:
+        fault = store.fault_of_mean(run)
+        if fault and mend:
+            store.finish(run)
+            fault = store.fault_of_mean(run)
+    except StoreError as error:
+        return [str(error)]
+    return [fault] if fault else []
 
 
 def _bare(run: RunFolder, opened: store.Store) -> list[tuple[str, str]]:

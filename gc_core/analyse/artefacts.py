@@ -21,6 +21,9 @@ OF_A_CROSSCODER = rf"config\.json|{re.escape(WEIGHTS)}|{re.escape(METRICS)}|chec
 
 OF_AN_ATLAS = rf"index\.html|{re.escape(ATLAS_RECORD)}"
 
+EVALUATION = r"evaluation(-step-\d+)?\.json"
+"""Of a crosscoder, and of its checkpoints."""
+
 CARD = "README.md"
 """Of an export: for its owner to edit."""
 
@@ -103,9 +106,13 @@ def _without_hash(crosscoder: str) -> Iterator[str]:
     files = config.get("files")
     if config.get("results") and not (isinstance(files, dict) and WEIGHTS in files):
         yield WEIGHTS
-    for name in ("config.json", "evaluation.json"):
+    for name in ("config.json", *_evaluations(crosscoder)):
         if SEAL not in _record(crosscoder, name, absent={SEAL: ""}):
             yield name
+
+
+def _evaluations(crosscoder: str) -> list[str]:
+    return sorted(name for name in objects.sizes(crosscoder) if re.fullmatch(EVALUATION, name))
 
 
 def _record(folder: str, name: str, absent: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
@@ -117,6 +124,8 @@ def _record(folder: str, name: str, absent: Mapping[str, Any] | None = None) -> 
 
 
 def _faults_of_crosscoder(folder: str) -> Iterator[str]:
+    for evaluation in _evaluations(folder):
+        yield from _faults_of_record(folder, evaluation)
     try:
         config = read_json(folder, "config.json")
         files = hashes_in(config, objects.join(folder, "config.json"))
@@ -131,7 +140,6 @@ def _faults_of_crosscoder(folder: str) -> Iterator[str]:
     if WEIGHTS not in files and WEIGHTS not in objects.sizes(folder):
         yield f"{objects.join(folder, WEIGHTS)}: is missing"
     yield from (fault for name, expected in files.items() if (fault := fault_of(folder, name, expected)))
-    yield from _faults_of_record(folder, "evaluation.json")
 
 
 def _faults_of_record(folder: str, name: str) -> Iterator[str]:

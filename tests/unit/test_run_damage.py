@@ -54,6 +54,7 @@ def finished_run(folder: Path) -> RunFolder:
     analysed(run, model)
     found = Evaluation(held_out=measure_held_out(run, model), stability={}, downstream=None)
     evaluate.write_evaluation(run, NAME, found)
+    evaluate.write_evaluation(run, NAME, found, 2)
     story = Story(name=NAME, trained=known, store={}, evaluation=None)
     write_hub(str(folder / "export"), model, story)
     return run
@@ -81,7 +82,7 @@ def readers(run: RunFolder) -> Iterator[Callable[[], Any]]:
     yield lambda: read_trained(run.crosscoder(NAME))[1]
     yield lambda: [repr(checkpoint.load(found)) for found in checkpoint.checkpoints(kept)]
     yield lambda: repr(analyse.load_features(run, NAME))
-    yield lambda: evaluate.read_evaluation(run, NAME)
+    yield lambda: [evaluate.read_evaluation(run, NAME, step) for step in (None, 2)]
     yield lambda: repr(sorted(GroupCrosscoder.load(f"{run.url}/export").state_dict().items()))
     yield lambda: ownership.read_marker(run.url, "run")
     yield lambda: ownership.read_marker(f"{run.url}/export", "export")
@@ -218,7 +219,7 @@ def _names(line: str, path: Path, folder: Path) -> bool:
 
 def test_each_file_that_is_gone_is_noticed(run: RunFolder) -> None:
     folder, expected = Path(run.url.removeprefix("file://")), read_all(run)
-    optional = {"evaluation.json", ownership.MARKER, *NEVER_READ}
+    optional = {"evaluation.json", "evaluation-step-00000002.json", ownership.MARKER, *NEVER_READ}
     for path in files_of(folder):
         content = path.read_bytes()
         path.unlink()
@@ -248,13 +249,15 @@ def test_what_was_written_before_there_were_hashes_is_named(run: RunFolder) -> N
     assert not_protected(run) == [], "the control"
     folder = Path(run.url.removeprefix("file://"))
     resealed(folder / "crosscoders/a/config.json", lambda record: record.pop("files"))
-    resealed(folder / "crosscoders/a/evaluation.json", lambda record: None)
+    for path in (folder / "crosscoders/a").glob("evaluation*.json"):
+        resealed(path, lambda record: None)
     (folder / "features/a.json").unlink()
     (folder / "atlas/a").mkdir(parents=True)
     (folder / "atlas/a/index.html").write_text("a page")
     (folder / "atlas/mine").mkdir()
     (folder / "atlas/mine/notes.txt").write_text("of somebody else")
-    of_crosscoder = [f"crosscoders/a/{name}" for name in ("model.safetensors", "config.json", "evaluation.json")]
+    evaluations = "evaluation-step-00000002.json", "evaluation.json"
+    of_crosscoder = [f"crosscoders/a/{name}" for name in ("model.safetensors", "config.json", *evaluations)]
     assert not_protected(run) == [*of_crosscoder, "features/a", "atlas/a"]
 
 
@@ -276,6 +279,21 @@ def test_an_export_inside_a_run_is_compared_with_its_hashes(run: RunFolder, dama
     assert fault.startswith(f"{run.url}/export")
     assert path.name in fault
     assert fault.endswith("`python -m jobs.export` into a new folder writes it again")
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "evaluation-step-00000002.json"])
+def test_an_evaluation_that_was_changed_is_a_fault_before_its_training_has_ended_too(run: RunFolder, name: str) -> None:
+    folder = Path(run.crosscoder(NAME).removeprefix("file://"))
+    for ended in (True, False):
+        content = (folder / name).read_text()
+        (folder / name).write_text(content.replace("0.", "1.", 1))
+        (fault,) = faults_of_artefacts(run)
+        assert f"{name}: was changed or damaged since it was written" in fault
+        (folder / name).write_text(content)
+        assert list(faults_of_artefacts(run)) == []
+        if ended:
+            config = read_json(str(folder), "config.json")
+            write_json(str(folder), "config.json", {key: config[key] for key in config if key != "results"})
 
 
 def test_files_that_no_reader_opens_are_compared_with_their_hashes(run: RunFolder) -> None:
