@@ -22,10 +22,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cl
 ROOT = Path(__file__).parents[2]
 SECONDS_TO_END = 1800
 """Half a minute on an idle machine; each of them starts a Ray of its own."""
-OPTIONS = (
-    "--images stimuli --max-stimuli 60 --group D4 --layer conv2 --dtype float32 --train.dict-size 32 --train.k 4"
-    " --train.steps 20 --train.batch 32 --train.checkpoint-every 5"
-).split()
+PICTURES = ["--images", "stimuli", "--max-stimuli", "60", "--group", "D4", "--layer", "conv2", "--dtype", "float32"]
+SIZES = {"dict-size": 32, "k": 4, "steps": 20, "batch": 32, "checkpoint-every": 5}
+OPTIONS = [*PICTURES, *(part for name, n in SIZES.items() for part in (f"--train.{name}", str(n)))]
 
 
 def started(out: Path, scratch: str, log: Path) -> "subprocess.Popen[bytes]":
