@@ -98,7 +98,7 @@ def foretell(run: RunFolder, config: HarvestConfig, workers: Workers) -> list[tu
         *index.describe(table),
         ("samples", f"{plan.num_rows:,} of {order} x {backbone.channels} numbers, in {plan.num_shards} shards"),
         ("to compute", f"{missing:,} shards, {rows:,} samples, {rows * order:,} transformed fields"),
-        ("to store", f"{raw_gb:.3g} GB before compression, which often halves it"),
+        ("to store", f"{raw_gb:.3g} GB {store.SAVED[config.compression]}"),
         ("requests", f"about {missing * store.REQUESTS_A_SHARD:,}, {store.REQUESTS_A_SHARD} a shard"),
     ]
 

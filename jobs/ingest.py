@@ -43,7 +43,7 @@ def main(args: list[str] | None = None) -> None:
         plan = ingest.plan_ingest(config, ingest.survey(config), format_version=store.version_of(run))
         if job.dry_run:
             ingest.refuse_other_store(run, config, plan)
-            console.summary("would ingest", describe(plan))
+            console.summary("would ingest", describe(config, plan))
             return
         with cluster.connect():
             cluster.require_cpu(job.workers)
@@ -62,14 +62,14 @@ def run_ingest(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> list[t
     ingest_missing(run, config, plan)
     mean = store.finish(run)
     return [
-        *describe(plan),
+        *describe(config, plan),
         ("mean squared block norm", f"{mean:.4g}"),
         ("manifest", run.manifest),
         ("activations", run.activations),
     ]
 
 
-def describe(plan: IngestPlan) -> list[tuple[str, str]]:
+def describe(config: IngestConfig, plan: IngestPlan) -> list[tuple[str, str]]:
     """What is stored; rows of the summary."""
     source, types = plan.source, sorted({piece.dtype for piece in plan.source.pieces})
     gb = store.raw_bytes(plan.num_rows, source.order, source.channels) / 1e9
@@ -78,7 +78,7 @@ def describe(plan: IngestPlan) -> list[tuple[str, str]]:
         ("files", f"{len(source.pieces):,}, of {', '.join(types)}"),
         ("samples", f"{plan.num_rows:,} of {source.order} x {source.channels} numbers, in {plan.num_shards} shards"),
         ("pictures", pictures),
-        ("to store", f"{gb:.3g} GB before compression, which often halves it"),
+        ("to store", f"{gb:.3g} GB {store.SAVED[config.compression]}"),
     ]
 
 

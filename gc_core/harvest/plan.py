@@ -104,6 +104,7 @@ def _layout(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Ba
     return {
         "format_version": store.format_version_of(plan),
         "num_rows": plan.num_rows,
+        "compression": config.compression,
         "shard_rows": plan.shard_rows,
         "channels": backbone.channels,
         "group": groups.parse(config.group),

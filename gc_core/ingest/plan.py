@@ -175,6 +175,7 @@ def _layout(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> dict[str,
     return {
         "format_version": store.format_version_of(plan.shards),
         "num_rows": plan.num_rows,
+        "compression": config.compression,
         "shard_rows": plan.shards.shard_rows,
         "channels": plan.source.channels,
         "group": groups.parse(config.group),

@@ -1,6 +1,7 @@
 """The activation store: one Zarr v3 group, one object a shard and array, a commit record for every finished shard."""
 
 from gc_core.store.cache import DiskCache
+from gc_core.store.compression import COMPRESSIONS, SAVED
 from gc_core.store.layout import (
     ARRAYS,
     FORMAT_VERSION,
@@ -29,6 +30,7 @@ from gc_core.store.writer import (
 
 __all__ = [
     "ARRAYS",
+    "COMPRESSIONS",
     "FORMAT_VERSION",
     "HELD_OUT_LAST",
     "INGESTED",
@@ -36,6 +38,7 @@ __all__ = [
     "MIXED",
     "REQUESTS_A_SHARD",
     "ROUNDING",
+    "SAVED",
     "Commit",
     "DiskCache",
     "ShardArrays",

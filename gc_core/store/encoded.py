@@ -9,16 +9,18 @@ Letters: N rows, K chunks of a shard.
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
-from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+from zarr.codecs import BytesCodec, ShardingCodec
 from zarr.core.array import Array
 
-LEVEL = 1
+from gc_core.config import Compression
+from gc_core.store.compression import COMPRESSIONS, codecs, packed, unpack
+
 CHECKSUM_BYTES = 4
 NOTHING = 2**64 - 1
 """Begin and length, in the index, of a chunk that is not stored."""
@@ -34,6 +36,7 @@ class Form:
     chunk_rows: int
     num_chunks: int
     """Of a shard, K."""
+    compression: Compression
 
     @property
     def index_bytes(self) -> int:
@@ -48,26 +51,24 @@ def form_of(array: Array[Any]) -> Form:
         ValueError: they are stored by other codecs than this project's.
     """
     assert array.shards is not None, "an array of this project has shards"
-    found, expected = array.metadata.to_dict()["codecs"], (_codec(array.chunks).to_dict(),)
-    if found != expected:
-        raise ValueError(f"codecs {found} found, expected {expected}; read it with zarr")
     return Form(
         row_shape=array.shape[1:],
         dtype=array.dtype,
         fill=array.fill_value,
         chunk_rows=array.chunks[0],
         num_chunks=array.shards[0] // array.chunks[0],
+        compression=_compression_of(array),
     )
 
 
 def encode(form: Form, content: NDArray[Any], threads: Executor) -> bytes:
     """The object of a shard's rows; the same rows are the same bytes."""
     firsts = range(0, len(content), form.chunk_rows)
-    chunks = list(threads.map(lambda first: _compressed(form, content[first : first + form.chunk_rows]), firsts))
+    chunks = list(threads.map(lambda first: _chunk(form, content[first : first + form.chunk_rows]), firsts))
     index_K2 = np.full((form.num_chunks, 2), NOTHING, "<u8")
-    index_K2[: len(chunks), 1] = [len(chunk) for chunk in chunks]
+    index_K2[: len(chunks), 1] = [len(chunk) + len(checksum) for chunk, checksum in chunks]
     index_K2[: len(chunks), 0] = np.cumsum(index_K2[: len(chunks), 1]) - index_K2[: len(chunks), 1]
-    return b"".join([*chunks, index_K2.tobytes(), _checksum(index_K2.tobytes())])
+    return b"".join([*chain.from_iterable(chunks), index_K2.tobytes(), _checksum(index_K2.tobytes())])
 
 
 def decode(form: Form, stored: bytes, num_rows: int, threads: Executor) -> NDArray[Any]:
@@ -106,28 +107,34 @@ def decode_chunk(form: Form, stored: memoryview, out: NDArray[Any]) -> None:
     if len(stored) < CHECKSUM_BYTES or _checksum(stored[:-CHECKSUM_BYTES]) != stored[-CHECKSUM_BYTES:]:
         raise ValueError("a chunk has a wrong checksum or is cut short")
     if len(out) == form.chunk_rows and out.flags.c_contiguous:
-        Zstd().decode(stored[:-CHECKSUM_BYTES], out)
+        unpack(form.compression, stored[:-CHECKSUM_BYTES], out)
         return
-    whole = np.frombuffer(Zstd().decode(stored[:-CHECKSUM_BYTES]), form.dtype)
-    out[:] = whole.reshape(form.chunk_rows, *form.row_shape)[: len(out)]
+    whole = np.empty((form.chunk_rows, *form.row_shape), form.dtype)
+    unpack(form.compression, stored[:-CHECKSUM_BYTES], whole)
+    out[:] = whole[: len(out)]
 
 
-def codecs() -> list[Any]:
-    """What an array's chunks are stored with."""
-    return [ZstdCodec(level=LEVEL), Crc32cCodec()]
+def _compression_of(array: Array[Any]) -> Compression:
+    found = array.metadata.to_dict()["codecs"]
+    for compression in COMPRESSIONS:
+        if found == (_sharding(array.chunks, compression, array.dtype.itemsize).to_dict(),):
+            return compression
+    said = f"codecs {found} found, expected sharded chunks of {', '.join(COMPRESSIONS)} with checksums"
+    raise ValueError(f"{said}; read it with zarr")
 
 
-def _codec(chunk_shape: tuple[int, ...]) -> ShardingCodec:
-    return ShardingCodec(chunk_shape=chunk_shape, codecs=[BytesCodec(endian="little"), *codecs()])
+def _sharding(chunk_shape: tuple[int, ...], compression: Compression, item_bytes: int) -> ShardingCodec:
+    packing = [BytesCodec(endian="little"), *codecs(compression, item_bytes)]
+    return ShardingCodec(chunk_shape=chunk_shape, codecs=packing)
 
 
-def _compressed(form: Form, rows: NDArray[Any]) -> bytes:
-    """One chunk; the last one of an array is filled up."""
+def _chunk(form: Form, rows: NDArray[Any]) -> tuple[bytes | memoryview, bytes]:
+    """One chunk and its checksum; the last one of an array is filled up."""
     if len(rows) < form.chunk_rows:
         missing = np.full((form.chunk_rows - len(rows), *form.row_shape), form.fill, form.dtype)
         rows = np.concatenate([rows, missing])
-    compressed = Zstd(level=LEVEL).encode(np.ascontiguousarray(rows))
-    return bytes(compressed) + _checksum(compressed)
+    chunk = packed(form.compression, np.ascontiguousarray(rows))
+    return chunk, _checksum(chunk)
 
 
 def _checksum(content: Any) -> bytes:

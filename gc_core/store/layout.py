@@ -6,6 +6,7 @@ Letters: N rows, G group elements, C channels.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,10 +17,11 @@ from zarr.storage import MemoryStore, ObjectStore
 
 from gc_core import objects
 from gc_core.artefacts import sealed, unsealed
+from gc_core.config import Compression
 from gc_core.groups import Group
 from gc_core.run_folder import RunFolder, finite, read_json
 from gc_core.shards import CHUNK_ROWS, ShardPlan
-from gc_core.store.encoded import codecs
+from gc_core.store.compression import codecs
 from gc_core.typed import record_of
 from gc_core.zarr_bytes import objects_of
 
@@ -98,14 +100,17 @@ def make_group(run: RunFolder, attrs: dict[str, Any]) -> None:
     objects.write_once(run.activations, "zarr.json", made["zarr.json"])
 
 
-def make_arrays(run: RunFolder, *, num_rows: int, shard_rows: int, order: int, channels: int) -> None:
+def make_arrays(
+    run: RunFolder, *, num_rows: int, shard_rows: int, order: int, channels: int, compression: Compression
+) -> None:
     """Create the empty arrays of the group, those that are not there yet: nothing is written over."""
 
     def write(memory: MemoryStore) -> None:
         root = zarr.create_group(memory)
-        _make_array(root, "activations", (num_rows, order, channels), shard_rows, np.float16, np.nan)
-        _make_array(root, "image", (num_rows,), shard_rows, np.int64, -1)
-        _make_array(root, "centre_yx", (num_rows, 2), shard_rows, np.int32, -1)
+        make = partial(_make_array, root, shard_rows=shard_rows, compression=compression)
+        make("activations", (num_rows, order, channels), np.float16, np.nan)
+        make("image", (num_rows,), np.int64, -1)
+        make("centre_yx", (num_rows, 2), np.int32, -1)
 
     for name, content in objects_of(write).items():
         if name != "zarr.json":
@@ -220,14 +225,23 @@ def to_repair(run: RunFolder) -> str:
     return f"`python -m jobs.verify {run.url} --repair` computes again what is damaged"
 
 
-def _make_array(root: zarr.Group, name: str, shape: tuple[int, ...], shard_rows: int, dtype: type, fill: float) -> None:
+def _make_array(
+    root: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: type,
+    fill: float,
+    *,
+    shard_rows: int,
+    compression: Compression,
+) -> None:
     root.create_array(
         name,
         shape=shape,
         dtype=dtype,
         chunks=(CHUNK_ROWS, *shape[1:]),
         shards=(shard_rows, *shape[1:]),
-        compressors=codecs(),
+        compressors=codecs(compression, np.dtype(dtype).itemsize),
         fill_value=fill,
         config={"write_empty_chunks": True},
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gc_core import objects
 from gc_core.run_folder import RunFolder
-from gc_core.store.encoded import Form, decode, encode
+from gc_core.store.encoded import Form, decode
 from gc_core.store.layout import Placed, object_name
 from gc_core.store.reader import Store
 
@@ -22,14 +22,13 @@ CLOSE_SHARE = 0.9
 """Of rows within it; rows of tiny numbers may differ by more, those of other weights nearly all do."""
 
 
-def place(store: Store, shard: int, name: str, array: NDArray[np.generic], threads: Executor) -> Placed:
-    """Create the object of one array; if there is a sound one of the same rows, keep that.
+def place(store: Store, shard: int, name: str, array: NDArray[np.generic], content: bytes, threads: Executor) -> Placed:
+    """Create the object of one array, which is `content`; if there is a sound one of the same rows, keep that.
 
     Raises:
         UnavailableError: another attempt keeps replacing it.
     """
     folder, key = store.run.activations, object_name(name, shard)
-    content = encode(store.form(name), array, threads)
     for _ in range(TRIES):
         if (tag := objects.create(folder, key, content)) is not None:
             return Placed(array=array, num_bytes=len(content), tag=tag)

@@ -16,6 +16,8 @@ from gc_core.run_folder import RunFolder, read_json, write_json, write_json_once
 from gc_core.store.layout import Placed, StoreError
 from gc_core.typed import record_of
 
+SQUARED_AT_ONCE = 16
+"""Rows: their squares stay in a processor's cache."""
 READ_THREADS = 16
 """Records are small and many: on object storage their reading is all waiting."""
 
@@ -73,14 +75,35 @@ def commit_url(run: RunFolder, shard: int) -> str:
     return objects.join(run.commits, _name(shard))
 
 
-def describe(shard: int, placed: Mapping[str, Placed], config_hash: str, attempt: str, threads: Executor) -> Commit:
+class Figures:
+    """A record's SHA-256 of each array and sum of squared activations, which threads find while others wait."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], threads: Executor) -> None:
+        self._arrays = dict(arrays)
+        self._digests = {name: threads.submit(digest, array) for name, array in arrays.items()}
+        acts_NGC = arrays["activations"]
+        self._row_sums = [threads.submit(_squared, part) for part in _parts(acts_NGC)]
+
+    def are_of(self, placed: Mapping[str, Placed]) -> bool:
+        """Whether just these arrays were placed, not those of an earlier attempt."""
+        return all(its.array is self._arrays[name] for name, its in placed.items())
+
+    def sha256(self) -> dict[str, str]:
+        """By array."""
+        return {name: found.result() for name, found in self._digests.items()}
+
+    def sum_squares(self) -> float:
+        """As `sum_squares`."""
+        return float(np.concatenate([part.result() for part in self._row_sums]).sum())
+
+
+def describe(shard: int, placed: Mapping[str, Placed], figures: Figures, config_hash: str, attempt: str) -> Commit:
     """The record of a shard whose objects stand there."""
-    digests = threads.map(digest, [its.array for its in placed.values()])
     return Commit(
         shard=shard,
         num_rows=len(placed["activations"].array),
-        sum_squares=sum_squares(placed["activations"].array),
-        sha256=dict(zip(placed, digests, strict=True)),
+        sum_squares=figures.sum_squares(),
+        sha256=figures.sha256(),
         object_bytes={name: its.num_bytes for name, its in placed.items()},
         config_hash=config_hash,
         attempt=attempt,
@@ -89,14 +112,23 @@ def describe(shard: int, placed: Mapping[str, Placed], config_hash: str, attempt
 
 def sum_squares(activations: NDArray[Any]) -> float:
     """Of float16 numbers; the same on every machine."""
-    wide_NF = torch.from_numpy(activations).reshape(len(activations), -1).float().numpy()  # NumPy is slow at this
-    np.square(wide_NF, out=wide_NF)  # exact: 11 bits squared are 22 of 24
-    return float(wide_NF.sum(1, dtype=np.float64).sum())
+    return float(np.concatenate([_squared(part) for part in _parts(activations)]).sum())
 
 
 def digest(array: NDArray[Any]) -> str:
     """SHA-256 of an array's bytes in C order."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def _parts(activations: NDArray[Any]) -> list[NDArray[Any]]:
+    return [activations[row : row + SQUARED_AT_ONCE] for row in range(0, len(activations), SQUARED_AT_ONCE)]
+
+
+def _squared(activations: NDArray[Any]) -> NDArray[np.float64]:
+    """(n,) sum of each row's squares."""
+    wide_NF = torch.from_numpy(activations).reshape(len(activations), -1).float().numpy()  # NumPy is slow at this
+    np.square(wide_NF, out=wide_NF)  # exact: 11 bits squared are 22 of 24
+    return wide_NF.sum(1, dtype=np.float64)
 
 
 def _name(shard: int) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 
 from gc_core import objects
 from gc_core.artefacts import sealed
+from gc_core.config import Compression
 from gc_core.groups import Group
 from gc_core.run_folder import RunFolder, json_bytes, read_json
+from gc_core.store.encoded import encode
 from gc_core.store.layout import (
     ARRAYS,
     FORMAT_VERSION,
@@ -27,6 +29,7 @@ from gc_core.store.place import check_still_there, place
 from gc_core.store.reader import Store, open_store
 from gc_core.store.records import (
     Commit,
+    Figures,
     describe,
     read_commit,
     read_commits,
@@ -34,7 +37,8 @@ from gc_core.store.records import (
     write_commit_once,
 )
 
-ENCODE_THREADS = min(4, os.cpu_count() or 1)
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""That pack and check one shard's chunks."""
 
 _MAY_DIFFER = {MEAN, "config", "config_hash", "code_version", MANIFEST}
 """Attributes that may change under one store, or are compared field by field."""
@@ -58,6 +62,7 @@ def create(
     group: Group,
     attrs: dict[str, Any],
     format_version: int = FORMAT_VERSION,
+    compression: Compression = "zstd",
 ) -> None:
     """Make the group and its empty arrays, once, before any worker writes. A store of the same config is kept.
 
@@ -68,7 +73,14 @@ def create(
     if not _refuse_another_config(run, wanted):
         make_group(run, wanted)
         _refuse_another_config(run, wanted)  # somebody else's, who was faster
-    make_arrays(run, num_rows=num_rows, shard_rows=shard_rows, order=group.order, channels=channels)
+    make_arrays(
+        run,
+        num_rows=num_rows,
+        shard_rows=shard_rows,
+        order=group.order,
+        channels=channels,
+        compression=compression,
+    )
     open_store(run, unfinished=True)
 
 
@@ -81,6 +93,7 @@ def refuse_other(
     group: Group,
     attrs: dict[str, Any],
     format_version: int = FORMAT_VERSION,
+    compression: Compression = "zstd",
 ) -> None:
     """Raise what `create` would raise where another store stands; change nothing."""
     _refuse_another_config(run, _wanted(num_rows, shard_rows, group, attrs, format_version))
@@ -101,9 +114,14 @@ def write_shard(run: RunFolder, shard: int, arrays: ShardArrays, *, attempt: str
     known = read_commit(run, shard)
     if known is not None and store.fault_of(shard, known, stored_bytes(run, shard)) is None:
         return known
-    with ThreadPoolExecutor(ENCODE_THREADS) as threads:
-        placed = {name: place(store, shard, name, getattr(arrays, name), threads) for name in ARRAYS}
-        commit = describe(shard, placed, store.attrs["config_hash"], attempt, threads)
+    given = {name: getattr(arrays, name) for name in ARRAYS}
+    with ThreadPoolExecutor(THREADS) as threads:
+        contents = {name: encode(store.form(name), array, threads) for name, array in given.items()}
+        figures = Figures(given, threads)  # found while the objects travel
+        placed = {name: place(store, shard, name, given[name], contents[name], threads) for name in ARRAYS}
+        if not figures.are_of(placed):
+            figures = Figures({name: its.array for name, its in placed.items()}, threads)
+        commit = describe(shard, placed, figures, store.attrs["config_hash"], attempt)
     check_still_there(run, shard, placed)
     if known is not None:
         replace_commit(run, commit)
@@ -165,7 +183,11 @@ def _refuse_another_config(run: RunFolder, wanted: dict[str, Any]) -> bool:
     if (existing := attributes(run)) is None:
         return False
     theirs, mine = (
-        {**{name: value for name, value in attrs.items() if name not in _MAY_DIFFER}, **attrs.get("config", {})}
+        {
+            "compression": "zstd",  # what a config leaves out
+            **{name: value for name, value in attrs.items() if name not in _MAY_DIFFER},
+            **attrs.get("config", {}),
+        }
         for attrs in (existing, wanted)
     )
     refuse_other_manifest(run, existing, wanted.get(MANIFEST))

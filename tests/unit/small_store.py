@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gc_core import groups, objects, store
+from gc_core.config import Compression
 from gc_core.run_folder import RunFolder
 from gc_core.store import ARRAYS, ShardArrays
 from gc_core.store.layout import object_name
@@ -40,10 +41,16 @@ def shard_of(arrays: ShardArrays, shard: int) -> ShardArrays:
     return part(arrays, shard * SHARD_ROWS, (shard + 1) * SHARD_ROWS)
 
 
-def create(run: RunFolder, **changes: Any) -> None:
+def create(run: RunFolder, compression: Compression = "zstd", **changes: Any) -> None:
     """The empty store; `changes` are of its attributes."""
     store.create(
-        run, num_rows=NUM_ROWS, shard_rows=SHARD_ROWS, channels=CHANNELS, group=GROUP, attrs={**ATTRS, **changes}
+        run,
+        num_rows=NUM_ROWS,
+        shard_rows=SHARD_ROWS,
+        channels=CHANNELS,
+        group=GROUP,
+        attrs={**ATTRS, **changes},
+        compression=compression,
     )
 
 

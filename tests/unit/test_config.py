@@ -32,6 +32,7 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
         "max_stimuli": 5,
         "dtype": "float32",
         "shard_rows": 256,
+        "compression": "lz4",
         "seed": 1,
     },
     TrainConfig: {

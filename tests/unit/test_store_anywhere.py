@@ -16,6 +16,7 @@ from small_store import NUM_ROWS, NUM_SHARDS, assert_intact, create, numbers, sh
 from gc_core import objects, store
 from gc_core.run_folder import RunFolder
 from gc_core.store import ARRAYS, Commit, ShardArrays, StoreError
+from gc_core.store.encoded import encode
 from gc_core.store.layout import Placed, object_name
 
 
@@ -36,7 +37,7 @@ def contents(run: RunFolder) -> dict[str, bytes]:
 
 def placed_by(opened: store.Store, name: str, array: np.ndarray) -> Placed:
     with ThreadPoolExecutor(2) as threads:
-        return store.place.place(opened, 0, name, array, threads)
+        return store.place.place(opened, 0, name, array, encode(opened.form(name), array, threads), threads)
 
 
 def rounded(arrays: ShardArrays) -> ShardArrays:
@@ -91,7 +92,8 @@ def test_a_zombie_that_comes_back_after_the_commit_changes_nothing(run: RunFolde
     opened, late = store.open_store(run, unfinished=True), rounded(shard_of(numbers(), 0))
     placed = {name: placed_by(opened, name, getattr(late, name)) for name in ARRAYS}
     with ThreadPoolExecutor(1) as threads:
-        zombie = store.records.describe(0, placed, opened.attrs["config_hash"], "zombie", threads)
+        figures = store.records.Figures({name: its.array for name, its in placed.items()}, threads)
+        zombie = store.records.describe(0, placed, figures, opened.attrs["config_hash"], "zombie")
     assert store.records.write_commit_once(run, zombie) is False
     assert contents(run) == before
     assert store.commits(run)[0] == record

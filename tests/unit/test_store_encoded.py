@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
-from gc_core.store.encoded import NOTHING, Form, codecs, decode, encode, form_of, read_index, span
+from gc_core.store import COMPRESSIONS
+from gc_core.store.compression import codecs
+from gc_core.store.encoded import NOTHING, Form, decode, encode, form_of, read_index, span
 
 KINDS = {"activations": (np.float16, (3, 5), np.nan), "image": (np.int64, (), -1), "centre_yx": (np.int32, (2,), -1)}
 CHUNK_ROWS = 8
@@ -25,7 +27,7 @@ def threads() -> Iterator[Executor]:
         yield executor
 
 
-def zarr_array(kind: str, num_rows: int, num_chunks: int) -> zarr.Array:
+def zarr_array(kind: str, num_rows: int, num_chunks: int, compression: str = "zstd") -> zarr.Array:
     """An empty array of one shard."""
     dtype, row_shape, fill = KINDS[kind]
     return zarr.create_array(
@@ -34,7 +36,7 @@ def zarr_array(kind: str, num_rows: int, num_chunks: int) -> zarr.Array:
         dtype=dtype,
         chunks=(CHUNK_ROWS, *row_shape),
         shards=(CHUNK_ROWS * num_chunks, *row_shape),
-        compressors=codecs(),
+        compressors=codecs(compression, np.dtype(dtype).itemsize),
         fill_value=fill,
         config={"write_empty_chunks": True},
     )
@@ -49,22 +51,24 @@ def object_of(array: zarr.Array) -> bytes:
     return array.store._store_dict[name].to_bytes()
 
 
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("kind", KINDS)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(num_chunks=st.integers(1, 5), data=st.data())
 def test_the_object_is_what_zarr_stores_and_is_read_back(
-    kind: str, num_chunks: int, data: st.DataObject, threads: Executor
+    kind: str, compression: str, num_chunks: int, data: st.DataObject, threads: Executor
 ) -> None:
     num_rows = data.draw(st.integers(1, num_chunks * CHUNK_ROWS))
-    array = zarr_array(kind, num_rows, num_chunks)
+    array = zarr_array(kind, num_rows, num_chunks, compression)
     array[:] = rows = rows_of(array, num_rows)
     stored = encode(form_of(array), rows, threads)
     assert stored == object_of(array)
     np.testing.assert_array_equal(decode(form_of(array), stored, num_rows, threads), rows)
 
 
-def test_a_flip_of_any_byte_is_noticed(threads: Executor) -> None:
-    array = zarr_array("centre_yx", 20, 3)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_flip_of_any_byte_is_noticed(compression: str, threads: Executor) -> None:
+    array = zarr_array("centre_yx", 20, 3, compression)
     form, rows = form_of(array), rows_of(array, 0)
     stored = encode(form, rows, threads)
     for place in range(len(stored)):
@@ -73,8 +77,9 @@ def test_a_flip_of_any_byte_is_noticed(threads: Executor) -> None:
             decode(form, flipped, 20, threads)
 
 
-def test_any_cut_is_noticed(threads: Executor) -> None:
-    array = zarr_array("centre_yx", 20, 3)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_any_cut_is_noticed(compression: str, threads: Executor) -> None:
+    array = zarr_array("centre_yx", 20, 3, compression)
     form = form_of(array)
     stored = encode(form, rows_of(array, 0), threads)
     for size in range(len(stored)):
