@@ -11,7 +11,6 @@ Letters: F features.
 """
 
 import io
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from gc_core import bounds, objects
 from gc_core.artefacts import digest
+from gc_core.damage import LIBRARY_ERRORS
 
 METRICS = "metrics.parquet"
 PART = r"part-(\d+)-of-(\d+)\.pt"
@@ -110,7 +110,7 @@ def load(checkpoint: Checkpoint) -> dict[str, Any]:
     parts = [_load_part(checkpoint, part) for part in range(checkpoint.num_parts)]
     try:
         return assembled(parts)
-    except (KeyError, ValueError) as error:
+    except LIBRARY_ERRORS as error:
         raise ValueError(f"{checkpoint.url}: {error}; delete this folder to continue from an earlier one") from error
 
 
@@ -163,8 +163,8 @@ def _load_part(checkpoint: Checkpoint, part: int) -> dict[str, Any]:
                     raise zipfile.BadZipFile(f"the checksum of {record} is wrong")
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, zipfile.BadZipFile) as error:
-            reason = str(error).splitlines()[0]
+        except LIBRARY_ERRORS as error:
+            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
             raise ValueError(
                 f"{objects.join(checkpoint.url, name)}: not readable ({reason}); "
                 f"delete {checkpoint.url} to continue from an earlier checkpoint"

@@ -71,7 +71,8 @@ def build_atlas(
     cards = [_card(row, table, examples.get(row["feature"], [])) for row in shown]
     page = _page(run, name, table, store, cards, absent)
     if objects.is_local(folder):
-        write_page(page, Path(objects.local_path(folder)))
+        with objects.one_line_errors(folder):
+            write_page(page, Path(objects.local_path(folder)))
         _record(folder, Path(objects.local_path(folder)))
     else:
         with tempfile.TemporaryDirectory() as drawn:

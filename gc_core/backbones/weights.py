@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from gc_core.backbones.evaluate import Kernel
 from gc_core.backbones.layers import Layer, convolutions
+from gc_core.damage import LIBRARY_ERRORS
 
 RANDOM_PREFIX = "random:"
 
@@ -68,7 +68,7 @@ def parse_state(content: bytes, origin: str) -> dict[str, Tensor]:
         if content[8:9] == b"{":
             return load_safetensors(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (*LIBRARY_ERRORS, safetensors.SafetensorError) as error:
         raise ValueError(
             f"{origin}: neither a safetensors file nor a torch state dict of tensors alone, or damaged"
             f" ({type(error).__name__}); fetch it again or give another file."

@@ -5,12 +5,10 @@ Letters: N rows.
 """
 
 import atexit
-import pickle
 import shutil
 import struct
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,26 +22,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from gc_core import objects
+from gc_core.damage import LIBRARY_ERRORS
 from gc_core.ingest.config import IngestError
 
-LIBRARY_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    SafetensorError,
-    pickle.UnpicklingError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What libraries raise over damaged files, beside an OSError."""
+UNREADABLE = (*LIBRARY_ERRORS, SafetensorError)
 KEPT_OPEN = 64
 NUMPY_SUFFIX = ".npy"
 LOCAL_HEADER = struct.Struct("<26xHH")
@@ -81,7 +63,7 @@ def _arrays_in(url: str, version: tuple[int, str]) -> Arrays:
         return FORMATS[suffix](path)
     except IngestError:
         raise
-    except LIBRARY_ERRORS as error:
+    except UNREADABLE as error:
         raise refused(url, suffix, error) from None
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gc_core import groups, objects
 from gc_core.ingest import zarr_arrays
 from gc_core.ingest.config import IngestConfig, IngestError
-from gc_core.ingest.forms import FORMATS, LIBRARY_ERRORS, Arrays, Opened, arrays_in
+from gc_core.ingest.forms import FORMATS, UNREADABLE, Arrays, Opened, arrays_in
 
 ZARR = "zarr"
 FLOATS = re.compile(r"[<>=]?(float|bfloat|bf|f)\d+(_\w+)?")
@@ -179,7 +179,7 @@ def _piece(url: str, form: str, array: str | None) -> Piece:
         opened = held[name]()
     except IngestError:
         raise
-    except LIBRARY_ERRORS as error:
+    except UNREADABLE as error:
         raise IngestError(f"{url}: {name or 'its array'} cannot be read ({' '.join(str(error).split())})") from None
     return Piece(url=url, form=form, array=name, shape=opened.shape, dtype=opened.dtype)
 
@@ -230,7 +230,7 @@ def _rows(piece: Piece, first: int, last: int) -> NDArray[Any]:
         return opened.read(first, last)
     except IngestError:
         raise
-    except LIBRARY_ERRORS as error:
+    except UNREADABLE as error:
         raise IngestError(f"{piece.name}: rows {first} to {last - 1} cannot be read ({error})") from None
 
 

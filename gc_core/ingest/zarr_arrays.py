@@ -13,7 +13,7 @@ from zarr.storage import ObjectStore
 
 from gc_core import objects
 from gc_core.ingest.config import IngestError
-from gc_core.ingest.forms import KEPT_OPEN, LIBRARY_ERRORS, Arrays, Opened, refused
+from gc_core.ingest.forms import KEPT_OPEN, UNREADABLE, Arrays, Opened, refused
 
 MARKS = ("zarr.json", ".zarray", ".zgroup")
 """A location that holds one of these is a Zarr array or group."""
@@ -58,7 +58,7 @@ def _arrays_below(url: str, version: tuple[int, str] | None) -> Arrays:
             if isinstance(found, zarr.Array):
                 return {"": lambda: _opened(url, found)}
             arrays = [(name, item) for name, item in found.members(None) if isinstance(item, zarr.Array)]
-    except LIBRARY_ERRORS as error:
+    except UNREADABLE as error:
         raise refused(url, "Zarr", error) from None
     return {name: lambda item=item: _opened(url, item) for name, item in sorted(arrays)}
 

@@ -1,5 +1,6 @@
 """The atlas of a run whose pictures are away: grey patches, and said so; found again where they are now."""
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,3 +97,16 @@ def test_a_picture_that_was_replaced_is_no_example_and_is_said(run: RunFolder, t
     page, (line,) = page_of(run)
     assert line.startswith("of 4 pictures 2 were replaced by others")
     assert "2 were replaced by others" in page
+
+
+def test_a_disk_that_is_full_is_named(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system says of it names no file."""
+
+    def full(page: object, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(build, "write_page", full)
+    with pytest.raises(
+        OSError, match=r"atlas/a: no space left on the disk; free some, then run the same command again$"
+    ):
+        page_of(run)

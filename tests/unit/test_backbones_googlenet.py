@@ -1,6 +1,10 @@
 """GoogLeNet is torchvision's, whatever its weights come from; weights that cannot be had say so in one line."""
 
+import io
+import random
 import shutil
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import URLError
 
@@ -11,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import GoogLeNet
 
 from gc_core.backbones import googlenet, load
-from gc_core.backbones.weights import sha256_of
+from gc_core.backbones.weights import parse_state, sha256_of
 
 MAPS = ["conv1", "maxpool1", "conv2", "conv3", "maxpool2", "inception3a", "inception3b"]
 BRANCHES = ["conv1.bn", "inception3a.branch1", "inception3a.branch2.0", "inception3a.branch3", "inception3b.branch4.0"]
@@ -150,6 +154,41 @@ def test_cut_short_file_is_refused_in_one_line(kind: str, kept_bytes: int, tmp_p
     with pytest.raises(ValueError, match=r"neither a safetensors file nor a torch state dict") as error:
         load("googlenet", weights=str(path))
     assert "\n" not in str(error.value)
+
+
+def test_any_file_that_holds_no_weights_is_refused_in_one_line() -> None:
+    """Such as /etc/passwd, whose first letters torch takes for a program: it ended in an IndexError."""
+    plain = io.BytesIO()
+    torch.save({"a": torch.zeros(3), "b": [1, "x"]}, plain, _use_new_zipfile_serialization=False)
+    rng = random.Random(0)
+    codes = b"()]}{.quehsRbcitoX\x80\x02\x8a0123\n:/abc\x93\x8c\x94"
+    others = [bytes(rng.choices(codes, k=rng.randrange(60))) for _ in range(500)]
+    lines = [
+        refusal(content)
+        for content in [b"root:x:0:0:root:/root:/bin/bash\n", *others, *mutants(plain.getvalue(), 500, rng)]
+    ]
+    refused = [line for line in lines if line]
+    assert len(refused) > 700
+    assert not any("\n" in line or not line.startswith("here: ") for line in refused)
+
+
+def refusal(content: bytes) -> str:
+    """The line, or nothing where the file is read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of programs that it does not know
+        try:
+            parse_state(content, "here")
+        except ValueError as error:
+            return str(error)
+    return ""
+
+
+def mutants(content: bytes, count: int, rng: random.Random) -> Iterator[bytes]:
+    for _ in range(count):
+        changed = bytearray(content)
+        for _ in range(rng.randint(1, 4)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        yield bytes(changed[: rng.randrange(len(changed))] if rng.random() < 0.3 else changed)
 
 
 def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:

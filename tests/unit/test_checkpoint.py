@@ -5,6 +5,9 @@ Letters: F features.
 
 import contextlib
 import io
+import random
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import torch
 
 from gc_core import objects
 from gc_core.checkpoint import (
+    Checkpoint,
     Keep,
     assembled,
     checkpoints,
@@ -184,3 +188,35 @@ def test_metrics_are_a_table_with_nulls_where_a_record_lacks_a_column(tmp_path: 
     assert metrics_table(METRICS).to_pydict() == expected
     write_metrics(str(tmp_path), METRICS)
     assert pq.read_table(io.BytesIO(objects.read(str(tmp_path), "metrics.parquet"))).to_pydict() == expected
+
+
+def test_a_whole_file_with_a_damaged_program_inside_is_refused_in_one_line(tmp_path: Path) -> None:
+    """Its checksums are right, as of a file that another program wrote: torch raises whatever its reader meets."""
+    saved(tmp_path, {"step": 20, "b": [1, "x"]})
+    (part,) = tmp_path.rglob("*.pt")
+    with zipfile.ZipFile(part) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (program,) = (name for name in members if name.endswith("/data.pkl"))
+    rng, lines = random.Random(0), []
+    for _ in range(200):
+        changed = bytearray(members[program])
+        for _ in range(rng.randint(1, 4)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        with zipfile.ZipFile(part, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, bytes(changed) if name == program else content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of programs that it does not know
+            lines.append(refusal(checkpoints(str(tmp_path))[0]))
+    refused = [line for line in lines if line]
+    assert len(refused) > 100
+    assert not any("\n" in line or "to continue from an earlier" not in line for line in refused)
+
+
+def refusal(checkpoint: Checkpoint) -> str:
+    """The line, or nothing where it is read."""
+    try:
+        load(checkpoint)
+    except ValueError as error:
+        return str(error)
+    return ""

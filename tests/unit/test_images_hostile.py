@@ -273,3 +273,47 @@ def test_mutated_archives_are_listed_to_an_end(tmp_path: Path) -> None:
         assert len(found) < 20
         damaged += any(error for _, error in found)
     assert damaged > 0, "the control"
+
+
+ATTRIBUTES = ["size", "path", "linkpath", "mtime", "uid", "hdrcharset", "charset", "comment", "GNU.sparse.map"]
+ATTRIBUTES += [f"GNU.sparse.{name}" for name in ("size", "major", "minor", "realsize", "name", "numblocks", "offset")]
+LIES = [
+    "0",
+    "1",
+    "-1",
+    "-512",
+    "-1024",
+    "-1536",
+    "511",
+    "513",
+    "1024",
+    "9" * 12,
+    "9" * 60,
+    "",
+    "x",
+    "1.5",
+    "nan",
+    "inf",
+]
+LIES += ["1e400", "0,0", "0,9999999", "-5,5", "1,", "BINARY", "idna", "../../x.png", "a\nb.png", "x" * 5000, "\u0663"]
+
+
+def test_attributes_that_lie_cost_what_they_are_of(tmp_path: Path) -> None:
+    """What is listed as sound can be read, and lies inside the archive."""
+    rng, wrong = random.Random(0), 0
+    for _ in range(NUM_MUTANTS):
+        path = tmp_path / "a.tar"
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as written:
+            for number in range(4):
+                member, content = tarfile.TarInfo(f"{number}.jpg"), picture()
+                member.size = len(content)
+                if number in (1, 2):
+                    member.pax_headers = {rng.choice(ATTRIBUTES): rng.choice(LIES) for _ in range(rng.randint(1, 3))}
+                written.addfile(member, io.BytesIO(content))
+        found = list(tar.scan(path.as_uri()))
+        assert len(found) < 8
+        assert (found[0].ref.member, found[0].error) == ("0.jpg", "")
+        for each in found:
+            wrong += bool(each.error)
+            assert each.error or len(tar.read(each.ref)) == each.ref.size
+    assert wrong > 50

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = {
-    "integers": {"groups", "shards", "bounds", "config", "typed"},
+    "integers": {"groups", "shards", "bounds", "config", "typed", "damage"},
     "maths": {
         "transforms",
         "backbones",
