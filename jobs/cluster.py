@@ -27,7 +27,7 @@ import torch
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from gc_core.objects import UnavailableError
-from jobs import interrupt, warned
+from jobs import home, interrupt, warned
 from jobs.console import say
 from jobs.errors import root_of
 from jobs.options import Waiting, Workers
@@ -86,14 +86,9 @@ def _init(**options: Any) -> None:
 
 def _check_home() -> None:
     """OSError unless there is a home folder to write to, where Ray keeps its token; containers may have none."""
-    try:
-        home = Path.home()
-    except RuntimeError:
-        raise OSError(
-            "HOME: not set, and this user has none; set it to a writable folder, as in HOME=/tmp/me"
-        ) from None
-    if not os.access(home, os.W_OK | os.X_OK):
-        raise OSError(f"HOME: {home} cannot be written by this user; set it to a folder that can, as in HOME=/tmp/me")
+    found = home.folder()
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise OSError(f"HOME: {found} cannot be written by this user; set it to a folder that can, as in HOME=/tmp/me")
 
 
 @contextlib.contextmanager

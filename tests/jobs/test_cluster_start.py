@@ -1,7 +1,10 @@
 """Ray's start is tried again where it only took too long, and its other errors are shown as they are."""
 
 import contextlib
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 
 from gc_core.config import AnalyseConfig, HarvestConfig
 from gc_core.run_folder import RunFolder
-from jobs import cluster, ingest, interrupt
+from jobs import cluster, home, ingest, interrupt
 from jobs.analyse import run_analyse
 from jobs.evaluate import EvaluateJob, run_evaluate
 from jobs.harvest import foretell, run_harvest
@@ -220,6 +223,28 @@ def test_a_user_without_a_home_is_one_clear_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
     with pytest.raises(OSError, match=r"HOME: .*nowhere cannot be written by this user; set it to"):
         cluster._check_home()
-    monkeypatch.setattr(cluster.Path, "home", unknown)
+    monkeypatch.setattr(home.Path, "home", unknown)
     with pytest.raises(OSError, match="HOME: not set, and this user has none; set it to a writable folder"):
         cluster._check_home()
+
+
+WITHOUT_HOME = """
+import pwd, runpy, sys
+
+def getpwuid(uid):
+    raise KeyError(uid)
+
+pwd.getpwuid = getpwuid
+sys.argv = ["-m"]
+runpy.run_module("jobs.harvest", run_name="__main__")
+"""
+
+
+def test_a_command_of_a_user_whom_nobody_knows_ends_in_one_line_before_ray_is_imported() -> None:
+    """Ray looks for the home folder as it is imported: it ended in a traceback."""
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    done = subprocess.run([sys.executable, "-c", WITHOUT_HOME], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert (
+        done.stdout == "Error: HOME: not set, and this user has none; set it to a writable folder, as in HOME=/tmp/me\n"
+    )
