@@ -124,16 +124,8 @@ def compare(options: TyingBench, data: TrainingData) -> list[Outcome]:
 
 
 def trained(kind: str, config: TrainConfig, data: TrainingData) -> Outcome:
-    """Train to the end in this process."""
-    config = resolve(replace(config, checkpoint_every=config.steps or 1), data)
-    trainer, start = Trainer(config, data, Place()), time.process_time()
-    with closing(trainer.stream()) as stream, console.progress(kind, trainer.num_steps, "steps") as meter:
-        while trainer.step < trainer.num_steps:
-            if trainer.step == min(WARM_STEPS, trainer.num_steps - 1):
-                start = time.process_time()
-            trainer.advance(next(stream))
-            meter.set(trainer.step)
-    seconds = (time.process_time() - start) * trainer.num_steps / max(1, trainer.num_steps - WARM_STEPS)
+    """Train to the end in this process, and judge."""
+    trainer, seconds = taught(kind, config, data)
     (score,) = HeldOutSamples(data, Place(), batch=256).score([trainer.result])
     row = trainer.log(score)
     return Outcome(
@@ -146,6 +138,19 @@ def trained(kind: str, config: TrainConfig, data: TrainingData) -> Outcome:
         dead_share=row["dead_share"],
         seconds=seconds,
     )
+
+
+def taught(kind: str, config: TrainConfig, data: TrainingData) -> tuple[Trainer, float]:
+    """A training at its end, and the processor time that it took, in seconds."""
+    config = resolve(replace(config, checkpoint_every=config.steps or 1), data)
+    trainer, start = Trainer(config, data, Place()), time.process_time()
+    with closing(trainer.stream()) as stream, console.progress(kind, trainer.num_steps, "steps") as meter:
+        while trainer.step < trainer.num_steps:
+            if trainer.step == min(WARM_STEPS, trainer.num_steps - 1):
+                start = time.process_time()
+            trainer.advance(next(stream))
+            meter.set(trainer.step)
+    return trainer, (time.process_time() - start) * trainer.num_steps / max(1, trainer.num_steps - WARM_STEPS)
 
 
 def show(found: Sequence[Outcome]) -> None:

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from gc_core.config import TrainConfig
+from gc_core.crosscoder import Crosscoder, CrosscoderShape
+from gc_core.symmetry import translate
 from gc_core.train import open_data
-from infra.bench import revive, sweep, tying
+from infra.bench import revive, seeds, sweep, tying
 from infra.bench.dictionaries import twin_share
 
 
@@ -81,6 +83,33 @@ def test_tied_and_untied_train_on_the_same_rows_and_are_judged_on_the_same_pictu
     assert len({row["rows"] for row in rows[:5]}) == len({row["rows"] for row in rows[5:]}) == 1
     assert all(row["fvu"] > 0 for row in rows)
     assert [row["steps"] for row in rows[:3]] == [8, 8, 8]
+
+
+def test_two_seeds_of_each_kind_are_compared(planted: Any, tmp_path: Path) -> None:
+    file = tmp_path / "seeds.json"
+    sizes = ["--prototypes", "4", "--features", "16", "--k", "2", "--steps", "3", "6", "--batch", "32"]
+    seeds.main(["--run", planted.run.url, "--held-out", "40", *sizes, "--json", str(file)])
+    rows = json.loads(file.read_text())
+    assert [(row["steps"], row["kind"], row["rows"]) for row in rows] == [
+        (3, "tied", 4), (3, "untied", 16), (6, "tied", 4), (6, "untied", 16),
+    ]  # fmt: skip
+    for row in rows:
+        assert 0 <= row["share_above_90"] <= row["share_above_80"] <= row["share_above_70"] <= 1
+        assert 0 < row["mean_max_cosine"] < 1, "two seeds differ"
+        assert row["fvu"] > 0
+
+
+def test_turned_copies_are_partners_and_strangers_are_none() -> None:
+    shape = CrosscoderShape(group="D4", channels=32, dict_size=6 * 8, reads=tuple(range(8)), activation="topk", k=2,
+                            tying="orbit")  # fmt: skip
+    one, other = Crosscoder.of(shape), Crosscoder.of(shape)
+    with torch.no_grad():
+        one.W_dec.normal_(generator=torch.Generator().manual_seed(0))
+        other.W_dec.normal_(generator=torch.Generator().manual_seed(1))
+        other.W_dec[:3] = 5 * translate(one.W_dec, 5, one.group)[[4, 0, 2]]
+    found = seeds.likeness_of("tied", 1, one, other, 0.5)
+    assert (found.share_above_90, found.share_above_80, found.share_above_70) == (0.5, 0.5, 0.5)
+    assert 0.5 < found.mean_max_cosine < 0.75
 
 
 def test_held_out_pictures_are_whole_and_the_same_for_every_number_of_rows(planted: Any) -> None:
