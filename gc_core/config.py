@@ -160,6 +160,7 @@ class TrainConfig(Config):
         "tying": "none",
         "prototypes": None,
         "poses": 1,
+        "invariant_prototypes": 0,
         "init_from": None,
         "steps_before": 0,
     }
@@ -167,6 +168,7 @@ class TrainConfig(Config):
         "dict_size": bounds.FEATURES,
         "prototypes": bounds.FEATURES,
         "poses": bounds.Bound(1, groups.MOST_ELEMENTS),
+        "invariant_prototypes": bounds.Bound(0, bounds.FEATURES.most),
         "k": bounds.FEATURES,
         "aux_k": bounds.Bound(0, 2**26),
         "dead_after_samples": bounds.SAMPLES,
@@ -205,6 +207,9 @@ class TrainConfig(Config):
     poses: int = 1
     """Most poses of one prototype that are active at once (tying orbit), found by matching pursuit; k counts
     prototypes."""
+    invariant_prototypes: int = 0
+    """Of the prototypes so many, the first, have all blocks equal: one feature each in place of |G|, for what no
+    element of the group changes."""
     dict_size: int | None = None
     """Number of features F; None for the power of two next below a quarter of the samples, 256 to 4,096, or what the
     prototypes give. On the command line several sizes, such as 1024,4096, train side by side on one pass over the
@@ -370,9 +375,14 @@ class TrainConfig(Config):
             raise ValueError(f"batch: found {self.batch}, expected a multiple of {product}")
 
     def _check_tying(self) -> None:
-        if self.tying == "none" and (self.prototypes is not None or self.poses > 1):
-            option = "prototypes" if self.prototypes is not None else "poses"
+        usual = {"prototypes": None, "poses": 1, "invariant_prototypes": 0}
+        others = [name for name, value in usual.items() if getattr(self, name) != value]
+        if self.tying == "none" and others:
+            option = others[0]
             raise ValueError(f"{option}: {getattr(self, option)} found with tying none, which has no prototypes")
+        if self.prototypes is not None and self.invariant_prototypes > self.prototypes:
+            found = f"found {self.invariant_prototypes:,}, expected at most prototypes ({self.prototypes:,})"
+            raise ValueError(f"invariant_prototypes: {found}")
         if self.tying != "orbit":
             return
         if self.encoder_reads not in ("identity", "all"):

@@ -127,7 +127,8 @@ def _summary(folder: str, config: TrainConfig, data: training.TrainingData) -> l
     _, results = read_trained(folder)
     features = f"{config.dict_size:,} features over {config.group}, {config.activation}"
     if config.tying == "orbit":
-        features = f"{config.prototypes:,} prototypes, {features}"
+        invariant = f" ({config.invariant_prototypes:,} invariant)" if config.invariant_prototypes else ""
+        features = f"{config.prototypes:,} prototypes{invariant}, {features}"
     turned = ", turned at random" if config.augment else ""
     return [
         ("crosscoder", f"{features}, {len(data.train_rows):,} samples to train on{turned}"),

@@ -161,6 +161,9 @@ class Crosscoder(nn.Module, ABC):
         """Frobenius norm of each row's decoder, (R,), without gradient."""
         return self.W_dec.detach().flatten(1).norm(dim=1)
 
+    def keep_ties(self) -> None:
+        """After the weights moved: undo what rounding did to those that are one; nothing where all are free."""
+
     @torch.no_grad()
     def fold_scale(self, scale: float) -> None:
         """Turn weights for activations multiplied by `scale` into weights for raw activations; codes stay the same."""

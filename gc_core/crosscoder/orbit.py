@@ -11,6 +11,11 @@ Of each prototype the pose with the largest pre-activation is taken: its neighbo
 symmetry makes equal, say nearly the same, and would use up the k active features of a sample. `poses` allows more, by
 matching pursuit inside the orbit: what a pose explains is taken off the others before the next is chosen.
 
+The first prototypes may be *invariant*, for what no element changes: all blocks equal, D_p[g] = d_p and E_p[g] = e_p,
+and one feature each. They are rows as any other, |G| times the memory that they need: so top-k, AuxK, nested
+dictionaries, sharding, optimisers and checkpoints know nothing of them. What is decoded with such a row, and what it is
+encoded from, are means over the blocks; so its gradient is that of d_p and e_p, shared out alike.
+
 Letters: B samples, G and H group elements, C channels, P prototypes, K active copies, F = P G features, N some
 prototypes, n poses of one.
 """
@@ -19,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gc_core.activations import (
@@ -42,6 +48,9 @@ from gc_core.symmetry import self_similarity, translate
 CORRELATIONS_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
 """Numbers (samples times features) computed at a time where only the best of each prototype is kept."""
 
+FEATURES_AT_ONCE = 1024
+"""Whose turned copies are made at a time."""
+
 LEAST_SHARE = 1e-3
 """Of a prototype's first pose that a further one must reach: what is left of an equal pose is rounding."""
 
@@ -49,8 +58,8 @@ LEAST_SHARE = 1e-3
 class OrbitCrosscoder(Crosscoder, tying="orbit"):
     """W_enc (P, G, C), b_enc (P,), W_dec (P, G, C), b_dec (C,), the same for all blocks; the rest as in the base.
 
-    A feature's number is p G + h, for prototype p turned by h. What is said of rows, and of `features` here, is of
-    prototypes.
+    A feature's number is p G + h, for prototype p turned by h; with N invariant prototypes, which are the first, p is
+    theirs, and those of the others follow from N on. What is said of rows, and of `features` here, is of prototypes.
     """
 
     def __init__(self, shape: CrosscoderShape, shards: Shards = ALONE) -> None:
@@ -66,8 +75,8 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
     def best_pre_activations(self, acts_BGC: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pre-activations (B, n) of prototypes, all or some (n,), each at the pose (B, n) where it is largest."""
         with torch.no_grad():
-            known_BN, pose_BN = self._best_poses(acts_BGC, features)
-        rows = torch.arange(len(self.features), device=acts_BGC.device) if features is None else features
+            known_BN, pose_BN = self._poses_of(acts_BGC, features)
+        rows = self._rows(acts_BGC.device) if features is None else features
         return self._pre_activations_at(acts_BGC, rows.expand_as(pose_BN), pose_BN, known_BN), pose_BN
 
     def as_code(self, z_BR: Tensor, pose_BR: Tensor | None) -> SparseCode:
@@ -77,7 +86,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
     def sparse_code(self, acts_BGC: Tensor, peers: Peers | None = None) -> tuple[SparseCode, Choice]:
         """The prototypes that would move the reconstruction most, each at its best pose, or its best few."""
         with torch.no_grad():
-            known_BP, pose_BP = self._best_poses(acts_BGC)
+            known_BP, pose_BP = self._poses_of(acts_BGC)
             score_BP = (known_BP + self.b_enc) * self.decoder_norm()
             if self.shape.activation == "batchtopk":
                 choice = choose_per_batch(score_BP, self.shape.k, peers or Peers(), self.shards)
@@ -89,8 +98,9 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
         """Feature activations z (B, F), not negative, of activations (B, G, C)."""
         code = self.code(acts_BGC)
         assert code.pose_BK is not None, "tied features have poses"
-        feature_BK = code.index_BK * self.group.order + code.pose_BK
-        z_BF = code.value_BK.new_zeros(len(acts_BGC), len(self.features) * self.group.order)
+        turned_BK = self._num_invariant + (code.index_BK - self._num_invariant) * self.group.order + code.pose_BK
+        feature_BK = torch.where(code.index_BK < self._num_invariant, code.index_BK, turned_BK)
+        z_BF = code.value_BK.new_zeros(len(acts_BGC), self._num_features)
         return z_BF.scatter_add(1, feature_BK, code.value_BK)
 
     @torch.no_grad()
@@ -108,7 +118,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
     def code(self, acts_BGC: Tensor) -> SparseCode:
         """Value, prototype and pose of what is active in each sample, as `encode` has them."""
         with torch.no_grad():
-            known_BP, pose_BP = self._best_poses(acts_BGC)
+            known_BP, pose_BP = self._poses_of(acts_BGC)
             choice = self._choice_outside_training(known_BP + self.b_enc)
         return self._code_of(acts_BGC, choice, known_BP, pose_BP)
 
@@ -123,7 +133,9 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
         """Reconstruction (B, G, C) of dense codes (B, F); a plain sum over poses, for few samples."""
         assert features is None, "tied features are decoded whole"
         assert blocks is None, "tied features are decoded whole"
-        z_BPG = z_BF.view(len(z_BF), -1, self.group.order)
+        invariant_BNG = F.pad(z_BF[:, : self._num_invariant, None], (0, self.group.order - 1))
+        turned_BPG = z_BF[:, self._num_invariant :].unflatten(1, (-1, self.group.order))
+        z_BPG = torch.cat([invariant_BNG, turned_BPG], 1)
         summed = z_BF.new_zeros(len(z_BF), self.W_dec[0].numel())
         for h in range(self.group.order):
             summed = summed + z_BPG[:, :, h] @ translate(self.W_dec, h, self.group).flatten(1)
@@ -140,8 +152,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
 
     def decoder_of(self, features: Tensor) -> Tensor:
         """Decoder (n, G, C) of some features (n,): their prototypes, turned."""
-        prototype_N, pose_N = features // self.group.order, features % self.group.order
-        return self.W_dec[prototype_N[:, None], self._products[:, pose_N].T]
+        return self._turned(self.W_dec, features)
 
     def decode_rows(
         self, z_BN: Tensor, pose_BN: Tensor | None, features: Tensor, blocks: Tensor | None = None
@@ -157,18 +168,32 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
     def materialised(self) -> GroupCrosscoder:
         """The same features as an ordinary crosscoder over all blocks, |G| times the weights: its codes differ where
         several poses of one prototype are among the largest."""
-        order = self.group.order
-        plain = GroupCrosscoder(replace(self.shape, tying="none", poses=1)).to(self.W_dec)
-        for own, tied in ((plain.W_enc, self.W_enc), (plain.W_dec, self.W_dec)):
-            by_pose = torch.stack([translate(tied, h, self.group) for h in range(order)], dim=1)
-            own.copy_(by_pose.flatten(0, 1))
-        plain.b_enc.copy_((self.b_enc - self.W_enc.sum(1) @ self.b_dec).repeat_interleave(order))
-        plain.b_dec.copy_(self.b_dec.expand(order, -1))
+        plain = GroupCrosscoder(replace(self.shape, tying="none", poses=1, invariant=0)).to(self.W_dec)
+        feature_F = torch.arange(self._num_features, device=self.W_dec.device)
+        for some_N in feature_F.split(FEATURES_AT_ONCE):
+            plain.W_enc[some_N] = self._turned(self.W_enc, some_N)
+            plain.W_dec[some_N] = self._turned(self.W_dec, some_N)
+        prototype_F, _ = self._prototypes_of(feature_F)
+        plain.b_enc.copy_((self.b_enc - self.W_enc.sum(1) @ self.b_dec)[prototype_F])
+        plain.b_dec.copy_(self.b_dec.expand_as(plain.b_dec))
         if plain.log_threshold is not None and self.log_threshold is not None:
-            plain.log_threshold.copy_(self.log_threshold.repeat_interleave(order))
+            plain.log_threshold.copy_(self.log_threshold[prototype_F])
         if plain.threshold is not None and self.threshold is not None:
             plain.threshold.copy_(self.threshold)
         return plain
+
+    @torch.no_grad()
+    def keep_ties(self) -> None:
+        """Blocks of invariant prototypes become equal again: Adam's stochastic rounding moves them apart."""
+        for weights in (self.W_enc, self.W_dec):
+            some = weights[: self._num_invariant]
+            some.copy_(some.mean(1, keepdim=True).expand_as(some))
+
+    def _poses_of(self, acts_BGC: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `_best_poses`; of an invariant prototype the first pose stands for all."""
+        value_BN, pose_BN = self._best_poses(acts_BGC, features)
+        rows = self._rows(acts_BGC.device) if features is None else features
+        return value_BN, torch.where(rows < self._num_invariant, 0, pose_BN)
 
     def _choice_outside_training(self, pre_BP: Tensor) -> Choice:
         if self.shape.activation in ("l1", "jumprelu"):
@@ -250,14 +275,43 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
         """Pre-activations (B, K) with gradient, of which `known_BK` is known but for the bias b_p."""
         dense = not self.gradients_by_row
         bias_C = self.shards.shared(self.b_dec)
-        product_BK = turned_encode(
-            acts_BGC, bias_C, self.W_enc, index_BK, pose_BK, self._turns, dense_grad=dense, known_BK=known_BK
-        )
+
+        def product(read_BGC: Tensor) -> Tensor:
+            return turned_encode(
+                read_BGC, bias_C, self.W_enc, index_BK, pose_BK, self._turns, dense_grad=dense, known_BK=known_BK
+            )
+
+        product_BK = product(acts_BGC)
+        if self._num_invariant:
+            mean_BGC = acts_BGC.mean(1, keepdim=True).expand_as(acts_BGC)
+            product_BK = torch.where(index_BK < self._num_invariant, product(mean_BGC), product_BK)
         bias_N = select_rows(self.b_enc, index_BK.reshape(-1), dense_grad=dense)
         return product_BK + bias_N.view_as(product_BK)
 
     def _decoded(self, value_BK: Tensor, index_BK: Tensor, pose_BK: Tensor) -> Tensor:
-        return turned_decode(value_BK, index_BK, pose_BK, self.W_dec, self._turns, dense_grad=not self.gradients_by_row)
+        def summed(some_BK: Tensor) -> Tensor:
+            dense = not self.gradients_by_row
+            return turned_decode(some_BK, index_BK, pose_BK, self.W_dec, self._turns, dense_grad=dense)
+
+        if not self._num_invariant:
+            return summed(value_BK)
+        invariant_BK = index_BK < self._num_invariant
+        mean_B1C = summed(torch.where(invariant_BK, value_BK, 0)).mean(1, keepdim=True)
+        return mean_B1C + summed(torch.where(invariant_BK, 0, value_BK))
+
+    def _turned(self, weights_PGC: Tensor, features: Tensor) -> Tensor:
+        """Of some features (n,) the row of their prototype, turned, (n, G, C)."""
+        prototype_N, pose_N = self._prototypes_of(features)
+        return weights_PGC[prototype_N[:, None], self._products[:, pose_N].T]
+
+    def _prototypes_of(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Prototype and pose (n,) of some features (n,)."""
+        turned_N = features - self._num_invariant
+        prototype_N = torch.where(turned_N < 0, features, self._num_invariant + turned_N // self.group.order)
+        return prototype_N, torch.where(turned_N < 0, 0, turned_N % self.group.order)
+
+    def _rows(self, device: torch.device) -> Tensor:
+        return torch.arange(len(self.features), device=device)
 
     def _transform(self, blocks_NGC: Tensor) -> list[Tensor]:
         found = transform(blocks_NGC, self.group)
@@ -272,6 +326,15 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
     @property
     def _bias_shape(self) -> tuple[int, ...]:
         return (self.shape.channels,)
+
+    @property
+    def _num_invariant(self) -> int:
+        """Of the prototypes here the first so many are invariant."""
+        return len(range(self.features.start, min(self.shape.invariant, self.features.stop)))
+
+    @property
+    def _num_features(self) -> int:
+        return self._num_invariant + (len(self.features) - self._num_invariant) * self.group.order
 
     @property
     def _poses(self) -> int:

@@ -28,6 +28,8 @@ class CrosscoderShape:
     """`orbit`: features are the turned copies of prototypes, |G| each, and share their weights."""
     poses: int = 1
     """Most copies of one prototype that are active at once, where poses are tied."""
+    invariant: int = 0
+    """Of the prototypes, the first so many have all blocks equal: one feature each, which has one pose."""
 
     @property
     def copies(self) -> int:
@@ -41,7 +43,9 @@ class CrosscoderShape:
         Raises:
             ValueError: the features are not whole orbits.
         """
-        rows, rest = divmod(self.dict_size, self.copies)
-        if rest:
-            raise ValueError(f"dict_size: found {self.dict_size:,}, expected a multiple of {self.copies} tied poses")
-        return rows
+        rows, rest = divmod(self.dict_size - self.invariant, self.copies)
+        if rest or rows < 0:
+            also = f" and {self.invariant:,} invariant prototypes" if self.invariant else ""
+            expected = f"a multiple of {self.copies} tied poses{also}"
+            raise ValueError(f"dict_size: found {self.dict_size:,}, expected {expected}")
+        return self.invariant + rows

@@ -77,6 +77,7 @@ def _facts(shape: CrosscoderShape, results: Mapping[str, Any], evaluation: Mappi
     facts = {
         "activation": shape.activation,
         "prototypes, each in every pose of the group": shape.num_rows if shape.tying == "orbit" else None,
+        "of them with all blocks equal": shape.invariant or None,
         "blocks that the encoder reads": len(shape.reads),
         "variance unexplained, in training": results.get("fvu"),
         "variance unexplained, held-out pictures": held_out.get("fvu", results.get("held_out_fvu")),

@@ -124,4 +124,5 @@ def shape_of(config: TrainConfig, channels: int) -> CrosscoderShape:
         k=config.k,
         tying="orbit" if config.tying == "orbit" else "none",
         poses=config.poses,
+        invariant=config.invariant_prototypes,
     )

@@ -11,7 +11,7 @@ from gc_core.train.data import TrainingData
 from gc_core.train.objective import shape_of
 from gc_core.train.parts import rows_of_tensors
 
-SAME = ("tying", "group", "channels", "dict_size", "reads", "activation")
+SAME = ("tying", "group", "channels", "dict_size", "reads", "activation", "invariant")
 """Of the shape; how many features are active may differ."""
 
 

@@ -124,19 +124,24 @@ def touches_active_rows(config: TrainConfig, order: int) -> bool:
 def _with_sizes(config: TrainConfig, num_samples: int, order: int) -> TrainConfig:
     """Kind and sizes decided: prototypes where poses are tied, features in any case."""
     untied = config.dict_size is not None or config.blocks_per_step is not None or config.encoder_reads != "identity"
-    tying = config.tying or ("none" if order == 1 or (untied and config.prototypes is None) else "orbit")
+    tied = config.prototypes is not None or config.invariant_prototypes > 0
+    tying = config.tying or ("none" if order == 1 or (untied and not tied) else "orbit")
     if tying == "none":
         features = _default(config.dict_size, _usual_dict_size(num_samples, config.k))
         return replace(config, tying=tying, dict_size=features)
-    if config.dict_size is not None and config.dict_size % order:
-        raise ValueError(f"dict_size: found {config.dict_size:,}, expected a multiple of the group's {order} elements")
-    given = None if config.dict_size is None else config.dict_size // order
+    invariant = config.invariant_prototypes
+    also = f" and {invariant:,} invariant prototypes" if invariant else ""
+    if config.dict_size is not None and ((config.dict_size - invariant) % order or config.dict_size < invariant):
+        expected = f"a multiple of the group's {order} elements{also}"
+        raise ValueError(f"dict_size: found {config.dict_size:,}, expected {expected}")
+    given = None if config.dict_size is None else invariant + (config.dict_size - invariant) // order
     prototypes = _default(config.prototypes, _default(given, _usual_prototypes(num_samples, config.k)))
     if given not in (None, prototypes):
         raise ValueError(
-            f"prototypes: found {prototypes:,}, expected dict_size / {order} = {given:,}; give one of them"
+            f"prototypes: found {prototypes:,}, expected dict_size / {order}{also} = {given:,}; give one of them"
         )
-    return replace(config, tying=tying, prototypes=prototypes, dict_size=prototypes * order)
+    features = invariant + (prototypes - invariant) * order
+    return replace(config, tying=tying, prototypes=prototypes, dict_size=features)
 
 
 def _place_of(init_from: str) -> str:

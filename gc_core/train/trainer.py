@@ -119,6 +119,7 @@ class Trainer:
         for options in self._optimiser.param_groups:
             options["lr"] = learning_rate(self.config, self.step) * options["lr_scale"]
         self._optimiser.step()
+        self.model.keep_ties()
         self._optimiser.zero_grad(set_to_none=True)
         self._follow(losses)
         fired_F = sum_over_replicas(losses.fired_F, self.place)

@@ -18,24 +18,32 @@ def turned(blocks_GC: Tensor, h: int, model: OrbitCrosscoder) -> Tensor:
     return torch.stack([blocks_GC[model.group.cayley[g, h]] for g in range(model.group.order)])
 
 
+def rows(model: OrbitCrosscoder, name: str) -> list[Tensor]:
+    """(G, C) of each prototype; an invariant one has the mean of its blocks in all of them."""
+    number = model.shape.invariant
+    return [
+        row.mean(0).repeat(model.group.order, 1) if p < number else row for p, row in enumerate(getattr(model, name))
+    ]
+
+
 def pre_activations(model: OrbitCrosscoder, acts_GC: Tensor) -> Tensor:
     """(P, H) of one sample: <rho(h) E_p, A - b> + b_p."""
-    rows = [
+    found = [
         torch.stack([(turned(E, h, model) * (acts_GC - model.b_dec)).sum() + b for h in range(model.group.order)])
-        for E, b in zip(model.W_enc, model.b_enc, strict=True)
+        for E, b in zip(rows(model, "W_enc"), model.b_enc, strict=True)
     ]
-    return torch.stack(rows)
+    return torch.stack(found)
 
 
-def best(pre_PH: Tensor) -> Iterator[tuple[int, int]]:
-    """Each prototype and its best pose."""
+def best(model: OrbitCrosscoder, pre_PH: Tensor) -> Iterator[tuple[int, int]]:
+    """Each prototype and its best pose; an invariant one has none but the first."""
     for p, pre_H in enumerate(pre_PH):
-        yield p, int(pre_H.argmax())
+        yield p, 0 if p < model.shape.invariant else int(pre_H.argmax())
 
 
 def chosen(model: OrbitCrosscoder, pre_PH: Tensor) -> list[tuple[int, int]]:
     """The k prototypes of the largest positive pre-activation times decoder norm, with their poses."""
-    scores = [((pre_PH[p, h] * model.W_dec[p].norm()).item(), p, h) for p, h in best(pre_PH)]
+    scores = [((pre_PH[p, h] * model.W_dec[p].norm()).item(), p, h) for p, h in best(model, pre_PH)]
     return [(p, h) for score, p, h in sorted(scores, reverse=True)[: model.shape.k] if score > 0]
 
 
@@ -43,8 +51,8 @@ def pursued(model: OrbitCrosscoder, pre_PH: Tensor, p: int) -> list[tuple[int, T
     """Poses of one prototype and their values: what one explains is taken off all before the next is chosen."""
     unit = model.W_dec[p].detach() / model.W_dec[p].detach().norm()
     left_H, found = pre_PH[p], []
-    for _ in range(model.shape.poses):
-        h = int(left_H.argmax())
+    for number in range(1 if p < model.shape.invariant else model.shape.poses):
+        h = int(left_H.argmax()) if number or p >= model.shape.invariant else 0
         value = left_H[h].relu()
         if found and value <= 1e-3 * found[0][1]:
             break
@@ -65,7 +73,8 @@ def code(model: OrbitCrosscoder, acts_GC: Tensor) -> list[tuple[int, int, Tensor
 
 def decoded(model: OrbitCrosscoder, active: list[tuple[int, int, Tensor]]) -> Tensor:
     """(G, C), without the bias."""
-    parts = [value * turned(model.W_dec[p], h, model) for p, h, value in active]
+    decoders = rows(model, "W_dec")
+    parts = [value * turned(decoders[p], h, model) for p, h, value in active]
     return torch.stack(parts).sum(0) if parts else torch.zeros_like(model.W_dec[0])
 
 

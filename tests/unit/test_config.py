@@ -40,6 +40,7 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
         "tying": "orbit",
         "prototypes": 48,
         "poses": 2,
+        "invariant_prototypes": 5,
         "dict_size": 64,
         "encoder_reads": "all",
         "activation": "l1",

@@ -17,14 +17,19 @@ from gc_core.sparse import drop_row_gradient, row_gradient
 NAMES = ["trivial", "C3", "C4", "D1", "D3", "D4"]
 P, C, K = 6, 5, 3
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
+either = pytest.mark.parametrize("invariant", [0, 2])
 every_group = pytest.mark.parametrize("name", NAMES)
 
 
 def tied(name: str, **changes: Any) -> OrbitCrosscoder:
     """Float64, six prototypes of five channels, decoder norms from a half to two."""
     options: dict[str, Any] = {"channels": C, "activation": "topk", "k": K, "tying": "orbit"} | changes
-    order = CrosscoderShape(group=name, dict_size=1, reads=(0,), **options).copies
-    shape = CrosscoderShape(group=name, dict_size=P * order, reads=tuple(range(order)), **options)
+    order, invariant = (
+        CrosscoderShape(group=name, dict_size=P, reads=(0,), **options).copies,
+        changes.get("invariant", 0),
+    )
+    num_features = invariant + (P - invariant) * order
+    shape = CrosscoderShape(group=name, dict_size=num_features, reads=tuple(range(order)), **options)
     model = Crosscoder.of(shape).double()
     assert isinstance(model, OrbitCrosscoder)
     generator = torch.Generator().manual_seed(0)
@@ -32,7 +37,17 @@ def tied(name: str, **changes: Any) -> OrbitCrosscoder:
         for weights in model.parameters():
             weights.copy_(torch.randn(weights.shape, dtype=torch.float64, generator=generator) * 0.4)
         model.W_dec.mul_(torch.logspace(-0.3, 0.3, P)[:, None, None])
+    model.keep_ties()
     return model
+
+
+def by_prototype(model: OrbitCrosscoder, z_BF: Tensor) -> Tensor:
+    """(B, P, G) of dense codes; that of an invariant prototype stands at the first pose."""
+    order, number = model.group.order, model.shape.invariant
+    z_BPG = z_BF.new_zeros(len(z_BF), P, order)
+    z_BPG[:, :number, 0] = z_BF[:, :number]
+    z_BPG[:, number:] = z_BF[:, number:].view(len(z_BF), P - number, order)
+    return z_BPG
 
 
 def samples(model: OrbitCrosscoder, count: int = 7) -> Tensor:
@@ -62,8 +77,9 @@ def assert_same(model: OrbitCrosscoder, fast: Tensor, plain: Tensor) -> None:
 @every_group
 @pytest.mark.parametrize("by_row", [False, True])
 @pytest.mark.parametrize("poses", [1, 3])
-def test_topk_is_its_equation_in_numbers_and_gradients(name: str, by_row: bool, poses: int) -> None:
-    model = tied(name, poses=poses)
+@either
+def test_topk_is_its_equation_in_numbers_and_gradients(name: str, by_row: bool, poses: int, invariant: int) -> None:
+    model = tied(name, invariant=invariant, poses=poses)
     model.gradients_by_row = by_row
     acts_BGC, none_dead = samples(model), torch.zeros(P, dtype=torch.bool)
     losses = topk_losses(model, acts_BGC, none_dead, 4)
@@ -77,8 +93,11 @@ def test_topk_is_its_equation_in_numbers_and_gradients(name: str, by_row: bool, 
 @every_group
 @pytest.mark.parametrize("by_row", [False, True])
 @pytest.mark.parametrize("aux_k", [1, 4])
-def test_dead_prototypes_learn_from_what_the_others_leave_over(name: str, by_row: bool, aux_k: int) -> None:
-    model, dead = tied(name), torch.tensor([False, True, False, True, True, False])
+@either
+def test_dead_prototypes_learn_from_what_the_others_leave_over(
+    name: str, by_row: bool, aux_k: int, invariant: int
+) -> None:
+    model, dead = tied(name, invariant=invariant), torch.tensor([False, True, False, True, True, False])
     model.gradients_by_row = by_row
     acts_BGC = samples(model)
     losses = topk_losses(model, acts_BGC, dead, aux_k)
@@ -86,17 +105,18 @@ def test_dead_prototypes_learn_from_what_the_others_leave_over(name: str, by_row
     for acts_GC in acts_BGC:
         residual = acts_GC - plain_orbit.reconstruction(model, plain_orbit.code(model, acts_GC))
         pre_PH = plain_orbit.pre_activations(model, acts_GC)
-        attempts = sorted(((pre_PH[p, h].item(), p, h) for p, h in plain_orbit.best(pre_PH) if dead[p]), reverse=True)[
-            :aux_k
-        ]
+        attempts = sorted(
+            ((pre_PH[p, h].item(), p, h) for p, h in plain_orbit.best(model, pre_PH) if dead[p]), reverse=True
+        )[:aux_k]
         attempt = plain_orbit.decoded(model, [(p, h, pre_PH[p, h]) for _, p, h in attempts])
         errors.append(residual.square().sum() + (attempt - residual.detach()).square().sum() / 32)
     assert_same(model, losses.total, torch.stack(errors).mean())
 
 
 @every_group
-def test_batchtopk_ranks_prototypes_over_the_batch(name: str) -> None:
-    model = tied(name, activation="batchtopk")
+@either
+def test_batchtopk_ranks_prototypes_over_the_batch(name: str, invariant: int) -> None:
+    model = tied(name, invariant=invariant, activation="batchtopk")
     acts_BGC = samples(model)
     losses = batchtopk_losses(model, acts_BGC, torch.zeros(P, dtype=torch.bool), 4)
     pres = [plain_orbit.pre_activations(model, acts_GC) for acts_GC in acts_BGC]
@@ -104,7 +124,7 @@ def test_batchtopk_ranks_prototypes_over_the_batch(name: str) -> None:
         (
             ((pre[p, h] * model.W_dec[p].norm()).item(), b, p, h)
             for b, pre in enumerate(pres)
-            for p, h in plain_orbit.best(pre)
+            for p, h in plain_orbit.best(model, pre)
         ),
         reverse=True,
     )
@@ -124,23 +144,25 @@ def test_batchtopk_ranks_prototypes_over_the_batch(name: str) -> None:
 
 @every_group
 @pytest.mark.parametrize("norm_over", ["joint", "blocks"])
-def test_l1_penalises_each_prototype_at_its_best_pose(name: str, norm_over: str) -> None:
-    model = tied(name, activation="l1")
+@either
+def test_l1_penalises_each_prototype_at_its_best_pose(name: str, norm_over: str, invariant: int) -> None:
+    model = tied(name, invariant=invariant, activation="l1")
     acts_BGC = samples(model)
     losses = l1_losses(model, acts_BGC, 0.3, norm_over)
     norm_P = model.W_dec.flatten(1).norm(dim=1) if norm_over == "joint" else model.W_dec.norm(dim=2).sum(1)
     totals = []
     for acts_GC in acts_BGC:
         pre_PH = plain_orbit.pre_activations(model, acts_GC)
-        active = [(p, h, pre_PH[p, h].relu()) for p, h in plain_orbit.best(pre_PH)]
+        active = [(p, h, pre_PH[p, h].relu()) for p, h in plain_orbit.best(model, pre_PH)]
         error = (acts_GC - plain_orbit.reconstruction(model, active)).square().sum()
         totals.append(error + 0.3 * torch.stack([z * norm_P[p] for p, _, z in active]).sum())
     assert_same(model, losses.total, torch.stack(totals).mean())
 
 
 @every_group
-def test_jumprelu_opens_at_a_threshold_of_each_prototype(name: str) -> None:
-    model = tied(name, activation="jumprelu")
+@either
+def test_jumprelu_opens_at_a_threshold_of_each_prototype(name: str, invariant: int) -> None:
+    model = tied(name, invariant=invariant, activation="jumprelu")
     acts_BGC = samples(model)
     penalty = JumpReLUPenalty(coefficient=0.7, tanh_scale=0.3, pre_coefficient=0.2, bandwidth=1e-9)
     losses = jumprelu_losses(model, acts_BGC, penalty, "joint")  # no sample is in so narrow a window
@@ -149,7 +171,7 @@ def test_jumprelu_opens_at_a_threshold_of_each_prototype(name: str) -> None:
     totals = []
     for acts_GC in acts_BGC:
         pre_PH = plain_orbit.pre_activations(model, acts_GC)
-        best = [(p, h, pre_PH[p, h]) for p, h in plain_orbit.best(pre_PH)]
+        best = [(p, h, pre_PH[p, h]) for p, h in plain_orbit.best(model, pre_PH)]
         active = [(p, h, pre) for p, h, pre in best if pre > threshold_P[p]]
         cost = sum(0.7 * torch.tanh(0.3 * pre * norm_P[p]) for p, _, pre in active)
         below = sum(0.2 * (threshold_P[p] - pre).relu() * norm_P[p] for p, _, pre in best)
@@ -158,8 +180,9 @@ def test_jumprelu_opens_at_a_threshold_of_each_prototype(name: str) -> None:
 
 
 @every_group
-def test_nested_dictionaries_are_the_first_prototypes(name: str) -> None:
-    model = tied(name)
+@either
+def test_nested_dictionaries_are_the_first_prototypes(name: str, invariant: int) -> None:
+    model = tied(name, invariant=invariant)
     acts_BGC = samples(model)
     losses = topk_losses(model, acts_BGC, torch.zeros(P, dtype=torch.bool), 0, Target(prefixes=(2, P)))
     errors = []
@@ -173,24 +196,29 @@ def test_nested_dictionaries_are_the_first_prototypes(name: str) -> None:
 
 @every_group
 @pytest.mark.parametrize("poses", [1, 2])
-def test_codes_of_a_turned_picture_are_the_codes_with_the_pose_moved(name: str, poses: int) -> None:
-    model = tied(name, poses=poses)
+@either
+def test_codes_of_a_turned_picture_are_the_codes_with_the_pose_moved(name: str, poses: int, invariant: int) -> None:
+    model = tied(name, invariant=invariant, poses=poses)
     acts_BGC, order = samples(model), model.group.order
-    z_BPH = model.encode(acts_BGC).view(-1, P, order)
+    z_BPH = by_prototype(model, model.encode(acts_BGC))
     for h in range(order):
-        turned = model.encode(acts_BGC[:, model.group.cayley[:, h]]).view(-1, P, order)
-        torch.testing.assert_close(turned, z_BPH[:, :, model.group.cayley[model.group.inverse[h]]], **EXACT)
+        turned = by_prototype(model, model.encode(acts_BGC[:, model.group.cayley[:, h]]))
+        moved = z_BPH[:, :, model.group.cayley[model.group.inverse[h]]]
+        torch.testing.assert_close(turned[:, invariant:], moved[:, invariant:], **EXACT)
+        torch.testing.assert_close(turned[:, :invariant], z_BPH[:, :invariant], **EXACT)
 
 
 @every_group
 @pytest.mark.parametrize("activation", ["topk", "batchtopk", "l1", "jumprelu"])
-def test_what_is_used_outside_training_agrees_with_itself(name: str, activation: str) -> None:
-    model = tied(name, activation=activation)
+@either
+def test_what_is_used_outside_training_agrees_with_itself(name: str, activation: str, invariant: int) -> None:
+    model = tied(name, invariant=invariant, activation=activation)
     acts_BGC = samples(model)
     z_BF, (z_BP, recon_BGC) = model.encode(acts_BGC), model.reconstruct(acts_BGC)
-    torch.testing.assert_close(z_BF.view(len(z_BF), P, -1).sum(2), z_BP, **EXACT)
+    assert z_BF.shape[1] == model.shape.dict_size
+    torch.testing.assert_close(by_prototype(model, z_BF).sum(2), z_BP, **EXACT)
     torch.testing.assert_close(model.decode(z_BF), recon_BGC, **EXACT)
-    assert ((z_BF > 0).view(len(z_BF), P, -1).sum(2) <= 1).all()  # one pose a prototype
+    assert (by_prototype(model, (z_BF > 0).double()).sum(2) <= 1).all()  # one pose a prototype
 
 
 @every_group
@@ -228,7 +256,7 @@ def test_a_known_threshold_decides_what_is_active() -> None:
     acts_BGC = samples(model)
     for acts_GC, z_P in zip(acts_BGC, model.reconstruct(acts_BGC)[0], strict=True):
         pre_PH = plain_orbit.pre_activations(model, acts_GC)
-        expected = [p for p, h in plain_orbit.best(pre_PH) if pre_PH[p, h] * model.W_dec[p].norm() >= 1.5]
+        expected = [p for p, h in plain_orbit.best(model, pre_PH) if pre_PH[p, h] * model.W_dec[p].norm() >= 1.5]
         assert z_P.nonzero()[:, 0].tolist() == expected
 
 
@@ -245,12 +273,17 @@ def test_weights_for_raw_activations_give_the_same_codes(name: str) -> None:
 
 @every_group
 @pytest.mark.parametrize("activation", ["l1", "jumprelu"])
-def test_materialised_features_have_the_same_pre_activations_and_decoders(name: str, activation: str) -> None:
-    model = tied(name, activation=activation)
+@either
+def test_materialised_features_have_the_same_pre_activations_and_decoders(
+    name: str, activation: str, invariant: int
+) -> None:
+    model = tied(name, invariant=invariant, activation=activation)
     plain, acts_BGC = model.materialised(), samples(model)
     assert type(plain) is GroupCrosscoder
     pre_BPH = torch.stack([plain_orbit.pre_activations(model, acts_GC) for acts_GC in acts_BGC])
-    torch.testing.assert_close(plain.pre_activations(acts_BGC), pre_BPH.flatten(1), **EXACT)
+    found_BPH = by_prototype(model, plain.pre_activations(acts_BGC))
+    torch.testing.assert_close(found_BPH[:, invariant:], pre_BPH[:, invariant:], **EXACT)
+    torch.testing.assert_close(found_BPH[:, :invariant, 0], pre_BPH[:, :invariant, 0], **EXACT)
     z_BF = model.encode(acts_BGC)
     torch.testing.assert_close(plain.decode(z_BF), model.decode(z_BF), **EXACT)
 
@@ -264,6 +297,29 @@ def test_either_kind_comes_back_from_its_folder(tmp_path: Any) -> None:
     assert loaded.shape == model.shape
     acts_BGC = samples(model).float()
     assert torch.equal(loaded.encode(acts_BGC), model.encode(acts_BGC))
+
+
+@every_group
+@pytest.mark.parametrize("activation", ["topk", "l1"])
+def test_blocks_of_invariant_prototypes_learn_the_same(name: str, activation: str) -> None:
+    model = tied(name, invariant=2, activation=activation)
+    acts_BGC, dead = samples(model), torch.tensor([True, False] * 3)
+    losses = topk_losses(model, acts_BGC, dead, 4) if activation == "topk" else l1_losses(model, acts_BGC, 0.3, "joint")
+    found = gradients(model, losses.total)
+    for gradient in (found["W_enc"], found["W_dec"]):
+        assert (gradient[:2].abs().sum((1, 2)) > 0).any()
+        torch.testing.assert_close(gradient[:2], gradient[:2, :1].expand_as(gradient[:2]), **EXACT)
+        assert not torch.allclose(gradient[2:], gradient[2:, :1].expand_as(gradient[2:])) or name == "trivial"
+
+
+def test_ties_of_invariant_prototypes_are_kept_and_the_others_left_alone() -> None:
+    model = tied("D3", invariant=2)
+    with torch.no_grad():
+        model.W_dec.add_(torch.randn(model.W_dec.shape, generator=torch.Generator().manual_seed(3)))
+    mean_PC, rest = model.W_dec[:2].mean(1), model.W_dec[2:].clone()
+    model.keep_ties()
+    torch.testing.assert_close(model.W_dec[:2].detach(), mean_PC[:, None].expand(-1, 6, -1).detach(), **EXACT)
+    assert torch.equal(model.W_dec[2:], rest)
 
 
 def test_features_that_are_no_whole_orbits_are_refused() -> None:

@@ -51,7 +51,7 @@ CONFIGS = {
     "tied jumprelu": replace(TIED, activation="jumprelu", init="transpose"),
     "tied, every option": replace(
         TIED, activation="batchtopk", matryoshka="7,13", accumulate=2, average_decay=0.9, clip_norm=0.05,
-        optimiser="lazy", aux_k=1, poses=2,
+        optimiser="lazy", aux_k=1, poses=2, invariant_prototypes=7,
     ),
 }  # fmt: skip
 WAYS = [*CONFIGS, "resumed"]

@@ -63,8 +63,11 @@ def test_one_pose_explains_too_little_where_two_are_shown(make_run: MakeRun) -> 
     assert two["held_out_fvu"] < 0.8 * one["held_out_fvu"]
 
 
-def test_tied_training_resumes_bit_for_bit(planted: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", ["float32", "bfloat16"])
+@pytest.mark.parametrize("invariant", [0, 3])
+def test_tied_training_resumes_bit_for_bit(planted: Any, tmp_path: Path, invariant: int, state: str) -> None:
     options = {**TIED, "checkpoint_every": 15, "activation": "batchtopk", "optimiser": "lazy", "average_decay": 0.9}
+    options |= {"invariant_prototypes": invariant, "optimiser_state": state}
     whole = trained(planted.run, keep=tmp_path / "whole", **options)
     resumed = trained(planted.run, keep=cut_at(15, tmp_path / "whole", tmp_path / "cut"), **options)
     assert same_weights(resumed, whole)
@@ -90,6 +93,29 @@ def test_poses_are_tied_unless_options_of_untied_ones_are_given(planted: Any) ->
     assert resolve(replace(free, tying="orbit", dict_size=4 * data.num_elements), data).prototypes == 4
 
 
+def test_invariant_prototypes_are_one_feature_each(planted: Any) -> None:
+    data = open_data(planted.run, SMALL)
+    free, order = replace(SMALL, dict_size=None, encoder_reads="identity", invariant_prototypes=3), data.num_elements
+    found = resolve(replace(free, prototypes=8), data)
+    assert (found.tying, found.prototypes, found.dict_size) == ("orbit", 8, 3 + 5 * order)
+    assert resolve(found, data) == found
+    assert resolve(free, data).tying == "orbit", "only tied ones have them"
+    assert resolve(replace(free, tying="orbit", dict_size=3 + 2 * order), data).prototypes == 5
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "lazy"])
+def test_blocks_of_invariant_prototypes_stay_one_while_they_learn(planted: Any, optimiser: str) -> None:
+    # Moments are rounded at random here, each block's otherwise.
+    options = {**TIED, "invariant_prototypes": 3, "optimiser": optimiser, "optimiser_state": "bfloat16", "steps": 20}
+    before, after = new_trainer(planted.run, **options).model, trained(planted.run, **options).model
+    for name in ("W_enc", "W_dec"):
+        first, last = (model.state_dict()[name][:3] for model in (before, after))
+        assert torch.equal(last, last[:, :1].expand_as(last))
+        assert not torch.equal(first[:, 0], last[:, 0]), "they learn"
+        others = after.state_dict()[name][3:]
+        assert not torch.allclose(others, others[:, :1].expand_as(others)), "the others are free"
+
+
 def test_the_trivial_group_has_nothing_to_tie(planted: Any) -> None:
     config, _ = opened(planted.run, group="trivial", dict_size=None, encoder_reads="identity")
     assert config.tying == "none"
@@ -102,6 +128,10 @@ def test_options_that_contradict_each_other_are_refused(planted: Any) -> None:
     for changes, message in (
         ({"tying": "orbit", "dict_size": 4 * order + 1}, f"dict_size: found {4 * order + 1}, expected a multiple of"),
         ({"prototypes": 5, "dict_size": 4 * order}, f"prototypes: found 5, expected dict_size / {order} = 4"),
+        (
+            {"tying": "orbit", "dict_size": 4 * order, "invariant_prototypes": 3},
+            f"dict_size: found {4 * order}, expected a multiple of the group's {order} elements and 3 invariant",
+        ),
         ({"prototypes": 5, "blocks_per_step": 1}, "blocks_per_step: found 1, but tied poses are judged on all"),
         ({"prototypes": 5, "matryoshka": "7"}, "matryoshka: found 7 halvings"),
     ):
@@ -110,6 +140,11 @@ def test_options_that_contradict_each_other_are_refused(planted: Any) -> None:
     for options, message in (
         ({"tying": "none", "prototypes": 5}, "prototypes: 5 found with tying none"),
         ({"tying": "none", "poses": 2}, "poses: 2 found with tying none"),
+        ({"tying": "none", "invariant_prototypes": 2}, "invariant_prototypes: 2 found with tying none"),
+        (
+            {"prototypes": 5, "k": 2, "invariant_prototypes": 6},
+            r"invariant_prototypes: found 6, expected at most ",
+        ),
         ({"tying": "orbit", "encoder_reads": "0,1"}, "encoder_reads: found '0,1', but tied poses are found in all"),
         ({"prototypes": 3, "k": 4}, r"k: found 4, expected at most prototypes \(3\)"),
     ):
