@@ -12,7 +12,7 @@ from gc_core.config import TrainConfig
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
 from gc_core.symmetry import translate
 from gc_core.train import open_data
-from infra.bench import revive, seeds, sweep, tying
+from infra.bench import plans, revive, seeds, sweep, tying
 from infra.bench.dictionaries import twin_share
 
 
@@ -110,6 +110,17 @@ def test_turned_copies_are_partners_and_strangers_are_none() -> None:
     found = seeds.likeness_of("tied", 1, one, other, 0.5)
     assert (found.share_above_90, found.share_above_80, found.share_above_70) == (0.5, 0.5, 0.5)
     assert 0.5 < found.mean_max_cosine < 0.75
+
+
+def test_a_million_tied_features_are_planned_without_a_store(capsys: pytest.CaptureFixture[str]) -> None:
+    plans.main(["--prototypes", "16384", "--gpus", "1", "8"])
+    said = capsys.readouterr().out
+    assert "1,048,576" in said
+    assert "8 x 1" in said
+    found = plans.planned(plans.PlansBench(), 16_384, 1)
+    assert found is not None
+    assert found.weights_bytes == 4 * 16_384 * (2 * 64 * 480 + 1)
+    assert plans.planned(plans.PlansBench(memory_gb=1), 16_384, 1) is None
 
 
 def test_held_out_pictures_are_whole_and_the_same_for_every_number_of_rows(planted: Any) -> None:
