@@ -36,7 +36,7 @@ from gc_core.store.layout import (
     to_continue,
     to_repair,
 )
-from gc_core.store.records import Commit, digest, read_commit, read_commits, sum_squares
+from gc_core.store.records import SQUARED_AT_ONCE, Commit, digest, read_commit, read_commits, sum_squares
 
 
 def open(url: str, *, cache: DiskCache | None = None) -> "Store":
@@ -60,6 +60,12 @@ def open_store(run: RunFolder, *, unfinished: bool = False, cache: DiskCache | N
         if store.attrs[MEAN] is None:
             raise StoreError(f"{run.url}: the harvest was not finished. {to_continue(run, store.attrs)}")
     return store
+
+
+def all_finite(activations: NDArray[np.float16]) -> bool:
+    """As `isfinite`, several times faster: of a few rows at a time, which stay in a processor's cache."""
+    parts = (activations[row : row + SQUARED_AT_ONCE] for row in range(0, len(activations), SQUARED_AT_ONCE))
+    return all((part.view(np.uint16) & 0x7C00).max() != 0x7C00 for part in parts)
 
 
 class Store:
@@ -174,7 +180,7 @@ class Store:
             if shard not in range(self.num_shards) or found != expected:
                 said = f"{found[0]} {found[1]} found, expected {expected[0]} {expected[1]}: exactly the shard's rows"
                 raise StoreError(f"{self.run.url}: shard {shard} of {self.num_shards}: {name}: {said}")
-        if (arrays.activations.view(np.uint16) & 0x7C00).max(initial=0) == 0x7C00:  # as isfinite, several times faster
+        if not all_finite(arrays.activations):
             said = "activations beyond float16 or not a number; is the layer normalised?"
             raise StoreError(f"{self.run.url}: shard {shard} of {self.num_shards}: {said}")
 

@@ -60,6 +60,11 @@ def device_name(device: str) -> str:
     return f"{_cpu_model()}, {os.cpu_count()} cores"
 
 
+def load_average() -> float:
+    """Mean number of threads that wanted a core over the last minute, of all processes."""
+    return os.getloadavg()[0]
+
+
 def _cpu_model() -> str:
     listed = Path("/proc/cpuinfo")
     lines = listed.read_text().splitlines() if listed.exists() else []

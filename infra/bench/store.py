@@ -1,9 +1,10 @@
-"""Speed of the activation store, next to a plain copy of the same activations by the same client.
+"""Speed of the activation store, next to a plain copy of the same activations by the same client, and what each part
+of writing costs.
 
     python -m infra.bench store [--url s3://bucket/prefix] [--json FILE]
 
 MB are megabytes of activations as they are in memory, in every row. The plain copy writes them as one raw object a
-shard, and reads those back; the store compresses (to about 59% for these numbers), checksums, checks, commits. Both
+shard, and reads those back; the store packs (zstd to about 59% for these numbers), checksums, checks, commits. Both
 write from as many threads, and both begin to read with nothing in the file cache (local disks; writing ends when the
 disk has the bytes). Phases take turns for three rounds; rates and ratios are medians. In order is a pass from the
 first row to the last, shuffled are as many rows of a training worker's stream. The injected latency is a pause before
@@ -27,10 +28,12 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from gc_core import groups, objects, store, stream
+from gc_core.config import Compression
 from gc_core.run_folder import RunFolder
 from gc_core.store import ShardArrays
-from infra.bench.machine import device_name
+from infra.bench.machine import device_name, load_average
 from infra.bench.results import write_results
+from infra.bench.store_costs import Cost, costs, table_of
 from infra.bench.verdict import verdict
 from jobs import console
 from jobs.options import cli
@@ -46,9 +49,13 @@ LATENCY_S = 0.03
 LEAST_WRITE, LEAST_STREAM, MOST_SHUFFLING, LEAST_LATENCY = 0.7, 0.8, 0.1, 0.8
 PHASES = {
     "plain_write": "plain copy, write",
-    "store_write": "store, write",
+    "store_write": "store, write (zstd)",
+    "store_write_lz4": "store, write (lz4)",
+    "store_write_none": "store, write (none)",
     "plain_read": "plain copy, read",
-    "stream_read": "store, read in order",
+    "stream_read": "store, read in order (zstd)",
+    "stream_read_lz4": "store, read in order (lz4)",
+    "stream_read_none": "store, read in order (none)",
     "shuffled_read": "store, read shuffled",
     "latency_limit": "plain copy, read with 30 ms a request",
     "latency_read": "store, read shuffled with 30 ms a request",
@@ -78,33 +85,41 @@ def main(args: list[str] | None = None) -> None:
         for number in range(options.rounds):
             console.say(f"round {number + 1} of {options.rounds}, {shards} shards of {SHARD_ROWS} samples")
             rounds.append(measure(objects.join(url, f"bench-{os.getpid()}-{number}"), shards))
+        parts = costs(activations(SHARD_ROWS), rounds=options.rounds)
         if options.json is not None:
-            write_results(options.json, as_json(rounds, url))
-        show(rounds, url)
+            write_results(options.json, as_json(rounds, url, parts))
+        show(rounds, url, parts)
 
 
 def measure(url: str, num_shards: int) -> dict[str, float]:
     """MB a second of every phase, once; nothing is left at the URL."""
     acts_NGC = activations(SHARD_ROWS)
-    run, plain, num_rows = RunFolder.at(f"{url}/run"), f"{url}/plain", num_shards * SHARD_ROWS
+    runs = {name: RunFolder.at(f"{url}/run-{name}") for name in store.COMPRESSIONS}
+    run, plain, num_rows = runs["zstd"], f"{url}/plain", num_shards * SHARD_ROWS
     order = stream.lane_order(np.arange(num_rows), num_lanes=LANES, buffer_rows=BUFFER_ROWS, seed=0)
     megabytes = num_rows * ROW_BYTES / 1e6
     phases: dict[str, Callable[[], float]] = {
         "plain_write": lambda: megabytes / _seconds(lambda: _plain_write(plain, acts_NGC, num_shards)),
-        "store_write": lambda: megabytes / _seconds(lambda: _store_write(run, acts_NGC, num_shards)),
         "plain_read": lambda: megabytes / _seconds(lambda: _plain_read(plain)),
-        "stream_read": lambda: megabytes / _seconds(lambda: _drain(stream.in_order(_opened(run), range(num_rows)))),
         "shuffled_read": lambda: _shuffled_mb_per_s(run, order, num_rows),
     }
+    for name, its in runs.items():
+        ending = "" if name == "zstd" else f"_{name}"
+        phases[f"store_write{ending}"] = lambda its=its, name=name: (
+            megabytes / _seconds(lambda: _store_write(its, acts_NGC, num_shards, name))
+        )
+        phases[f"stream_read{ending}"] = lambda its=its: (
+            megabytes / _seconds(lambda: _drain(stream.in_order(_opened(its), range(num_rows))))
+        )
     phases["latency_limit"], phases["latency_read"] = phases["plain_read"], phases["shuffled_read"]
     found: dict[str, float] = {}
     try:
-        for name, phase in phases.items():
+        for name, phase in ((name, phases[name]) for name in PHASES):
             with _delayed(LATENCY_S) if name.startswith("latency") else contextlib.nullcontext():
                 found[name] = phase()
             _to_disk(url)
     finally:
-        objects.delete_named(url, r"(run|plain)/.*")
+        objects.delete_named(url, r"(run-\w+|plain)/.*")
     return found
 
 
@@ -113,22 +128,25 @@ def activations(num_rows: int) -> NDArray[np.float16]:
     return np.maximum(np.random.default_rng(0).normal(size=(num_rows, GROUP.order, CHANNELS)), 0).astype(np.float16)
 
 
-def as_json(rounds: list[dict[str, float]], url: str) -> dict[str, Any]:
+def as_json(rounds: list[dict[str, float]], url: str, parts: list[Cost]) -> dict[str, Any]:
     """One flat object, for machines."""
     where = "local disk" if objects.is_local(url) else "s3"
-    return {"device": device_name("cpu"), "where": where} | {
-        f"{name}_mb_per_s": statistics.median(found[name] for found in rounds) for name in PHASES
-    }
+    rates = {f"{name}_mb_per_s": statistics.median(found[name] for found in rounds) for name in PHASES}
+    each = {f"{cost.part}, MB/s a core": cost.mb_per_s for cost in parts}
+    return {"device": device_name("cpu"), "load": load_average(), "where": where, **rates, **each}
 
 
-def show(rounds: list[dict[str, float]], url: str) -> None:
+def show(rounds: list[dict[str, float]], url: str, parts: list[Cost]) -> None:
     """The table and, line by line, what was to be reached and was."""
-    table = Table(title=f"activation store on {url}, {device_name('cpu')}")
-    for heading in ("", "MB/s", "of the plain copy"):
+    console.console.print(table_of(parts))
+    table = Table(title=f"activation store on {url}, {device_name('cpu')}, load {load_average():.1f}")
+    for heading in ("", "MB/s", "of the plain copy", "over rounds"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, title in PHASES.items():
         rate = statistics.median(found[name] for found in rounds)
-        table.add_row(title, f"{rate:.0f}", f"{_ratio(rounds, name, _plain(name)):.0%}")
+        shares = [found[name] / found[_plain(name)] for found in rounds]
+        spread = f"{min(shares):.0%} to {max(shares):.0%}"
+        table.add_row(title, f"{rate:.0f}", f"{_ratio(rounds, name, _plain(name)):.0%}", spread)
     console.console.print(table)
     for line in verdicts(rounds):
         console.console.print(line)
@@ -136,11 +154,11 @@ def show(rounds: list[dict[str, float]], url: str) -> None:
 
 def verdicts(rounds: list[dict[str, float]]) -> list[str]:
     """What was to be reached, and whether it was."""
-    write, read = _ratio(rounds, "store_write", "plain_write"), _ratio(rounds, "stream_read", "plain_read")
+    read = _ratio(rounds, "stream_read", "plain_read")
     cost = 1 - _ratio(rounds, "shuffled_read", "stream_read")
     latency = _ratio(rounds, "latency_read", "latency_limit")
     return [
-        verdict(write >= LEAST_WRITE, f"writing at {write:.0%} of the plain copy, wanted {LEAST_WRITE:.0%}"),
+        *(_verdict_of_writing(rounds, name) for name in PHASES if name.startswith("store_write")),
         verdict(read >= LEAST_STREAM, f"reading at {read:.0%} of the plain copy, wanted {LEAST_STREAM:.0%}"),
         verdict(cost <= MOST_SHUFFLING, f"shuffling costs {cost:.0%}, wanted at most {MOST_SHUFFLING:.0%}"),
         verdict(
@@ -151,14 +169,19 @@ def verdicts(rounds: list[dict[str, float]]) -> list[str]:
     ]
 
 
+def _verdict_of_writing(rounds: list[dict[str, float]], name: str) -> str:
+    share = _ratio(rounds, name, "plain_write")
+    return verdict(share >= LEAST_WRITE, f"{PHASES[name]}: {share:.0%} of the plain copy, wanted {LEAST_WRITE:.0%}")
+
+
 def _ratio(rounds: list[dict[str, float]], name: str, other: str) -> float:
     return statistics.median(found[name] / found[other] for found in rounds)
 
 
 def _plain(name: str) -> str:
-    return {"store_write": "plain_write", "latency_read": "latency_limit"}.get(
-        name, "plain_read" if name.endswith("_read") else name
-    )
+    if name.startswith("latency"):
+        return "latency_limit"
+    return "plain_write" if "_write" in name else "plain_read"
 
 
 def _plain_write(folder: str, acts_NGC: NDArray[np.float16], num_shards: int) -> None:
@@ -168,10 +191,16 @@ def _plain_write(folder: str, acts_NGC: NDArray[np.float16], num_shards: int) ->
     _to_disk(folder)
 
 
-def _store_write(run: RunFolder, acts_NGC: NDArray[np.float16], num_shards: int) -> None:
-    num_rows = num_shards * SHARD_ROWS
-    attrs = {"config": {}, "config_hash": "benchmark"}
-    store.create(run, num_rows=num_rows, shard_rows=SHARD_ROWS, channels=CHANNELS, group=GROUP, attrs=attrs)
+def _store_write(run: RunFolder, acts_NGC: NDArray[np.float16], num_shards: int, compression: Compression) -> None:
+    store.create(
+        run,
+        num_rows=num_shards * SHARD_ROWS,
+        shard_rows=SHARD_ROWS,
+        channels=CHANNELS,
+        group=GROUP,
+        attrs={"config": {}, "config_hash": "benchmark"},
+        compression=compression,
+    )
     arrays = ShardArrays(
         activations=acts_NGC, image=np.arange(SHARD_ROWS), centre_yx=np.zeros((SHARD_ROWS, 2), np.int32)
     )

@@ -27,7 +27,7 @@ from jobs.options import cli
 
 MOST_ABOVE_BEST = 0.05
 GIVEN_L0 = ("topk", "batchtopk")
-ABOUT = ("activation", "dict_size", "group", "steps", "seed")
+ABOUT = ("activation", "group", "steps", "seed")
 
 Case = tuple[str, str, int]
 """Encoder, activation, size."""
@@ -42,9 +42,10 @@ class SweepBench:
     group: str = "D8"
     """Group of the crosscoders, inside the store's."""
     encoders: tuple[str, ...] = ("identity", "all")
+    """What untied features read; `tied` for prototypes, which read all blocks."""
     activations: tuple[Literal["topk", "batchtopk", "jumprelu", "l1"], ...] = ("topk", "batchtopk", "jumprelu", "l1")
     sizes: tuple[int, ...] = (256, 1024)
-    """Features."""
+    """Features; of tied ones, prototypes."""
     rates: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     """Multiples of the default learning rate; 1 must be among them."""
     steps: int = 300
@@ -73,13 +74,15 @@ def main(args: list[str] | None = None) -> None:
 
 def measure(options: SweepBench, encoder: str, activation: str, size: int) -> list[dict[str, Any]]:
     """One flat object a rate."""
-    given = {"encoder_reads": encoder, "activation": activation, "dict_size": size, "group": options.group}
+    tied = {"tying": "orbit", "prototypes": size}
+    untied = {"tying": "none", "encoder_reads": encoder, "dict_size": size}
+    given = {"activation": activation, "group": options.group, **(tied if encoder == "tied" else untied)}
     given |= {"steps": options.steps, "checkpoint_every": options.steps, "seed": options.seed}
     config = TrainConfig.from_json({**TrainConfig().to_json(), **given})
     data, (default,) = resolved_for(options.run, [config])
     configs = [replace(default, learning_rate=rate * decided(default.learning_rate)) for rate in options.rates]
     found = train_side_by_side(data, configs)
-    about = {"encoder": encoder} | {name: given[name] for name in ABOUT}
+    about = {"encoder": encoder, "dict_size": size} | {name: given[name] for name in ABOUT}
     return [
         {**about, "rate": rate, "learning_rate": config.learning_rate, **asdict(each)}
         for rate, config, each in zip(options.rates, configs, found, strict=True)

@@ -8,8 +8,9 @@ rows; `sparse_lazy`, with Adam over the touched rows; `dense_l1`, a penalised cr
 the device's fast type; and `tied`, with as many features in tied poses, next to `reference_all`, the plain step of an
 encoder that reads all blocks, as a tied one does. Each visit is a process of its own, one at a time, and visits take
 turns, so that whatever else the machine does falls on all; every figure is a median over rounds, and so is every
-ratio of two figures of one round. Codes have no structure: all features are about equally active, the worst case for
-the rows touched. No feature is dead, so no path pays for reviving one.
+ratio of two figures of one round, with the smallest and largest beside it and the machine's load. Codes have no
+structure: all features are about equally active, the worst case for the rows touched. No feature is dead, so no path
+pays for reviving one.
 """
 
 import statistics
@@ -118,6 +119,9 @@ def as_json(rounds: Rounds, device: str) -> list[dict[str, Any]]:
             "batch": size.batch,
             "k": size.k,
             "samples_per_s": size.batch / statistics.median(measured[size, path].step_s for measured in rounds),
+            "slowest_samples_per_s": size.batch / max(measured[size, path].step_s for measured in rounds),
+            "fastest_samples_per_s": size.batch / min(measured[size, path].step_s for measured in rounds),
+            "load": statistics.median(measured[size, path].load for measured in rounds),
             "peak_rss_bytes": max(measured[size, path].peak_bytes for measured in rounds),
             "matmul_share": _median_share([measured[size, path].matmul_share for measured in rounds]),
             "bandwidth_share": _median_share([measured[size, path].bandwidth_share for measured in rounds]),
@@ -130,14 +134,16 @@ def as_json(rounds: Rounds, device: str) -> list[dict[str, Any]]:
 def show(rounds: Rounds, device: str, disagreement: dict[str, float]) -> None:
     """The table and, line by line, what was to be reached and was."""
     table = Table(title=f"a training step on {device}")
-    for heading in ("G", "C", "F", "path", "samples/s", "x reference", "peak MB", "matmul share", "bandwidth share"):
+    names = ("G", "C", "F", "path", "samples/s", "x reference", "over rounds", "load", "peak MB")
+    for heading in (*names, "matmul share", "bandwidth share"):
         table.add_column(heading, justify="left" if heading == "path" else "right")
     for (size, path), row in zip(rounds[0], as_json(rounds, device), strict=True):
         shares = [f"{row[name]:.0%}" if row[name] else "" for name in ("matmul_share", "bandwidth_share")]
-        known = (size, "reference") in rounds[0]
-        times = f"{ratio(rounds, (size, 'reference'), (size, path)):.2f}" if known else ""
+        times = ratios(rounds, (size, "reference"), (size, path)) if (size, "reference") in rounds[0] else []
+        against = [f"{statistics.median(times):.2f}", f"{min(times):.2f} to {max(times):.2f}"] if times else ["", ""]
         place = [str(row[name]) for name in ("group_order", "channels", "features", "path")]
-        table.add_row(*place, f"{row['samples_per_s']:.3g}", times, f"{row['peak_rss_bytes'] / 1e6:.0f}", *shares)
+        machine_row = [f"{row['load']:.1f}", f"{row['peak_rss_bytes'] / 1e6:.0f}"]
+        table.add_row(*place, f"{row['samples_per_s']:.3g}", *against, *machine_row, *shares)
     console.console.print(table)
     for line in verdicts(rounds, disagreement):
         console.console.print(line)
@@ -179,7 +185,12 @@ def _verdicts_of_tied(rounds: Rounds) -> list[str]:
 
 def ratio(rounds: Rounds, slow: tuple[Size, str], fast: tuple[Size, str]) -> float:
     """Median, over rounds, of one step's time over another's."""
-    return statistics.median(measured[slow].step_s / measured[fast].step_s for measured in rounds)
+    return statistics.median(ratios(rounds, slow, fast))
+
+
+def ratios(rounds: Rounds, slow: tuple[Size, str], fast: tuple[Size, str]) -> list[float]:
+    """One step's time over another's, of each round."""
+    return [measured[slow].step_s / measured[fast].step_s for measured in rounds]
 
 
 def _median_share(shares: list[float | None]) -> float | None:

@@ -65,6 +65,8 @@ class Visit:
     """Of the rate of a square product in the fast type, over the whole step (dense paths)."""
     bandwidth_share: float | None
     """Of the rate at which memory is copied, over the whole step, for the bytes that must move (sparse paths)."""
+    load: float
+    """Of the machine: threads that wanted a core in the last minute, this one's among them."""
 
 
 def visit(size: Size, path: str, seconds: float, device: str) -> Visit:
@@ -86,6 +88,7 @@ def visit(size: Size, path: str, seconds: float, device: str) -> Visit:
     touched = _touched(size, pool_NBGC[0], random_weights(size, path, device)["W_enc"]) if sparse else 0
     return Visit(
         step_s=step_s,
+        load=machine.load_average(),
         peak_bytes=peak_bytes,
         bandwidth_share=least_bytes(size, path, touched) / step_s / _copy_bytes_per_s(device) if sparse else None,
         matmul_share=None if sparse or path == "tied" else flop(size, path) / step_s / _matmul_flop_per_s(path, device),

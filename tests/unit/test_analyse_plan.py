@@ -1,5 +1,8 @@
 """Plans grow with what they depend on, and what does not fit is refused with the numbers and a remedy."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -97,3 +100,45 @@ def test_what_does_not_fit_is_refused_with_numbers(found: dict[str, int], line: 
 
 def test_a_piece_needs_what_its_pairs_take() -> None:
     assert piece_bytes(16_384, shape(65_536)) - piece_bytes(0, shape(65_536)) >= 14 * 16_384**2
+
+
+COMPARE = """
+import sys, threading, time
+import numpy as np, torch
+from gc_core.analyse.features import band_of_similarities, bands
+from gc_core.analyse.plan import OVERHEAD_BYTES, plan_analysis
+from gc_core.config import AnalyseConfig
+from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
+
+def anonymous_bytes():
+    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
+
+def watch():
+    while watching:
+        seen.append(anonymous_bytes())
+        time.sleep(0.002)
+
+torch.set_num_threads(1)
+shape = CrosscoderShape(group="D32", channels=8, dict_size=512, reads=(0,), activation="topk", k=4)
+model, config = GroupCrosscoder(shape), AnalyseConfig().resolved(tied=False)
+torch.nn.init.normal_(model.W_dec)
+band_of_similarities(model, np.arange(2), range(2), config)  # what libraries keep is counted apart
+seen, watching = [anonymous_bytes()], True
+thread = threading.Thread(target=watch)
+thread.start()
+for rows in bands(512):
+    band_of_similarities(model, np.arange(512), rows, config)
+watching = False
+thread.join()
+plan = plan_analysis(shape, config, num_shards=1, stored_elements=64)
+print(max(seen) - seen[0], plan.compare_bytes - OVERHEAD_BYTES)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's own memory apart")
+def test_comparing_features_takes_no_more_memory_than_is_planned() -> None:
+    found = subprocess.run([sys.executable, "-c", COMPARE], capture_output=True, text=True, check=True).stdout
+    measured, planned = map(int, found.split())
+    assert planned / 4 <= measured <= planned

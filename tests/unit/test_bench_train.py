@@ -8,7 +8,10 @@ from infra.bench import train
 from infra.bench.train import SMALL, WIDE, Rounds, TrainBench, as_json, sizes, verdicts
 from infra.bench.training import PATHS, Size, Visit, flop, least_bytes, loss_disagreement, visit
 
-KEYS = "path features group_order channels batch k samples_per_s peak_rss_bytes matmul_share bandwidth_share device"
+KEYS = (
+    "path features group_order channels batch k samples_per_s slowest_samples_per_s fastest_samples_per_s load "
+    "peak_rss_bytes matmul_share bandwidth_share device"
+)
 
 
 def rounds() -> Rounds:
@@ -27,6 +30,7 @@ def rounds() -> Rounds:
                 peak_bytes=50 if path == "reference_all" else 5,
                 matmul_share=0.6 if path == "dense_l1" else None,
                 bandwidth_share=0.3 if path.startswith("sparse") else None,
+                load=8 * noise,
             )
             for size in (*SMALL, WIDE)
             for path in PATHS
@@ -66,6 +70,7 @@ def test_the_result_is_a_list_of_flat_objects_of_medians() -> None:
     first = found[0]
     assert (first["path"], first["features"], first["samples_per_s"]) == ("reference", 4096, 51.2)
     assert first["bandwidth_share"] is None
+    assert (first["slowest_samples_per_s"], first["fastest_samples_per_s"], first["load"]) == (12.8, 102.4, 8)
 
 
 def test_verdicts_say_what_was_missed() -> None:
@@ -82,6 +87,7 @@ def test_the_table_shows_every_path(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert all(path in said for path in PATHS)
     assert "5.00" in said
+    assert "5.00 to 5.00" in " ".join(said.split())
 
 
 def test_one_size_may_be_asked_for() -> None:
