@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 import ray
+import ray.exceptions
 from processes import await_end, descendants
 
 from gc_core import checkpoint
 from gc_core.config import HarvestConfig
 from gc_core.run_folder import RunFolder
-from jobs import harvest
+from jobs import cluster, harvest, train
 from jobs.harvest import run_harvest
 from jobs.options import Workers
 
@@ -202,6 +203,41 @@ def test_a_harvest_that_fails_gives_its_workers_back_to_a_ray_that_goes_on(
     monkeypatch.undo()
     run_harvest(run, config, Workers())
     assert kept.tb, "what it holds was held until here"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_training_that_fails_gives_its_workers_back_to_a_ray_that_goes_on() -> None:
+    """Its driver stops waiting, whatever the reason; workers that start in their place find nothing to do."""
+
+    @ray.remote(num_cpus=1)
+    class Worker:  # never ends by itself, as far as the driver can tell
+        def work(self, board: Any) -> None:
+            ray.get(board.join.remote(ray.get_runtime_context().current_actor))
+            threading.Event().wait()
+
+    await_free_cpus(cluster.num_cpus())
+    board: Any = train._Board.remote()
+    workers: list[Any] = [Worker.remote() for _ in range(cluster.num_cpus())]
+    tasks = [worker.work.remote(board) for worker in workers]
+    await_free_cpus(0)
+    deadline = time.monotonic() + SECONDS_TO_BEGIN
+    while len(ray.get(board.workers.remote())) < len(workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with pytest.raises(OSError, match="the disk is gone"), train._ended(board):
+        raise OSError("the disk is gone")
+    await_free_cpus(len(workers))
+    for task in tasks:
+        with pytest.raises(ray.exceptions.ActorDiedError):
+            ray.get(task, timeout=SECONDS_TO_END)
+    assert ray.get(board.user_error.remote()) == "interrupted"
+
+
+def await_free_cpus(count: int) -> None:
+    deadline = time.monotonic() + SECONDS_TO_BEGIN
+    while (free := ray.available_resources().get("CPU", 0)) != count:
+        assert time.monotonic() < deadline, free
+        time.sleep(0.1)
 
 
 def _fail_after_one(actors: list[Any], items: Any, submit: Any, *, poll: Any) -> Iterator[Any]:

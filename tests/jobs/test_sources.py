@@ -1,12 +1,15 @@
 """The index and the harvest on a real Ray: the same photographs in any form give the same numbers; an interrupted index
 continues; bad pictures end a run only where they are too many."""
 
+import io
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from packing import as_folder, as_parquet, as_tar, encoded, png
+from PIL import Image
 
 from gc_core import backbones, manifest, objects, store
 from gc_core.config import HarvestConfig
@@ -14,7 +17,7 @@ from gc_core.images import list_images, load
 from gc_core.images.formats import NAMES
 from gc_core.run_folder import RunFolder
 from gc_core.store import open_store
-from jobs import index
+from jobs import analyse, index, pipeline
 from jobs.harvest import run_harvest
 from jobs.options import Workers
 
@@ -68,6 +71,36 @@ def test_the_same_photographs_in_any_form_give_the_same_activations(tmp_path: Pa
     for other in others:
         for name, values in first.items():
             assert values.tobytes() == other[name].tobytes(), name
+
+
+def strips(run: Path) -> dict[str, bytes]:
+    """Example pictures of the atlas, by name."""
+    return {path.name: path.read_bytes() for path in sorted((run / "atlas/topk-16/examples").iterdir())}
+
+
+def test_pictures_that_moved_are_told_of_and_found_where_they_are_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, old, new = tmp_path / "run", as_folder(tmp_path / "old", photographs()), tmp_path / "new"
+    options = ["--group", "D4", "--layer", "maxpool1", "--resize-px", "64", "--centres-per-image", "20"]
+    sizes = ["--train.dict-size", "16", "--train.k", "4", "--train.steps", "10", "--train.batch", "32"]
+    pipeline.main(["--images", str(old), "--out", str(run), "--dtype", "float32", *options, *sizes])
+    drawn = strips(run)
+    assert len(drawn) > 3
+    assert "missing" not in capsys.readouterr().out
+    old.rename(new)
+    analyse.main(["--run", str(run)])
+    missing = rf"of(\d+)pictures\1aremissing\(thefirst:file://{old}/"
+    for told in (capsys.readouterr().out, (run / "atlas/topk-16/index.html").read_text()):
+        plain = "".join(told.split())  # lines are folded where the console ends
+        assert re.search(missing, plain)
+        assert "saywheretheyarenow:--images-at" in plain
+    grey = strips(run)
+    assert grey.keys() == drawn.keys()
+    assert all(np.ptp(np.asarray(Image.open(io.BytesIO(strip)))) < 3 for strip in grey.values())
+    analyse.main(["--run", str(run), "--images-at", f"{old}={new}"])
+    assert "missing" not in capsys.readouterr().out
+    assert strips(run) == drawn
 
 
 def test_another_order_in_the_archives_changes_the_numbers_of_images_and_nothing_else(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from jobs.verify import VerifyJob, run_verify
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 ROOT = Path(__file__).parents[2]
-SECONDS_TO_END = 1800
-"""Half a minute on an idle machine; each of them starts a Ray of its own."""
+SECONDS_TO_END = 500
+"""On an idle machine it is one minute; each pipeline starts a Ray of its own."""
 PICTURES = ["--images", "stimuli", "--max-stimuli", "60", "--group", "D4", "--layer", "conv2", "--dtype", "float32"]
 SIZES = {"dict-size": 32, "k": 4, "steps": 20, "batch": 32, "checkpoint-every": 5}
 OPTIONS = [*PICTURES, *(part for name, n in SIZES.items() for part in (f"--train.{name}", str(n)))]
