@@ -261,7 +261,8 @@ class TrainConfig(Config):
     """First decoder bias: the samples' mean, their geometric median (few extreme samples do not move it), or zero."""
     init_from: str | None = None
     """Begin with the weights of another finished crosscoder: its name in this run, or the path or URL of its folder.
-    Group, channels, kind, size and activation must be the same, and the optimiser begins anew."""
+    Group, channels, size and activation must be the same, and the optimiser begins anew. An untied one that reads all
+    blocks may begin with tied poses, each feature with weights of its own from then on."""
     steps: int | None = None
     """Optimiser steps; None for 40 passes over the store, between 150 and 20,000; half as many with --no-augment. More
     than a finished crosscoder of the same name and options took: it goes on from its last checkpoint to that number in

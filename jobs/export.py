@@ -2,9 +2,11 @@
 
 python -m jobs.export --run RUN --name topk-4096 --format hub --out FOLDER        then: hf upload ...
 python -m jobs.export --run RUN --name topk-4096 --format saelens --out FOLDER    the untransformed block alone
+python -m jobs.export --run RUN --name orbit-topk-64 --format hub --materialised --out FOLDER    tied poses untied
 python -m jobs.export --run RUN --name topk-4096 --checkpoint 200 ...             as it was after 200 steps
 """
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +36,13 @@ class ExportJob:
     """The step whose checkpoint is written, also of a training that is not finished; None for the finished
     crosscoder."""
 
+    materialised: bool = False
+    """Of tied poses (hub): write every feature with weights of its own, for programs that know no prototypes. |G| times
+    the size; its top-k may take several poses of one prototype, so the card leaves out what was measured."""
+
     def __post_init__(self) -> None:
+        if self.materialised and self.format != "hub":
+            raise ValueError(f"materialised: found with --format {self.format}, expected hub")
         if self.checkpoint is not None:
             bounds.STEPS.refuse("checkpoint", self.checkpoint)
 
@@ -57,6 +65,9 @@ def run_export(job: ExportJob) -> list[tuple[str, str]]:
         export.write_saelens(out, model, about)
         return [("folder", out), ("read it", f'sae_lens.SAE.load_from_disk("{objects.local_path(out)}")')]
     evaluation = read_evaluation(run, job.name, job.checkpoint)
+    if job.materialised and model.shape.tying == "orbit":
+        model = export.materialised(model, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        trained, evaluation = {**trained, "results": {}}, None
     story = export.Story(name=_called(job), trained=trained, store=store, evaluation=evaluation)
     export.write_hub(out, model, story)
     return [("folder", out), ("publish it", f"hf upload USER/{job.name} {objects.local_path(out)}")]

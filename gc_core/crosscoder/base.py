@@ -151,6 +151,10 @@ class Crosscoder(nn.Module, ABC):
         """How strongly each row is active (B, R), over its poses together; the pose (B, R, int64) in which it is most
         active, None where poses are not tied; and the reconstruction (B, G, C). Without gradient."""
 
+    @abstractmethod
+    def materialised(self) -> "Crosscoder":
+        """The same features, each with weights of its own; what is untied already, as it is."""
+
     def reconstruct(self, acts_BGC: Tensor) -> tuple[Tensor, Tensor]:
         """z (B, F) as `encode` gives it, or of prototypes (B, P) over their poses together, and the reconstruction
         (B, G, C), at a cost that follows the active features where these are few."""

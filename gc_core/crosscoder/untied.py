@@ -142,6 +142,10 @@ class GroupCrosscoder(Crosscoder, tying="none"):
             return choose_per_batch(score_BF, self.shape.k, peers or Peers(), self.shards)
         return choose_per_sample(score_BF, self.shape.k, self.shards)
 
+    def materialised(self) -> "GroupCrosscoder":
+        """This very crosscoder."""
+        return self
+
     @property
     def _bias_shape(self) -> tuple[int, ...]:
         return self.group.order, self.shape.channels

@@ -17,7 +17,7 @@ SAME = ("tying", "group", "channels", "dict_size", "reads", "activation", "invar
 
 def read_other(config: TrainConfig, data: TrainingData) -> Crosscoder | None:
     """The crosscoder that a resolved config begins with, for this store's activations as they are scaled in training;
-    None for fresh weights.
+    None for fresh weights. An untied one may begin with the features of tied poses.
 
     Raises:
         ValueError: it is not there, or of another kind or size.
@@ -27,6 +27,8 @@ def read_other(config: TrainConfig, data: TrainingData) -> Crosscoder | None:
     named = re.fullmatch(NAME, config.init_from)
     url = data.store.run.crosscoder(config.init_from) if named else config.init_from
     model, wanted = Crosscoder.load(url), shape_of(config, data.channels)
+    if wanted.tying == "none":
+        model = model.materialised()
     differing = [
         f"{name} {found!r}, not {expected!r}"
         for name in SAME

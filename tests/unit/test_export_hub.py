@@ -9,8 +9,8 @@ import torch
 import yaml
 from random_crosscoder import every_activation, random_crosscoder
 
-from gc_core.crosscoder import GroupCrosscoder
-from gc_core.export import Story, write_hub
+from gc_core.crosscoder import Crosscoder, CrosscoderShape, GroupCrosscoder
+from gc_core.export import Story, identity_autoencoder, materialised, materialised_bytes, write_hub
 from gc_core.ownership import MARKER, ForeignError
 
 STORY = Story(
@@ -25,6 +25,37 @@ STORY = Story(
     },
     evaluation={"held_out": {"fvu": 0.375, "fvu_identity": 0.3, "num_rows": 20}},
 )
+
+
+def tied() -> Crosscoder:
+    shape = CrosscoderShape(
+        group="D3", channels=5, dict_size=2 + 4 * 6, reads=tuple(range(6)), activation="topk", k=2, tying="orbit",
+        invariant=2,
+    )  # fmt: skip
+    model = Crosscoder.of(shape)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.normal_(generator=torch.Generator().manual_seed(0))
+    model.keep_ties()
+    return model
+
+
+def test_tied_poses_are_written_with_weights_of_their_own_where_these_fit(tmp_path: Path) -> None:
+    model = tied()
+    needed = materialised_bytes(model.shape)
+    write_hub(str(tmp_path), materialised(model, needed), STORY)
+    found = Crosscoder.load(str(tmp_path))
+    assert type(found) is GroupCrosscoder
+    assert torch.equal(found.W_dec, model.decoder_of(torch.arange(26)))
+    assert needed == 2 * sum(4 * getattr(found, name).numel() for name in ("W_enc", "b_enc", "W_dec"))
+    assert materialised(found, 0) is found, "nothing to untie"
+    with pytest.raises(ValueError, match=r"^export: 26 features with weights of their own take"):
+        materialised(model, needed - 1)
+
+
+def test_an_autoencoder_of_tied_poses_is_refused() -> None:
+    with pytest.raises(ValueError, match="export it as --format hub, or train with --encoder-reads identity"):
+        identity_autoencoder(tied())
 
 
 @every_activation

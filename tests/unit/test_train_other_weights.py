@@ -41,6 +41,18 @@ def test_it_begins_with_them_in_the_units_of_training(planted: Any, tmp_path: Pa
     assert not second._optimiser.state, "the optimiser is new"
 
 
+def test_an_untied_one_may_begin_with_tied_poses(planted: Any, tmp_path: Path) -> None:
+    tied = new_trainer(planted.run, **KINDS["tied"], invariant_prototypes=1)
+    saved(tied, str(tmp_path))
+    features = tied.model.shape.dict_size
+    untied = new_trainer(planted.run, tying="none", dict_size=features, encoder_reads="all", init_from=str(tmp_path))
+    for name, tensor in tied.model.materialised().state_dict().items():
+        torch.testing.assert_close(untied.model.state_dict()[name], tensor, rtol=1e-6, atol=1e-6)
+    other = {"tying": "none", "dict_size": features + 1, "encoder_reads": "all", "init_from": str(tmp_path)}
+    with pytest.raises(ValueError, match=f"has dict_size {features}, not {features + 1}"):
+        new_trainer(planted.run, **other)
+
+
 def test_training_goes_on_from_them_to_a_better_score(planted: Any, tmp_path: Path) -> None:
     first = trained(planted.run)
     saved(first, planted.run.crosscoder("begun"))
