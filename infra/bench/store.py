@@ -94,7 +94,7 @@ def main(args: list[str] | None = None) -> None:
 def measure(url: str, num_shards: int) -> dict[str, float]:
     """MB a second of every phase, once; nothing is left at the URL."""
     acts_NGC = activations(SHARD_ROWS)
-    runs = {name: RunFolder.at(f"{url}/run-{name}") for name in store.COMPRESSIONS}
+    runs: dict[Compression, RunFolder] = {name: RunFolder.at(f"{url}/run-{name}") for name in store.COMPRESSIONS}
     run, plain, num_rows = runs["zstd"], f"{url}/plain", num_shards * SHARD_ROWS
     order = stream.lane_order(np.arange(num_rows), num_lanes=LANES, buffer_rows=BUFFER_ROWS, seed=0)
     megabytes = num_rows * ROW_BYTES / 1e6

@@ -51,7 +51,7 @@ def costs(acts_NGC: NDArray[np.float16], *, rounds: int) -> list[Cost]:
     raw = np.ascontiguousarray(acts_NGC).reshape(-1).view(np.uint8)
     parts: dict[str, Callable[[], object]] = {
         "CRC-32C, of what is stored": lambda: google_crc32c.value(raw),
-        "SHA-256": lambda: hashlib.sha256(raw).digest(),
+        "SHA-256": lambda: hashlib.sha256(raw.data).digest(),
         "sum of squares": lambda: sum_squares(acts_NGC),
         "look for infinities": lambda: all_finite(acts_NGC),
     }
