@@ -262,7 +262,8 @@ class TrainConfig(Config):
     init_from: str | None = None
     """Begin with the weights of another finished crosscoder: its name in this run, or the path or URL of its folder.
     Group, channels, size and activation must be the same, and the optimiser begins anew. An untied one that reads all
-    blocks may begin with tied poses, each feature with weights of its own from then on."""
+    blocks may begin with tied poses, each feature with weights of its own from then on; tied poses may begin with an
+    untied one of any size: its families, the largest first, are their first prototypes (with `init` data)."""
     steps: int | None = None
     """Optimiser steps; None for 40 passes over the store, between 150 and 20,000; half as many with --no-augment. More
     than a finished crosscoder of the same name and options took: it goes on from its last checkpoint to that number in

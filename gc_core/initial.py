@@ -33,6 +33,8 @@ class FirstSamples:
     """For the bias, the encoder's size and thresholds, in random order."""
     along: Callable[[range], Tensor]
     """The samples (N, G, C) that features with these numbers in the whole dictionary begin along."""
+    directions_NGC: Tensor | None = None
+    """What the first so many features begin along instead, with `init` data; behind the invariant ones."""
 
     @staticmethod
     def of(acts_BGC: Tensor) -> "FirstSamples":
@@ -107,6 +109,7 @@ def _set_decoder(
     for rows, normal_NGC in _normals(model, generator):
         if init == "data":
             made_NGC = _along_samples(first.along(rows) - bias_GC, normal_NGC)
+            _replace_known(made_NGC, rows.start - model.shape.invariant, first.directions_NGC)
         else:
             made_NGC = _random_directions(first.acts_BGC - bias_GC, normal_NGC)
         own = model.features.start
@@ -143,6 +146,15 @@ def _along_samples(chosen_NGC: Tensor, normal_NGC: Tensor) -> Tensor:
     """
     noise_NGC = normal_NGC * chosen_NGC.square().mean((1, 2), keepdim=True).sqrt() * NOISE
     return _unit(chosen_NGC + noise_NGC.to(chosen_NGC))
+
+
+def _replace_known(made_NGC: Tensor, number: int, directions_NGC: Tensor | None) -> None:
+    """Rows that begin along given directions, of rows from this number on."""
+    if directions_NGC is None:
+        return
+    begin, end = max(0, -number), min(len(made_NGC), len(directions_NGC) - number)
+    if begin < end:
+        made_NGC[begin:end] = _unit(directions_NGC[number + begin : number + end].to(made_NGC))
 
 
 def _random_directions(deviation_BGC: Tensor, normal_NGC: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from gc_core.train.evaluate import HeldOutSamples, Score
 from gc_core.train.first import first_samples
 from gc_core.train.mesh import assembled, copied
 from gc_core.train.objective import Objective, is_by_row, new_model, new_optimiser, over_workers
-from gc_core.train.other_weights import begin_with, read_other
+from gc_core.train.other_weights import along_families, begin_with, read_other
 from gc_core.train.parts import rows_of_optimiser, rows_of_tensors
 from gc_core.train.progress import Progress
 from gc_core.train.recipe import decided, learning_rate
@@ -58,10 +58,9 @@ class Trainer:
         self._order = lane_order(
             data.train_rows, num_lanes=config.lanes, buffer_rows=config.buffer_rows, seed=config.seed
         )
-        first = first_samples(config, data) if first is None else first
-        self.model = new_model(config, first, place)
-        if other := read_other(config, data):
-            begin_with(self.model, other)
+        first, other = first_samples(config, data) if first is None else first, read_other(config, data)
+        self.model = new_model(config, along_families(first, other, config), place)
+        begin_with(self.model, other)
         self.model.to(place.device)
         self.model.product_dtype = torch.bfloat16 if config.dtype == "bfloat16" else None
         self.average = self._copy_of_weights() if config.average_decay else None

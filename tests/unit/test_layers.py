@@ -22,6 +22,7 @@ LAYERS = {
         "symmetry",
         "orbits",
         "families",
+        "prototypes",
         "spanning",
     },
     "io": {"objects", "s3", "images", "reasons", "manifest", "index", "store", "stream", "checkpoint", "run_folder"}
