@@ -9,7 +9,7 @@ import torch
 from trainers import SMALL, new_trainer, opened, trained
 
 from gc_core.config import TrainConfig
-from gc_core.crosscoder import GroupCrosscoder, OrbitCrosscoder
+from gc_core.crosscoder import Crosscoder, GroupCrosscoder, OrbitCrosscoder
 from gc_core.families import best_poses
 from gc_core.train import Trainer
 from jobs.claims import config_to_train
@@ -22,7 +22,7 @@ KINDS = {
 }
 
 
-def saved(trainer: Trainer, url: str) -> GroupCrosscoder:
+def saved(trainer: Trainer, url: str) -> Crosscoder:
     model = trainer.exported()
     assert model
     model.save(url)
