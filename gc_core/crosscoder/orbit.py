@@ -42,7 +42,7 @@ from gc_core.crosscoder.base import Crosscoder
 from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.crosscoder.untied import GroupCrosscoder
 from gc_core.orbits import correlations, transform
-from gc_core.sparse import Turns, select_rows, turned_decode, turned_encode
+from gc_core.sparse import Turns, turned_decode, turned_encode
 from gc_core.symmetry import self_similarity, translate
 
 CORRELATIONS_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
@@ -273,20 +273,18 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
 
     def _pre_activations_at(self, acts_BGC: Tensor, index_BK: Tensor, pose_BK: Tensor, known_BK: Tensor) -> Tensor:
         """Pre-activations (B, K) with gradient, of which `known_BK` is known but for the bias b_p."""
-        dense = not self.gradients_by_row
-        bias_C = self.shards.shared(self.b_dec)
+        dense, biased_BK = not self.gradients_by_row, known_BK + self.b_enc.detach()[index_BK]
+        weights, bias_C = (self.W_enc, self.b_enc), self.shards.shared(self.b_dec)
 
-        def product(read_BGC: Tensor) -> Tensor:
+        def pre(read_BGC: Tensor) -> Tensor:
             return turned_encode(
-                read_BGC, bias_C, self.W_enc, index_BK, pose_BK, self._turns, dense_grad=dense, known_BK=known_BK
+                read_BGC, bias_C, *weights, index_BK, pose_BK, self._turns, dense_grad=dense, known_BK=biased_BK
             )
 
-        product_BK = product(acts_BGC)
-        if self._num_invariant:
-            mean_BGC = acts_BGC.mean(1, keepdim=True).expand_as(acts_BGC)
-            product_BK = torch.where(index_BK < self._num_invariant, product(mean_BGC), product_BK)
-        bias_N = select_rows(self.b_enc, index_BK.reshape(-1), dense_grad=dense)
-        return product_BK + bias_N.view_as(product_BK)
+        if not self._num_invariant:
+            return pre(acts_BGC)
+        mean_BGC = acts_BGC.mean(1, keepdim=True).expand_as(acts_BGC)
+        return torch.where(index_BK < self._num_invariant, pre(mean_BGC), pre(acts_BGC))
 
     def _decoded(self, value_BK: Tensor, index_BK: Tensor, pose_BK: Tensor) -> Tensor:
         def summed(some_BK: Tensor) -> Tensor:

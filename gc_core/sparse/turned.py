@@ -6,6 +6,7 @@ a dictionary it does here with its blocks.
 Letters: B samples, G group elements, K active copies, P rows of the dictionary, C values of a block.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ def turned_encode(
     acts_BGC: Tensor,
     bias_C: Tensor,
     W_PGC: Tensor,
+    b_P: Tensor,
     index_BK: Tensor,
     pose_BK: Tensor,
     turns: Turns,
@@ -42,16 +44,18 @@ def turned_encode(
     dense_grad: bool,
     known_BK: Tensor | None = None,
 ) -> Tensor:
-    """<rho(pose[b, k]) W[index[b, k]], acts[b] - bias>, (B, K), with gradients for W and the bias, which is the same
-    for all blocks.
+    """<rho(pose[b, k]) W[index[b, k]], acts[b] - bias> + b[index[b, k]], (B, K), with gradients for W, b and the bias,
+    which is the same for all blocks.
 
-    `known_BK` gives the numbers where they have been computed already: only the gradient is left to do then.
+    `known_BK` gives the numbers where they have been computed already: only the gradient is left to do then. As in
+    `sparse_encode`, rows whose upstream gradient is zero in every sample are not touched.
 
     Raises:
         ValueError: as `turned_decode`.
     """
     check_holds_gradient(W_PGC, dense_grad)
-    return _Encode.apply(acts_BGC, bias_C, W_PGC, index_BK, pose_BK, turns, dense_grad, known_BK)
+    check_holds_gradient(b_P, dense_grad)
+    return _Encode.apply(acts_BGC, bias_C, W_PGC, b_P, index_BK, pose_BK, turns, dense_grad, known_BK)
 
 
 class _Decode(torch.autograd.Function):
@@ -92,6 +96,7 @@ class _Encode(torch.autograd.Function):
         acts_BGC: Tensor,
         bias_C: Tensor,
         W_PGC: Tensor,
+        b_P: Tensor,
         index_BK: Tensor,
         pose_BK: Tensor,
         turns: Turns,
@@ -99,11 +104,11 @@ class _Encode(torch.autograd.Function):
         known_BK: Tensor | None,
     ) -> Tensor:
         read_BGC = acts_BGC - bias_C
-        ctx.save_for_backward(read_BGC, W_PGC, index_BK, pose_BK)
+        ctx.save_for_backward(read_BGC, W_PGC, b_P, index_BK, pose_BK)
         ctx.turns, ctx.dense_grad = turns, dense_grad
         if known_BK is not None:
             return known_BK.detach().clone()
-        return _dots(read_BGC, W_PGC, index_BK, pose_BK, turns)
+        return _dots(read_BGC, W_PGC, index_BK, pose_BK, turns) + b_P[index_BK]
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -112,16 +117,23 @@ class _Encode(torch.autograd.Function):
 
 @once_differentiable
 def _encode_backward(ctx: Any, upstream_BK: Tensor) -> tuple[Tensor | None, ...]:
-    read_BGC, W_PGC, index_BK, pose_BK = ctx.saved_tensors
-    grad_bias = grad_W = None
-    if ctx.needs_input_grad[1]:
+    read_BGC, W_PGC, b_P, index_BK, pose_BK = ctx.saved_tensors
+    _, needs_bias, needs_W, needs_b = ctx.needs_input_grad[:4]
+    of_W = RowGradient.of_turned(upstream_BK, index_BK, pose_BK, read_BGC.flatten(1), W_PGC.shape, ctx.turns)
+    one_B1 = upstream_BK.new_ones(len(upstream_BK), 1)
+    of_b = replace(of_W, table_MD=one_B1, shape=b_P.shape, pose_N=None, turns=None)  # of the same entries
+    grad_bias = None
+    if needs_bias:
         # A block of the bias meets every block of the row, whatever the pose.
         size_P = upstream_BK.new_zeros(len(W_PGC)).index_add(0, index_BK.flatten(), upstream_BK.flatten())
         grad_bias = -(size_P @ W_PGC.sum(1))
-    if ctx.needs_input_grad[2]:
-        factors = RowGradient.of_turned(upstream_BK, index_BK, pose_BK, read_BGC.flatten(1), W_PGC.shape, ctx.turns)
-        grad_W = delivered(factors, W_PGC, ctx.dense_grad)
-    return None, grad_bias, grad_W, *(None,) * 5
+    return (
+        None,
+        grad_bias,
+        delivered(of_W, W_PGC, ctx.dense_grad) if needs_W else None,
+        delivered(of_b, b_P, ctx.dense_grad) if needs_b else None,
+        *(None,) * 5,
+    )
 
 
 def _dots(left_BGC: Tensor, W_PGC: Tensor, index_BK: Tensor, pose_BK: Tensor, turns: Turns) -> Tensor:
