@@ -7,7 +7,7 @@ All poses cost little more than one dot product: <D_i, rho(h) D_j> is a correlat
 Letters: F features, J features compared with, M members of a family, G group elements, C channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ class Cluster:
 
 def best_poses(decoder_FGC: Tensor, others_JGC: Tensor, group: Group) -> tuple[Tensor, Tensor]:
     """Similarity s (F, J) and the pose h (F, J, int64) that attains it, for every pair."""
-    left, right = transform(_unit(decoder_FGC), group), transform(_unit(others_JGC), group)
+    left, right = transform(unit(decoder_FGC), group), transform(unit(others_JGC), group)
     similarity, pose = [], []
     for first in range(0, len(decoder_FGC), _ROWS_AT_ONCE):
         products_FJH = correlations([part[:, first : first + _ROWS_AT_ONCE] for part in left], right, group)
@@ -115,10 +115,20 @@ def numbered(clusters: Sequence[Cluster], num_features: int) -> Families:
     """All families of a dictionary, by size."""
     family_F, pose_F = np.full(num_features, -1, np.int64), np.zeros(num_features, np.int64)
     representative_F = np.arange(num_features)
-    for number, each in enumerate(sorted(clusters, key=lambda one: (-len(one.member_M), one.member_M[0]))):
+    for number, each in enumerate(by_size(clusters)):
         family_F[each.member_M], representative_F[each.member_M] = number, each.representative
         pose_F[each.member_M] = each.pose_M
     return Families(family_F=family_F, pose_F=pose_F, representative_F=representative_F)
+
+
+def by_size(clusters: Iterable[Cluster]) -> list[Cluster]:
+    """The largest first; of equal ones that of the first feature."""
+    return sorted(clusters, key=lambda one: (-len(one.member_M), one.member_M[0]))
+
+
+def unit(decoder_FGC: Tensor) -> Tensor:
+    """Decoders of norm one; a zero feature stays zero."""
+    return torch.nn.functional.normalize(decoder_FGC.flatten(1), dim=1).view_as(decoder_FGC)
 
 
 def _distances(similarity_FF: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -151,7 +161,3 @@ def _parts(decoder_FGC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean_FC, norm_F = decoder_FGC.mean(1), decoder_FGC.flatten(1).norm(dim=1).clamp_min(smallest)
     change_F = (decoder_FGC - mean_FC[:, None]).flatten(1).norm(dim=1)
     return mean_FC, norm_F, change_F.maximum(norm_F * torch.finfo(norm_F.dtype).eps)
-
-
-def _unit(decoder_FGC: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(decoder_FGC.flatten(1), dim=1).view_as(decoder_FGC)

@@ -114,9 +114,10 @@ def _set_decoder(
             made_NGC = _random_directions(first.acts_BGC - bias_GC, normal_NGC)
         own = model.features.start
         model.W_dec[rows.start - own : rows.stop - own] = made_NGC
-    norm_R = model.decoder_norm()
-    model.keep_ties()
-    model.W_dec.mul_((norm_R / model.decoder_norm().clamp_min(1e-9))[:, None, None])
+    if model.shape.invariant:  # means over blocks, as long as the rows were
+        norm_R = model.decoder_norm()
+        model.keep_ties()
+        model.W_dec.mul_((norm_R / model.decoder_norm().clamp_min(1e-9))[:, None, None])
 
 
 def _normals(model: Crosscoder, generator: torch.Generator) -> Iterator[tuple[range, Tensor]]:

@@ -5,9 +5,8 @@ Letters: F features, P prototypes, M members of a family, G group elements, C ch
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from gc_core.families import clusters_of, family_similarity
+from gc_core.families import Cluster, by_size, clusters_of, family_similarity, unit
 from gc_core.groups import Group
 from gc_core.symmetry import translate
 
@@ -29,18 +28,18 @@ def family_prototypes(
     """
     if len(decoder_FGC) > MOST_FEATURES:
         raise ValueError(f"{len(decoder_FGC):,} features found, expected at most {MOST_FEATURES:,} to find families of")
-    unit_FGC = normalize(decoder_FGC[decoder_FGC.flatten(1).any(1)].flatten(1), dim=1).view(-1, *decoder_FGC.shape[1:])
+    unit_FGC = unit(decoder_FGC[decoder_FGC.flatten(1).any(1)])
     similarity_FF, pose_FF = family_similarity(unit_FGC, unit_FGC, group, invariant_share=invariant_share)
     found = clusters_of(similarity_FF.cpu().numpy(), pose_FF.cpu().numpy(), least_similarity=least_similarity)
-    families = sorted(((each.member_M, each.pose_M) for each in found), key=lambda one: (-len(one[0]), one[0][0]))
-    in_families = {int(member) for members, _ in families for member in members}
-    alone = [number for number in range(len(unit_FGC)) if number not in in_families]
-    means = [_mean(unit_FGC[torch.from_numpy(members)], poses.tolist(), group) for members, poses in families]
-    sizes = [len(members) for members, _ in families] + [1] * len(alone)
-    return torch.cat([torch.stack(means), unit_FGC[alone]]) if means else unit_FGC, torch.tensor(sizes)
+    families = by_size(found)
+    alone = sorted(set(range(len(unit_FGC))).difference(*(each.member_M.tolist() for each in families)))
+    means = [_mean(unit_FGC, each, group) for each in families]
+    sizes = [len(each.member_M) for each in families] + [1] * len(alone)
+    return torch.cat([*means, unit_FGC[alone]]), torch.tensor(sizes)
 
 
-def _mean(member_MGC: Tensor, poses: list[int], group: Group) -> Tensor:
-    """(G, C) of norm one: of members, each turned by its pose, which makes it like the representative."""
-    turned = [translate(one_GC[None], pose, group)[0] for one_GC, pose in zip(member_MGC, poses, strict=True)]
-    return normalize(torch.stack(turned).mean(0).flatten(), dim=0).view_as(member_MGC[0])
+def _mean(unit_FGC: Tensor, family: Cluster, group: Group) -> Tensor:
+    """(1, G, C) of norm one: of members, each turned by its pose, which makes it like the representative."""
+    members = zip(family.member_M.tolist(), family.pose_M.tolist(), strict=True)
+    turned = [translate(unit_FGC[member, None], pose, group) for member, pose in members]
+    return unit(torch.stack(turned).mean(0))

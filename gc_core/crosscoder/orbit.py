@@ -81,7 +81,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
 
     def as_code(self, z_BR: Tensor, pose_BR: Tensor | None) -> SparseCode:
         """Values and poses of all prototypes (B, P)."""
-        return SparseCode(z_BR, torch.arange(z_BR.shape[1], device=z_BR.device).expand_as(z_BR), pose_BR)
+        return SparseCode(z_BR, self._rows(z_BR.device).expand_as(z_BR), pose_BR)
 
     def sparse_code(self, acts_BGC: Tensor, peers: Peers | None = None) -> tuple[SparseCode, Choice]:
         """The prototypes that would move the reconstruction most, each at its best pose, or its best few."""

@@ -65,8 +65,10 @@ def planned(options: PlansBench, prototypes: int, gpus: int) -> Plan | None:
         on_host=False,
     )
     every = plans(demand, gpus, sharded_optimiser=options.sharded_optimiser)
-    fitting = [one for one in every if one.memory_bytes <= options.memory_gb * GB]
-    return recommend(fitting, int(options.memory_gb * GB)) if fitting else None
+    try:
+        return recommend(every, int(options.memory_gb * GB))
+    except ValueError:
+        return None
 
 
 def _said(one: Plan | None) -> list[str]:
