@@ -88,7 +88,7 @@ def shard_work(plan: ShardPlan, manifest: pa.Table, shard: int) -> ShardWork:
 
 def create_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> None:
     """Make the empty store, with all that a reader must know about where its numbers come from."""
-    store.create(run, **_layout(run, config, plan, backbone))
+    store.create(run, _spec(run, config, plan, backbone))
 
 
 def refuse_other_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> None:
@@ -97,19 +97,19 @@ def refuse_other_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, b
     Raises:
         StoreError: a store of another configuration stands there; the differences are listed.
     """
-    store.refuse_other(run, **_layout(run, config, plan, backbone))
+    store.refuse_other(run, _spec(run, config, plan, backbone))
 
 
-def _layout(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> dict[str, Any]:
-    return {
-        "format_version": store.format_version_of(plan),
-        "num_rows": plan.num_rows,
-        "compression": config.compression,
-        "shard_rows": plan.shard_rows,
-        "channels": backbone.channels,
-        "group": groups.parse(config.group),
-        "attrs": _attributes(config, backbone) | _manifest(run),
-    }
+def _spec(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> store.StoreSpec:
+    return store.StoreSpec(
+        format_version=store.format_version_of(plan),
+        num_rows=plan.num_rows,
+        compression=config.compression,
+        shard_rows=plan.shard_rows,
+        channels=backbone.channels,
+        group=groups.parse(config.group),
+        attrs=_attributes(config, backbone) | _manifest(run),
+    )
 
 
 def _manifest(run: RunFolder) -> dict[str, str]:

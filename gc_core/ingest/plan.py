@@ -126,7 +126,7 @@ def write_manifest(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> No
 
 def create_store(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> None:
     """Make the empty store, after the manifest, with all that a reader must know about where its numbers come from."""
-    store.create(run, **_layout(run, config, plan))
+    store.create(run, _spec(run, config, plan))
 
 
 def refuse_other_store(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> None:
@@ -135,7 +135,7 @@ def refuse_other_store(run: RunFolder, config: IngestConfig, plan: IngestPlan) -
     Raises:
         StoreError: a store of another configuration stands there; the differences are listed.
     """
-    store.refuse_other(run, **_layout(run, config, plan))
+    store.refuse_other(run, _spec(run, config, plan))
 
 
 def is_ingested(attrs: dict[str, Any]) -> bool:
@@ -160,7 +160,7 @@ def _num_blocks(source: Source) -> int:
     return -(-source.num_rows // BLOCK_ROWS)
 
 
-def _layout(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> dict[str, Any]:
+def _spec(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> store.StoreSpec:
     attrs = {
         "config": config.to_json(),
         "config_hash": config.fingerprint(),
@@ -172,15 +172,15 @@ def _layout(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> dict[str,
         "seed": config.seed,
     }
     manifest_sha256 = manifest.digest_of(run.manifest)
-    return {
-        "format_version": store.format_version_of(plan.shards),
-        "num_rows": plan.num_rows,
-        "compression": config.compression,
-        "shard_rows": plan.shards.shard_rows,
-        "channels": plan.source.channels,
-        "group": groups.parse(config.group),
-        "attrs": attrs | ({} if manifest_sha256 is None else {store.MANIFEST: manifest_sha256}),
-    }
+    return store.StoreSpec(
+        format_version=store.format_version_of(plan.shards),
+        num_rows=plan.num_rows,
+        compression=config.compression,
+        shard_rows=plan.shards.shard_rows,
+        channels=plan.source.channels,
+        group=groups.parse(config.group),
+        attrs=attrs | ({} if manifest_sha256 is None else {store.MANIFEST: manifest_sha256}),
+    )
 
 
 def _facts(source: Source) -> list[dict[str, Any]]:

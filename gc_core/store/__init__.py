@@ -11,6 +11,7 @@ from gc_core.store.layout import (
     MIXED,
     ShardArrays,
     StoreError,
+    StoreSpec,
     format_version_of,
     version_of,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "ShardArrays",
     "Store",
     "StoreError",
+    "StoreSpec",
     "commits",
     "create",
     "digest",

@@ -94,21 +94,45 @@ class Placed:
     """By which `objects.stat` knows these bytes again."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSpec:
+    """What a store is made of, before it has rows."""
+
+    num_rows: int
+    shard_rows: int
+    channels: int
+    group: Group
+    attrs: Mapping[str, Any]
+    """Where its numbers come from."""
+    format_version: int = FORMAT_VERSION
+    compression: Compression = "zstd"
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Of the store's group; the mean is known when all shards are there."""
+        return {
+            "format_version": self.format_version,
+            MEAN: None,
+            "num_rows": self.num_rows,
+            "shard_rows": self.shard_rows,
+            "group": {"kind": self.group.kind, "n": self.group.n},
+            **self.attrs,
+        }
+
+
 def make_group(run: RunFolder, attrs: dict[str, Any]) -> None:
     """Create the group, unless there is one: with it, it is decided whose store this is."""
     made = objects_of(lambda memory: zarr.create_group(memory, attributes=sealed(finite(attrs))))
     objects.write_once(run.activations, "zarr.json", made["zarr.json"])
 
 
-def make_arrays(
-    run: RunFolder, *, num_rows: int, shard_rows: int, order: int, channels: int, compression: Compression
-) -> None:
+def make_arrays(run: RunFolder, spec: StoreSpec) -> None:
     """Create the empty arrays of the group, those that are not there yet: nothing is written over."""
 
     def write(memory: MemoryStore) -> None:
         root = zarr.create_group(memory)
-        make = partial(_make_array, root, shard_rows=shard_rows, compression=compression)
-        make("activations", (num_rows, order, channels), np.float16, np.nan)
+        make, num_rows = partial(_make_array, root, spec), spec.num_rows
+        make("activations", (num_rows, spec.group.order, spec.channels), np.float16, np.nan)
         make("image", (num_rows,), np.int64, -1)
         make("centre_yx", (num_rows, 2), np.int32, -1)
 
@@ -225,23 +249,14 @@ def to_repair(run: RunFolder) -> str:
     return f"`python -m jobs.verify {run.url} --repair` computes again what is damaged"
 
 
-def _make_array(
-    root: zarr.Group,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: type,
-    fill: float,
-    *,
-    shard_rows: int,
-    compression: Compression,
-) -> None:
+def _make_array(root: zarr.Group, spec: StoreSpec, name: str, shape: tuple[int, ...], dtype: type, fill: float) -> None:
     root.create_array(
         name,
         shape=shape,
         dtype=dtype,
         chunks=(CHUNK_ROWS, *shape[1:]),
-        shards=(shard_rows, *shape[1:]),
-        compressors=codecs(compression, np.dtype(dtype).itemsize),
+        shards=(spec.shard_rows, *shape[1:]),
+        compressors=codecs(spec.compression, np.dtype(dtype).itemsize),
         fill_value=fill,
         config={"write_empty_chunks": True},
     )

@@ -7,17 +7,15 @@ from typing import Any
 
 from gc_core import objects
 from gc_core.artefacts import sealed
-from gc_core.config import Compression
-from gc_core.groups import Group
 from gc_core.run_folder import RunFolder, json_bytes, read_json
 from gc_core.store.encoded import encode
 from gc_core.store.layout import (
     ARRAYS,
-    FORMAT_VERSION,
     MANIFEST,
     MEAN,
     ShardArrays,
     StoreError,
+    StoreSpec,
     attributes,
     make_arrays,
     make_group,
@@ -53,50 +51,22 @@ def raw_bytes(num_rows: int, order: int, channels: int) -> int:
     return num_rows * (order * channels * 2 + 8 + 2 * 4)
 
 
-def create(
-    run: RunFolder,
-    *,
-    num_rows: int,
-    shard_rows: int,
-    channels: int,
-    group: Group,
-    attrs: dict[str, Any],
-    format_version: int = FORMAT_VERSION,
-    compression: Compression = "zstd",
-) -> None:
+def create(run: RunFolder, spec: StoreSpec) -> None:
     """Make the group and its empty arrays, once, before any worker writes. A store of the same config is kept.
 
     Raises:
         StoreError: a store of another configuration stands there; the differences are listed.
     """
-    wanted = _wanted(num_rows, shard_rows, group, attrs, format_version)
-    if not _refuse_another_config(run, wanted):
-        make_group(run, wanted)
-        _refuse_another_config(run, wanted)  # somebody else's, who was faster
-    make_arrays(
-        run,
-        num_rows=num_rows,
-        shard_rows=shard_rows,
-        order=group.order,
-        channels=channels,
-        compression=compression,
-    )
+    if not _refuse_another_config(run, spec.attributes):
+        make_group(run, spec.attributes)
+        _refuse_another_config(run, spec.attributes)  # somebody else's, who was faster
+    make_arrays(run, spec)
     open_store(run, unfinished=True)
 
 
-def refuse_other(
-    run: RunFolder,
-    *,
-    num_rows: int,
-    shard_rows: int,
-    channels: int,
-    group: Group,
-    attrs: dict[str, Any],
-    format_version: int = FORMAT_VERSION,
-    compression: Compression = "zstd",
-) -> None:
+def refuse_other(run: RunFolder, spec: StoreSpec) -> None:
     """Raise what `create` would raise where another store stands; change nothing."""
-    _refuse_another_config(run, _wanted(num_rows, shard_rows, group, attrs, format_version))
+    _refuse_another_config(run, spec.attributes)
 
 
 def write_shard(run: RunFolder, shard: int, arrays: ShardArrays, *, attempt: str) -> Commit:
@@ -170,11 +140,6 @@ def _mean_of_records(store: Store) -> float:
     done = store.check_complete()
     total = sum(done[shard].sum_squares for shard in sorted(done))  # in shard order, so that every run rounds alike
     return total / (store.num_rows * store.group.order)
-
-
-def _wanted(num_rows: int, shard_rows: int, group: Group, attrs: dict[str, Any], format_version: int) -> dict[str, Any]:
-    layout = {"num_rows": num_rows, "shard_rows": shard_rows, "group": {"kind": group.kind, "n": group.n}}
-    return {"format_version": format_version, MEAN: None, **layout, **attrs}
 
 
 def _refuse_another_config(run: RunFolder, wanted: dict[str, Any]) -> bool:

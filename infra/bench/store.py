@@ -194,12 +194,14 @@ def _plain_write(folder: str, acts_NGC: NDArray[np.float16], num_shards: int) ->
 def _store_write(run: RunFolder, acts_NGC: NDArray[np.float16], num_shards: int, compression: Compression) -> None:
     store.create(
         run,
-        num_rows=num_shards * SHARD_ROWS,
-        shard_rows=SHARD_ROWS,
-        channels=CHANNELS,
-        group=GROUP,
-        attrs={"config": {}, "config_hash": "benchmark"},
-        compression=compression,
+        store.StoreSpec(
+            num_rows=num_shards * SHARD_ROWS,
+            shard_rows=SHARD_ROWS,
+            channels=CHANNELS,
+            group=GROUP,
+            attrs={"config": {}, "config_hash": "benchmark"},
+            compression=compression,
+        ),
     )
     arrays = ShardArrays(
         activations=acts_NGC, image=np.arange(SHARD_ROWS), centre_yx=np.zeros((SHARD_ROWS, 2), np.int32)

@@ -138,11 +138,13 @@ def empty_data(size: Size, num_rows: int = CHUNK_ROWS) -> TrainingData:
         run = RunFolder(folder)
         store.create(
             run,
-            num_rows=num_rows,
-            shard_rows=CHUNK_ROWS,
-            channels=size.channels,
-            group=group,
-            attrs={"config": {}, "config_hash": "benchmark"},
+            store.StoreSpec(
+                num_rows=num_rows,
+                shard_rows=CHUNK_ROWS,
+                channels=size.channels,
+                group=group,
+                attrs={"config": {}, "config_hash": "benchmark"},
+            ),
         )
         opened = store.open_store(run, unfinished=True)
     rows = np.arange(num_rows)

@@ -37,12 +37,14 @@ def write_run(
     image_N = np.arange(num_rows) // rows_per_image
     store.create(
         run,
-        num_rows=num_rows,
-        shard_rows=SHARD_ROWS,
-        channels=channels,
-        group=group,
-        attrs={"config": {}, "config_hash": "of a test"},
-        format_version=store.MIXED,
+        store.StoreSpec(
+            num_rows=num_rows,
+            shard_rows=SHARD_ROWS,
+            channels=channels,
+            group=group,
+            attrs={"config": {}, "config_hash": "of a test"},
+            format_version=store.MIXED,
+        ),
     )
     for shard in range(-(-num_rows // SHARD_ROWS)):
         rows = slice(shard * SHARD_ROWS, (shard + 1) * SHARD_ROWS)

@@ -45,12 +45,14 @@ def create(run: RunFolder, compression: Compression = "zstd", **changes: Any) ->
     """The empty store; `changes` are of its attributes."""
     store.create(
         run,
-        num_rows=NUM_ROWS,
-        shard_rows=SHARD_ROWS,
-        channels=CHANNELS,
-        group=GROUP,
-        attrs={**ATTRS, **changes},
-        compression=compression,
+        store.StoreSpec(
+            num_rows=NUM_ROWS,
+            shard_rows=SHARD_ROWS,
+            channels=CHANNELS,
+            group=GROUP,
+            attrs={**ATTRS, **changes},
+            compression=compression,
+        ),
     )
 
 

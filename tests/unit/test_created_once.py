@@ -61,7 +61,7 @@ def store_races(location: str) -> None:
     def racer(who: int) -> Any:
         attrs = {"config": {"images": who}, "config_hash": str(who), store.MANIFEST: f"{who}" * 64}
         group = groups.cyclic(4)
-        store.create(run, num_rows=300 + who, shard_rows=128, channels=6, group=group, attrs=attrs)
+        store.create(run, store.StoreSpec(num_rows=300 + who, shard_rows=128, channels=6, group=group, attrs=attrs))
         return store.open_store(run, unfinished=True).num_rows
 
     found = raced([lambda who=i % 2: racer(who) for i in range(RACERS)])

@@ -259,8 +259,9 @@ def test_other_weights_under_the_same_name_are_refused(run: RunFolder) -> None:
 
 
 def test_another_layout_is_refused(run: RunFolder) -> None:
+    spec = store.StoreSpec(num_rows=601, shard_rows=SHARD_ROWS, channels=CHANNELS, group=GROUP, attrs=ATTRS)
     with pytest.raises(StoreError, match=r"num_rows 600 -> 601"):
-        store.create(run, num_rows=601, shard_rows=SHARD_ROWS, channels=CHANNELS, group=GROUP, attrs=ATTRS)
+        store.create(run, spec)
 
 
 def test_records_of_another_harvest_do_not_count(run: RunFolder, folder: Path) -> None:
