@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from gc_core import bounds, objects
-from gc_core.artefacts import digest
+from gc_core import bounds
 from gc_core.damage import LIBRARY_ERRORS
+from gc_core.io import objects
+from gc_core.io.artefacts import digest
 
 METRICS = "metrics.parquet"
 PART = r"part-(\d+)-of-(\d+)\.pt"

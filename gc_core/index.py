@@ -16,10 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gc_core import manifest, objects, reasons
+from gc_core import manifest, reasons
 from gc_core.images import sources
 from gc_core.images.ref import ImageRef, Listed
 from gc_core.images.sources import File
+from gc_core.io import objects
 from gc_core.manifest import RECORDS, ImageRecord, inspect
 from gc_core.reasons import Reasons
 

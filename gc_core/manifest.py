@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gc_core import objects
-from gc_core.artefacts import DamagedError, check, digest
 from gc_core.images import ImageError, ImageRef
 from gc_core.images.load import content_key, pixels, read
 from gc_core.images.moved import Move, relocate
 from gc_core.images.ref import LISTING
-from gc_core.run_folder import parse_json
+from gc_core.io import objects
+from gc_core.io.artefacts import DamagedError, check, digest
+from gc_core.io.run_folder import parse_json
 
 HELD_OUT_SHARE = 0.02
 

@@ -25,7 +25,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from gc_core import ownership
+from gc_core.io import ownership
 from infra import certificates
 from jobs import console
 from jobs.options import cli

@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from gc_core import analyse, objects, spanning
+from gc_core import analyse, spanning
 from gc_core.analyse import FeatureSymmetry, Firing, parts
 from gc_core.analyse.plan import (
     AnalysisPlan,
@@ -30,9 +30,10 @@ from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.families import Cluster, numbered
 from gc_core.images.moved import Move
-from gc_core.lease import check_all
+from gc_core.io import objects
+from gc_core.io.lease import check_all
+from gc_core.io.run_folder import RunFolder
 from gc_core.metrics import or_none
-from gc_core.run_folder import RunFolder
 from gc_core.store import Store, open_store
 from jobs import claims, cluster, console, meshes
 from jobs.options import MovedPictures, Workers, cli

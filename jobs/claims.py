@@ -5,11 +5,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from gc_core import lease
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import fault_of_weights
-from gc_core.lease import Lease
-from gc_core.run_folder import read_json, write_json, write_json_once
+from gc_core.io import lease
+from gc_core.io.lease import Lease
+from gc_core.io.run_folder import read_json, write_json, write_json_once
 from gc_core.train import TrainingData, read_other
 from gc_core.train.more_steps import is_what_was_asked, with_more_steps
 from gc_core.train.recovery import NAMES_ITS_CONFIG, newest

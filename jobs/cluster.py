@@ -26,7 +26,7 @@ import ray.exceptions
 import torch
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from gc_core.objects import UnavailableError
+from gc_core.io.objects import UnavailableError
 from jobs import home, interrupt, warned
 from jobs.console import say
 from jobs.errors import root_of

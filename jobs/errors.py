@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import ray.exceptions
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
-from gc_core.objects import UnavailableError
+from gc_core.io.objects import UnavailableError
 
 MOST_CHARACTERS = 2000
 """Of a line; longer ones lose their middle."""

@@ -16,14 +16,15 @@ from typing import Any
 import ray
 import torch
 
-from gc_core import backbones, bounds, evaluate, objects
+from gc_core import backbones, bounds, evaluate
 from gc_core.backbones import Backbone
 from gc_core.backbones.rest import load_rest
 from gc_core.crosscoder import Crosscoder
 from gc_core.evaluate import Downstream, Evaluation, HeldOut, Pictures, Stability
 from gc_core.evaluate.figure import Point, draw, file_format, refuse_other_file
 from gc_core.ingest import is_ingested
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from gc_core.train.intermediate import crosscoder_at
 from jobs import cluster, console, warned

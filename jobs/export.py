@@ -10,9 +10,10 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from gc_core import bounds, export, objects
+from gc_core import bounds, export
 from gc_core.evaluate import read_evaluation
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from gc_core.train.intermediate import crosscoder_at
 from jobs import console

@@ -21,7 +21,7 @@ from gc_core import groups, harvest, manifest, store
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
 from gc_core.images.moved import Move
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.shards import ShardPlan
 from jobs import cluster, console, index, interrupt, warned
 from jobs.options import MovedPictures, Workers, cli

@@ -16,8 +16,8 @@ from gc_core.images import ref, sources
 from gc_core.images.ref import Listed
 from gc_core.images.sources import File
 from gc_core.index import Lens, PartReport
+from gc_core.io.run_folder import RunFolder
 from gc_core.reasons import Reasons
-from gc_core.run_folder import RunFolder
 from jobs import cluster, console, lost_workers, warned
 
 IN_FLIGHT = 256

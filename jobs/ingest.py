@@ -17,7 +17,7 @@ import tyro
 
 from gc_core import ingest, store
 from gc_core.ingest import IngestConfig, IngestPlan
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from jobs import cluster, console, warned
 from jobs.options import Waiting, cli
 

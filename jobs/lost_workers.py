@@ -8,7 +8,7 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from gc_core.objects import UnavailableError
+from gc_core.io.objects import UnavailableError
 from jobs import cluster
 
 ATTEMPTS = 3

@@ -9,9 +9,10 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import docstring_parser
 import tyro
 
-from gc_core import bounds, objects
+from gc_core import bounds
 from gc_core.images import moved
 from gc_core.images.moved import Move
+from gc_core.io import objects
 from gc_core.store import DiskCache
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from typing import Annotated
 import tyro
 
 from gc_core.config import AnalyseConfig, HarvestConfig, TrainConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from jobs import cluster, console, lists, meshes
 from jobs.analyse import analyse_and_draw
 from jobs.harvest import run_harvest

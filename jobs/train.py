@@ -29,13 +29,13 @@ import tyro
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from gc_core import objects, s3
 from gc_core import train as training
 from gc_core.checkpoint import METRICS, Keep, write_metrics
 from gc_core.config import TrainConfig
-from gc_core.lease import Lease, check_all
-from gc_core.objects import UnavailableError
-from gc_core.run_folder import RunFolder, read_json, read_trained, write_json
+from gc_core.io import objects, s3
+from gc_core.io.lease import Lease, check_all
+from gc_core.io.objects import UnavailableError
+from gc_core.io.run_folder import RunFolder, read_json, read_trained, write_json
 from gc_core.train.loggers import LoggerName, check_installed, following, usual
 from gc_core.train.recovery import newest
 from jobs import claims, cluster, console, interrupt, lists, meshes, warned

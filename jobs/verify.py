@@ -22,7 +22,7 @@ from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
 from gc_core.images.moved import Move
 from gc_core.ingest import IngestConfig, IngestPlan
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import StoreError
 from jobs import cluster, console, warned
 from jobs.harvest import compute_missing

@@ -5,13 +5,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gc_core import objects, ownership
 from gc_core.analyse.table import fault_of_features, features_record
-from gc_core.artefacts import SEAL, DamagedError, fault_of, hashes_in
 from gc_core.checkpoint import METRICS
 from gc_core.crosscoder import WEIGHTS
-from gc_core.ownership import MARKER, ForeignError
-from gc_core.run_folder import NAME, RunFolder, parse_json, read_json
+from gc_core.io import objects, ownership
+from gc_core.io.artefacts import SEAL, DamagedError, fault_of, hashes_in
+from gc_core.io.ownership import MARKER, ForeignError
+from gc_core.io.run_folder import NAME, RunFolder, parse_json, read_json
 
 ATLAS_RECORD = "atlas.json"
 """Beside a page: the hashes of its files."""

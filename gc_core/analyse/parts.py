@@ -22,15 +22,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 import gc_core
-from gc_core import objects
 from gc_core.analyse.features import FeatureSymmetry
 from gc_core.analyse.firing import Firing
-from gc_core.artefacts import digest, hashes_in
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import WEIGHTS
 from gc_core.families import Cluster
+from gc_core.io import objects
+from gc_core.io.artefacts import digest, hashes_in
+from gc_core.io.run_folder import RunFolder, read_json
 from gc_core.metrics import VarianceSums
-from gc_core.run_folder import RunFolder, read_json
 from gc_core.spanning import Forest
 from gc_core.store import Store
 from gc_core.symmetry import Verdict

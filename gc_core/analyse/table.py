@@ -15,14 +15,14 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import ObjectStore
 
-from gc_core import objects
 from gc_core.analyse.features import FeatureSymmetry
 from gc_core.analyse.firing import Firing
-from gc_core.artefacts import DamagedError, digest, fault_of, hashes_in
 from gc_core.families import Families, shown_poses
 from gc_core.groups import Group
-from gc_core.run_folder import RunFolder, finite, read_json, write_json
-from gc_core.zarr_bytes import array_names, group_of
+from gc_core.io import objects
+from gc_core.io.artefacts import DamagedError, digest, fault_of, hashes_in
+from gc_core.io.run_folder import RunFolder, finite, read_json, write_json
+from gc_core.io.zarr_bytes import array_names, group_of
 
 ARRAYS = ("curves", "self_similarity", "block_norms", "top_rows", "top_values")
 LATER_ARRAYS = ("block_steps", "top_poses", "pose_counts")

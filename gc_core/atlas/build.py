@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core import groups, manifest, objects
+from gc_core import groups, manifest
 from gc_core.analyse.artefacts import ATLAS_RECORD
 from gc_core.analyse.table import FeatureTable, load_features
-from gc_core.artefacts import digest
 from gc_core.atlas.cards import AtlasPage, Example, FeatureCard
 from gc_core.atlas.page import STRIP, write_page
 from gc_core.atlas.patches import cut_patch
 from gc_core.images import ImageError, ImageRef, load
 from gc_core.images.moved import Absent, Move
 from gc_core.ingest import is_ingested
-from gc_core.run_folder import RunFolder, read_trained, write_json
+from gc_core.io import objects
+from gc_core.io.artefacts import digest
+from gc_core.io.run_folder import RunFolder, read_trained, write_json
 from gc_core.store import MANIFEST, Store, open_store
 
 DECODE_THREADS = 4

@@ -8,10 +8,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gc_core import objects
-from gc_core.artefacts import DamagedError, checked_file, digest, fault_of, hashes_in
 from gc_core.crosscoder.shape import CrosscoderShape
-from gc_core.run_folder import read_json, write_json
+from gc_core.io import objects
+from gc_core.io.artefacts import DamagedError, checked_file, digest, fault_of, hashes_in
+from gc_core.io.run_folder import read_json, write_json
 from gc_core.typed import record_of
 
 WEIGHTS = "model.safetensors"

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from gc_core import groups, manifest
 from gc_core.crosscoder import Crosscoder
+from gc_core.io.run_folder import RunFolder
 from gc_core.metrics import ImageSums, VarianceSums, or_none, squared_norm_BG
-from gc_core.run_folder import RunFolder
 from gc_core.store import MANIFEST, Store, open_store
 from gc_core.stream import read_rows
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gc_core import images, manifest, objects
+from gc_core import images, manifest
 from gc_core.evaluate.downstream import Batch
 from gc_core.images import ImageError, ImageRef
 from gc_core.images.moved import Move, option
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import MANIFEST, open_store
 
 CROP_PX = 224

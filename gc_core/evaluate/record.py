@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gc_core import objects
-from gc_core.artefacts import DamagedError
 from gc_core.evaluate.downstream import Downstream
 from gc_core.evaluate.held_out import HeldOut
 from gc_core.evaluate.stability import Stability
-from gc_core.run_folder import RunFolder, read_json, write_json
+from gc_core.io import objects
+from gc_core.io.artefacts import DamagedError
+from gc_core.io.run_folder import RunFolder, read_json, write_json
 
 FILE = "evaluation.json"
 

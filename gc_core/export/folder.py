@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from gc_core import objects, ownership
-from gc_core.artefacts import digest
-from gc_core.ownership import ForeignError
+from gc_core.io import objects, ownership
+from gc_core.io.artefacts import digest
+from gc_core.io.ownership import ForeignError
 
 
 def write_files(folder: str, files: Mapping[str, bytes]) -> None:

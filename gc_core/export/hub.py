@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gc_core.artefacts import sealed
 from gc_core.crosscoder import WEIGHTS, Crosscoder
 from gc_core.export.card import card
 from gc_core.export.folder import write_files
-from gc_core.run_folder import finite, json_bytes
+from gc_core.io.artefacts import sealed
+from gc_core.io.run_folder import finite, json_bytes
 
 NOT_FOR_OTHERS = ("images", "weights")
 """Options of a harvest that are places on somebody's disk; only their last part is published."""

@@ -18,8 +18,8 @@ from gc_core.harvest.activations import window_px_of
 from gc_core.harvest.centres import capacity
 from gc_core.images import ImageRef
 from gc_core.images.decode import resize_settings
+from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import digest_of, held_out, refs_of
-from gc_core.run_folder import RunFolder
 from gc_core.shards import ShardPlan
 
 

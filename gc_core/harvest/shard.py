@@ -27,7 +27,7 @@ from gc_core.harvest.activations import (
 from gc_core.harvest.centres import choose
 from gc_core.harvest.plan import ImageWork, ShardWork
 from gc_core.images import load
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import Commit, ShardArrays
 
 DECODE_THREADS = 2

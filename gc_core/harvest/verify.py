@@ -11,7 +11,7 @@ from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ImageWork, ShardWork
 from gc_core.harvest.shard import compute_shard
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import ROUNDING, ShardArrays, StoreError, open_store
 
 ROWS_AN_IMAGE = 2

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gc_core import objects
 from gc_core.images import budget, formats, url_list
 from gc_core.images.decode import ImageError
 from gc_core.images.ref import ImageRef, Listed
+from gc_core.io import objects
 
 PICTURE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "images", "jpg_bytes", "picture")
 """Which of several columns holds the pictures: the first of these that is there, in small letters or capitals."""

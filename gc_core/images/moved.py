@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from gc_core import objects
 from gc_core.images.ref import ImageRef
+from gc_core.io import objects
 
 
 class ReplacedError(OSError):

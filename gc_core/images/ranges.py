@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 import obstore
 from obstore.exceptions import BaseError
 
-from gc_core import objects, s3
 from gc_core.images import budget
 from gc_core.images.walk import Found, walk
+from gc_core.io import objects, s3
 
 BUFFER_BYTES = 1 << 20
 LIST_BATCH = 1000

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from gc_core import objects
+from gc_core.io import objects
 
 LISTING = pa.schema(
     [

@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gc_core import objects
 from gc_core.images import arrow, choice, formats, packaged, parquet, patterns, ranges, ref, saved, tar, url_list, zip
 from gc_core.images.formats import SUFFIXES
 from gc_core.images.ref import ImageRef, Listed
 from gc_core.images.walk import Found
+from gc_core.io import objects
 
 Kind = Literal["picture", "tar", "zip", "parquet", "arrow", "list"]
 _CONTAINERS: tuple[Kind, ...] = ("tar", "zip", "parquet", "arrow")

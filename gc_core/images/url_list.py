@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from gc_core import objects
 from gc_core.images.errors import ImageError
 from gc_core.images.ranges import read_whole
 from gc_core.images.ref import ImageRef, Listed
+from gc_core.io import objects
 
 MOST_CHARACTERS = 8192
 """Of a location."""

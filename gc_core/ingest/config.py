@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from gc_core import bounds, groups, objects
+from gc_core import bounds, groups
 from gc_core.config import Compression, Config
+from gc_core.io import objects
 
 
 class IngestError(ValueError):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gc_core import __version__, groups, manifest, shards, store
 from gc_core.ingest.config import IngestConfig
 from gc_core.ingest.source import Source, image_ids
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.shards import ShardPlan
 from gc_core.store import FORMAT_VERSION, HELD_OUT_LAST, INGESTED
 

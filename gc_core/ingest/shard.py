@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gc_core.ingest.config import IngestError
 from gc_core.ingest.plan import IngestPlan
 from gc_core.ingest.source import Source
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import ShardArrays, open_store
 
 LOST_SHARE = 0.01

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core import groups, objects
+from gc_core import groups
 from gc_core.ingest import zarr_arrays
 from gc_core.ingest.config import IngestConfig, IngestError
 from gc_core.ingest.forms import FORMATS, UNREADABLE, Arrays, Opened, arrays_in
+from gc_core.io import objects
 
 ZARR = "zarr"
 FLOATS = re.compile(r"[<>=]?(float|bfloat|bf|f)\d+(_\w+)?")

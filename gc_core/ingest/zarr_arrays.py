@@ -11,9 +11,9 @@ import numpy as np
 import zarr
 from zarr.storage import ObjectStore
 
-from gc_core import objects
 from gc_core.ingest.config import IngestError
 from gc_core.ingest.forms import KEPT_OPEN, UNREADABLE, Arrays, Opened, refused
+from gc_core.io import objects
 
 MARKS = ("zarr.json", ".zarray", ".zgroup")
 """A location that holds one of these is a Zarr array or group."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core import objects
+from gc_core.io import objects
 from gc_core.store.cache import DiskCache
 from gc_core.store.encoded import Form, decode_chunk, read_index, span
 from gc_core.store.layout import object_name

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from zarr.core.array import Array
 from zarr.storage import MemoryStore, ObjectStore
 
-from gc_core import objects
-from gc_core.artefacts import sealed, unsealed
 from gc_core.config import Compression
 from gc_core.groups import Group
-from gc_core.run_folder import RunFolder, finite, read_json
+from gc_core.io import objects
+from gc_core.io.artefacts import sealed, unsealed
+from gc_core.io.run_folder import RunFolder, finite, read_json
+from gc_core.io.zarr_bytes import objects_of
 from gc_core.shards import CHUNK_ROWS, ShardPlan
 from gc_core.store.compression import codecs
 from gc_core.typed import record_of
-from gc_core.zarr_bytes import objects_of
 
 MIXED, HELD_OUT_LAST = 1, 2
 """Format versions: where rows of held-out pictures stand. The arrays are laid out alike."""

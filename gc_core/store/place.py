@@ -9,8 +9,8 @@ from concurrent.futures import Executor
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core import objects
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.store.encoded import Form, decode
 from gc_core.store.layout import Placed, object_name
 from gc_core.store.reader import Store

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from zarr.core.array import Array
 
-from gc_core import objects
 from gc_core.groups import Group
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.store.cache import DiskCache
 from gc_core.store.chunks import ChunkReader, DamagedError
 from gc_core.store.encoded import Form, form_of

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gc_core import objects
-from gc_core.run_folder import RunFolder, read_json, write_json, write_json_once
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder, read_json, write_json, write_json_once
 from gc_core.store.layout import Placed, StoreError
 from gc_core.typed import record_of
 

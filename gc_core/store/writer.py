@@ -5,9 +5,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gc_core import objects
-from gc_core.artefacts import sealed
-from gc_core.run_folder import RunFolder, json_bytes, read_json
+from gc_core.io import objects
+from gc_core.io.artefacts import sealed
+from gc_core.io.run_folder import RunFolder, json_bytes, read_json
 from gc_core.store.encoded import encode
 from gc_core.store.layout import (
     ARRAYS,

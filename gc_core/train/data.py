@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gc_core import groups, manifest
 from gc_core.config import TrainConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import MANIFEST, DiskCache, Store, open_store
 from gc_core.stream import read_rows
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gc_core import objects
 from gc_core.checkpoint import checkpoints, load
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import Crosscoder
-from gc_core.run_folder import RunFolder, read_json
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder, read_json
 from gc_core.store import open_store
 from gc_core.train.data import scale_of
 from gc_core.train.objective import shape_of

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from gc_core import objects
 from gc_core.config import TrainConfig
+from gc_core.io import objects
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 

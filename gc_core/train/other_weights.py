@@ -8,8 +8,8 @@ import torch
 from gc_core.config import AnalyseConfig, TrainConfig
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
 from gc_core.initial import FirstSamples
+from gc_core.io.run_folder import NAME
 from gc_core.prototypes import MOST_FEATURES, family_prototypes
-from gc_core.run_folder import NAME
 from gc_core.train.data import TrainingData
 from gc_core.train.objective import shape_of
 from gc_core.train.parts import rows_of_tensors

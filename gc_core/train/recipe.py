@@ -8,9 +8,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core import objects
 from gc_core.config import TrainConfig
-from gc_core.run_folder import NAME
+from gc_core.io import objects
+from gc_core.io.run_folder import NAME
 from gc_core.train.data import TrainingData
 
 PASSES = 20

@@ -8,7 +8,6 @@ from typing import Any, Self
 import torch
 import torch.distributed as dist
 
-from gc_core import objects
 from gc_core.checkpoint import (
     Checkpoint,
     Keep,
@@ -22,7 +21,8 @@ from gc_core.checkpoint import (
     write_metrics,
 )
 from gc_core.config import TrainConfig
-from gc_core.run_folder import read_json
+from gc_core.io import objects
+from gc_core.io.run_folder import read_json
 from gc_core.train.more_steps import goes_on_from
 from gc_core.train.trainer import Trainer
 from gc_core.train.workers import Place

@@ -16,7 +16,7 @@ import numpy as np
 import s3fs
 from rich.table import Table
 
-from gc_core import objects
+from gc_core.io import objects
 from jobs import console
 from jobs.options import cli
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gc_core.config import TrainConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.train import Place, Trainer, TrainingData, keep_freed_memory, open_data, resolve, train
 from jobs import console
 

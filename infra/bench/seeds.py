@@ -22,7 +22,7 @@ from rich.table import Table
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.evaluate.stability import cosine_rows
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.train import Place, TrainingData, keep_freed_memory, open_data
 from gc_core.train.evaluate import HeldOutSamples
 from infra.bench.results import write_results

@@ -27,9 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from gc_core import groups, objects, store, stream
+from gc_core import groups, store, stream
 from gc_core.config import Compression
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import ShardArrays
 from infra.bench.machine import device_name, load_average
 from infra.bench.results import write_results

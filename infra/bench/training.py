@@ -17,7 +17,7 @@ from gc_core import groups, store
 from gc_core.config import TrainConfig
 from gc_core.harvest.activations import arithmetic
 from gc_core.initial import FirstSamples
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS
 from gc_core.sparse import choose
 from gc_core.train import Place, Trainer, TrainingData, keep_freed_memory

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from gc_core.config import TrainConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.train import Place, Trainer, TrainingData, keep_freed_memory, open_data, resolve
 from gc_core.train.evaluate import HeldOutSamples
 from infra.bench.results import write_results

@@ -24,7 +24,7 @@ from gc_core.harvest.activations import arithmetic, cut_windows, windows_per_pas
 from gc_core.harvest.centres import uniform_centres
 from gc_core.images import decode
 from gc_core.images.ref import ImageRef
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS, DEFAULT_SHARD_ROWS
 from infra.bench import machine, pictures
 from infra.bench.machine import Rate

@@ -16,7 +16,7 @@ from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.groups import Group
 from gc_core.images import load
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from jobs.harvest import run_harvest
 from jobs.options import Workers

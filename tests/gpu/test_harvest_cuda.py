@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gc_core import groups, harvest, manifest, store
 from gc_core.config import HarvestConfig
 from gc_core.images import list_images, load
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.transforms import Resampling
 
 pytestmark = [

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import ray
 from ray.cluster_utils import Cluster
 
-from gc_core import objects
 from gc_core.config import HarvestConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from jobs.harvest import run_harvest
 from jobs.options import Workers
 

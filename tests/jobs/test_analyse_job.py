@@ -20,7 +20,7 @@ import torch
 
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
-from gc_core.run_folder import RunFolder, write_json
+from gc_core.io.run_folder import RunFolder, write_json
 from jobs import analyse, ingest, meshes, teams
 from jobs.options import Workers
 

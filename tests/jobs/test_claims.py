@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gc_core import lease, objects
 from gc_core.config import AnalyseConfig, TrainConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
-from gc_core.lease import Term
-from gc_core.run_folder import RunFolder, read_json, write_json
+from gc_core.io import lease, objects
+from gc_core.io.lease import Term
+from gc_core.io.run_folder import RunFolder, read_json, write_json
 from jobs import analyse, claims, interrupt
 from jobs.analyse import analyse_and_draw
 from jobs.options import Workers

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gc_core.config import AnalyseConfig, HarvestConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from jobs import cluster, home, ingest, interrupt
 from jobs.analyse import run_analyse
 from jobs.evaluate import EvaluateJob, run_evaluate

@@ -11,7 +11,7 @@ from torchvision.models import googlenet
 
 from gc_core.config import HarvestConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
-from gc_core.run_folder import RunFolder, write_json
+from gc_core.io.run_folder import RunFolder, write_json
 from jobs import evaluate, export
 from jobs.harvest import run_harvest
 from jobs.options import Workers

@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gc_core import groups, objects
+from gc_core import groups
 from gc_core.backbones import weights
 from gc_core.checkpoint import Keep
 from gc_core.config import AnalyseConfig, Config, HarvestConfig, TrainConfig
 from gc_core.images import moved, patterns, sources
 from gc_core.images.url_list import listed
 from gc_core.ingest import IngestConfig
+from gc_core.io import objects
 from jobs import cluster
 from jobs.console import printable
 from jobs.errors import in_one_line

@@ -7,7 +7,7 @@ import pytest
 
 from gc_core import manifest, store
 from gc_core.ingest import IngestConfig, compute_shard, create_store, plan_ingest, survey, write_manifest
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store.layout import object_name
 from jobs import analyse, evaluate, ingest, train, verify
 

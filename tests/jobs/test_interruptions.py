@@ -20,7 +20,7 @@ from processes import await_end, descendants
 
 from gc_core import checkpoint
 from gc_core.config import HarvestConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from jobs import cluster, harvest, train
 from jobs.harvest import run_harvest
 from jobs.options import Workers

@@ -15,8 +15,8 @@ from packing import as_folder, as_tar, png
 from gc_core import backbones
 from gc_core import index as parts
 from gc_core.config import HarvestConfig
-from gc_core.objects import UnavailableError
-from gc_core.run_folder import RunFolder
+from gc_core.io.objects import UnavailableError
+from gc_core.io.run_folder import RunFolder
 from jobs import cluster, index, lost_workers
 from jobs.lost_workers import ATTEMPTS, MOST_DEADLY, again, deadly
 

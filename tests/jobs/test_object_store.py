@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gc_core import objects
+from gc_core.io import objects
 from infra import certificates
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ import pytest
 from packing import as_folder, as_parquet, as_tar, encoded, png
 from PIL import Image
 
-from gc_core import backbones, manifest, objects, store
+from gc_core import backbones, manifest, store
 from gc_core.config import HarvestConfig
 from gc_core.images import list_images, load
 from gc_core.images.formats import NAMES
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from jobs import analyse, index, pipeline
 from jobs.harvest import run_harvest

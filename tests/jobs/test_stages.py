@@ -19,7 +19,7 @@ from gc_core import checkpoint, store
 from gc_core import train as training
 from gc_core.config import HarvestConfig, TrainConfig
 from gc_core.crosscoder import GroupCrosscoder
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from jobs import analyse, evaluate, harvest, pipeline, train, verify
 from jobs.analyse import AnalyseJob, only_crosscoder, run_analyse

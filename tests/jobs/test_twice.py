@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gc_core import objects, store
+from gc_core import store
 from gc_core.config import HarvestConfig, TrainConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from jobs.harvest import run_harvest
 from jobs.options import Workers
 from jobs.train import run_train

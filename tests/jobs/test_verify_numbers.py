@@ -3,7 +3,7 @@
 import pytest
 
 from gc_core import store
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import StoreError
 from jobs import verify
 

@@ -12,11 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from obstore.store import ObjectStore
 
-from gc_core import groups, manifest, objects, store
+from gc_core import groups, manifest, store
 from gc_core.groups import Group
 from gc_core.images import ImageRef
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import ImageRecord
-from gc_core.run_folder import RunFolder
 
 MakeRun = Callable[..., RunFolder]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from gc_core import groups, objects, store
+from gc_core import groups, store
 from gc_core.config import Compression
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import ARRAYS, ShardArrays
 from gc_core.store.layout import object_name
 

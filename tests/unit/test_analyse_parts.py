@@ -19,7 +19,7 @@ from gc_core.analyse.parts import Parts, parts_of
 from gc_core.analyse.work import Work
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import GroupCrosscoder
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 
 CONFIG = AnalyseConfig(top_examples=2).resolved(tied=False)

@@ -17,7 +17,7 @@ from gc_core.analyse.features import describe_features
 from gc_core.atlas.patches import cut_patch
 from gc_core.config import AnalyseConfig
 from gc_core.families import numbered
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from gc_core.transforms import Resampling, act, window_px
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from packing import png
 
-from gc_core import groups, manifest, objects
+from gc_core import groups, manifest
 from gc_core.analyse.table import FeatureTable
 from gc_core.atlas import build
 from gc_core.images import ImageRef
 from gc_core.images.load import content_key
 from gc_core.images.moved import parse
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder, write_json
 from gc_core.manifest import ImageRecord
-from gc_core.run_folder import RunFolder, write_json
 
 NUM_PICTURES = 4
 ROW = {

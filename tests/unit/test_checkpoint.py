@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from gc_core import objects
 from gc_core.checkpoint import (
     Checkpoint,
     Keep,
@@ -30,6 +29,7 @@ from gc_core.checkpoint import (
     save_part,
     write_metrics,
 )
+from gc_core.io import objects
 
 METRICS = [{"step": 10, "loss": 2.5}, {"step": 20, "loss": 1.25, "held_out_fvu": 0.5}]
 

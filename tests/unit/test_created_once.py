@@ -10,10 +10,11 @@ import pytest
 import torch
 from trainers import opened, trained
 
-from gc_core import groups, manifest, objects, store
+from gc_core import groups, manifest, store
 from gc_core.images import ImageRef
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder, read_json, write_json, write_json_once
 from gc_core.manifest import ImageRecord
-from gc_core.run_folder import RunFolder, read_json, write_json, write_json_once
 from gc_core.store import StoreError
 from gc_core.train import Place, train
 

@@ -9,7 +9,7 @@ from conftest import Planted
 from PIL import Image
 
 from gc_core.evaluate import choose_pictures
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 
 NOWHERE = RunFolder("file:///nowhere")
 

@@ -11,7 +11,7 @@ from random_crosscoder import every_activation, random_crosscoder
 
 from gc_core.crosscoder import Crosscoder, CrosscoderShape, GroupCrosscoder
 from gc_core.export import Story, identity_autoencoder, materialised, materialised_bytes, write_hub
-from gc_core.ownership import MARKER, ForeignError
+from gc_core.io.ownership import MARKER, ForeignError
 
 STORY = Story(
     name="topk-12",

@@ -13,13 +13,14 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from gc_core import __version__, groups, harvest, manifest, objects, store
+from gc_core import __version__, groups, harvest, manifest, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.centres import capacity
 from gc_core.images import list_images, load
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import ImageRecord
-from gc_core.run_folder import RunFolder
 from gc_core.shards import ShardPlan
 from gc_core.store import ShardArrays
 

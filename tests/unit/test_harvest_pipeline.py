@@ -14,7 +14,7 @@ from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest import shard as shard_module
 from gc_core.images import list_images
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import Commit, ShardArrays
 
 PATIENCE_S = 60

@@ -14,7 +14,7 @@ from gc_core.harvest.shard import harvest_shard
 from gc_core.images import ImageError, decode, list_images, load
 from gc_core.images.ref import Listed
 from gc_core.index import Lens
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 
 SIDE_PX = 32
 NOISE = np.random.default_rng(0).integers(0, 255, (8, SIDE_PX, SIDE_PX, 3), np.uint8)

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packing import png
 
-from gc_core import manifest, objects
+from gc_core import manifest
 from gc_core.images import ImageRef, load
 from gc_core.images.load import content_key
 from gc_core.images.moved import Absent, Move, ReplacedError, option, parse, relocate
+from gc_core.io import objects
 
 NAMES = st.text(st.sampled_from("ab ü%=#"), min_size=1, max_size=3)
 PATHS = st.lists(NAMES, min_size=1, max_size=3)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from gc_core import objects
 from gc_core.images import ImageError, budget, decode, ranges, sources, tar, zip
 from gc_core.images.ref import ImageRef, listed_in
+from gc_core.io import objects
 
 
 def encoded(form: str, side: int = 40, **options: object) -> bytes:

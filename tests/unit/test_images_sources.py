@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from packing import as_arrow, as_folder, as_parquet, as_tar, as_zip, png, write_parquet
 
-from gc_core import objects
 from gc_core.images import ImageError, ImageRef, list_images, load, parquet
 from gc_core.images.load import content_key, read
 from gc_core.images.sources import choose, find
+from gc_core.io import objects
 
 
 def listed(location: str, max_stimuli: int = 3) -> list[ImageRef]:

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packing import as_folder, as_parquet, as_tar, encoded, png
 
-from gc_core import index, manifest, objects, reasons
+from gc_core import index, manifest, reasons
 from gc_core.images import sources
 from gc_core.images.ref import Listed, listed_in
 from gc_core.images.sources import File, find
 from gc_core.index import UNREAD, Lens, PartReport
+from gc_core.io import objects
 
 LENS = Lens(resize_px=32, window_px=9)
 

@@ -18,9 +18,10 @@ import zarr
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from gc_core import ingest, manifest, objects, store
+from gc_core import ingest, manifest, store
 from gc_core.ingest import IngestConfig, IngestError, IngestPlan
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 
 NUM_ROWS, ORDER, CHANNELS = 700, 4, 5
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gc_core import manifest, objects
+from gc_core import manifest
 from gc_core.images import ImageRef, list_images
 from gc_core.images.load import content_key, read
+from gc_core.io import objects
 from gc_core.manifest import ImageRecord
 
 SOURCE = {"images": "/somewhere", "resize_px": 32, "window_px": 9}

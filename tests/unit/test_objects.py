@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from obstore.exceptions import GenericError
 
-from gc_core import objects
-from gc_core.run_folder import RunFolder, checked_name, read_json, write_json
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder, checked_name, read_json, write_json
 
 ODD_NAMES = [
     "plain.jpg",

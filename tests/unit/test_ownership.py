@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gc_core import objects, ownership
-from gc_core.ownership import MARKER, ForeignError
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects, ownership
+from gc_core.io.ownership import MARKER, ForeignError
+from gc_core.io.run_folder import RunFolder
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:

@@ -12,12 +12,13 @@ import pytest
 import small_store
 from trainers import opened, same_weights
 
-from gc_core import index, lease, manifest, objects, store
+from gc_core import index, manifest, store
 from gc_core.checkpoint import Keep
 from gc_core.images import ImageRef
 from gc_core.images.ref import Listed
 from gc_core.index import Lens
-from gc_core.run_folder import RunFolder
+from gc_core.io import lease, objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import MANIFEST
 from gc_core.train import Place, Trainer, train
 

@@ -18,7 +18,7 @@ import pytest
 from conftest import write_run
 from trainers import opened
 
-from gc_core import analyse, checkpoint, evaluate, groups, manifest, ownership, store
+from gc_core import analyse, checkpoint, evaluate, groups, manifest, store
 from gc_core.analyse import faults_of_artefacts, not_protected
 from gc_core.checkpoint import METRICS, write_metrics
 from gc_core.config import AnalyseConfig, Config, HarvestConfig, TrainConfig
@@ -26,7 +26,8 @@ from gc_core.crosscoder import GroupCrosscoder
 from gc_core.evaluate import Evaluation, measure_held_out
 from gc_core.export import Story, write_hub
 from gc_core.families import Families
-from gc_core.run_folder import RunFolder, read_json, read_trained, write_json
+from gc_core.io import ownership
+from gc_core.io.run_folder import RunFolder, read_json, read_trained, write_json
 from gc_core.store.records import read_commits
 from gc_core.train import Place, train
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pyarrow.fs import FileSelector
 
-from gc_core import objects, s3
+from gc_core.io import objects, s3
 from infra.object_store import ObjectServer
 
 SECRET = "a-secret-that-nobody-should-see-0123456789"

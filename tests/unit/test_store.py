@@ -26,8 +26,9 @@ from small_store import (
     write_all,
 )
 
-from gc_core import objects, store
-from gc_core.run_folder import RunFolder, read_json, write_json
+from gc_core import store
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder, read_json, write_json
 from gc_core.store import ARRAYS, ShardArrays, StoreError
 
 

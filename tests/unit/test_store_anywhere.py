@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from small_store import NUM_ROWS, NUM_SHARDS, assert_intact, create, numbers, shard_of, write
 
-from gc_core import objects, store
-from gc_core.run_folder import RunFolder
+from gc_core import store
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import ARRAYS, Commit, ShardArrays, StoreError
 from gc_core.store.encoded import encode
 from gc_core.store.layout import Placed, object_name

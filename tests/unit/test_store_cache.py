@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from small_store import NUM_ROWS, numbers, object_of, write_all
 
-from gc_core import objects, store
-from gc_core.run_folder import RunFolder
+from gc_core import store
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import StoreError
 from gc_core.store.cache import OWN_FOLDER, DiskCache
 

@@ -12,7 +12,7 @@ from gc_core import harvest, manifest, store
 from gc_core.config import HarvestConfig
 from gc_core.images import list_images
 from gc_core.ingest import IngestConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import ARRAYS, COMPRESSIONS, StoreError, records
 
 

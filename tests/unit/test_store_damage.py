@@ -21,7 +21,7 @@ from small_store import (
 )
 
 from gc_core import store
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import ARRAYS, StoreError
 
 

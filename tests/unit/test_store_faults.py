@@ -15,8 +15,9 @@ import pytest
 from faulty_s3 import FaultyProxy, faulty, some_of
 from small_store import NUM_ROWS, NUM_SHARDS, assert_intact, create, numbers, shard_of, write, write_forever
 
-from gc_core import objects, s3, store
-from gc_core.run_folder import RunFolder
+from gc_core import store
+from gc_core.io import objects, s3
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import REQUESTS_A_SHARD, StoreError
 from infra.object_store import ObjectServer
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gc_core import ingest, manifest, objects, shards, store
+from gc_core import ingest, manifest, shards, store
 from gc_core.config import TrainConfig
 from gc_core.ingest import IngestConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS
 from gc_core.store import chunks
 from gc_core.train import Place, evaluate, open_data

@@ -9,7 +9,7 @@ import pytest
 from test_run_damage import NAME, analysed, finished_run
 from trainers import opened
 
-from gc_core import evaluate, index, objects, store
+from gc_core import evaluate, index, store
 from gc_core.analyse import faults_of_artefacts
 from gc_core.atlas import build
 from gc_core.checkpoint import Keep, checkpoints
@@ -19,7 +19,8 @@ from gc_core.export import Story, write_hub
 from gc_core.images import ImageRef
 from gc_core.images.ref import Listed
 from gc_core.index import Lens
-from gc_core.run_folder import RunFolder, read_json, write_json
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder, read_json, write_json
 from gc_core.store.cache import OWN_FOLDER, DiskCache
 from gc_core.train import Place, train
 

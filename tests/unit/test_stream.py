@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS
 from gc_core.store import Store, StoreError, open_store
 from gc_core.stream import LaneOrder, batches, in_order, lane_order, read_rows

@@ -17,7 +17,7 @@ from trainers import SMALL, cut_at, new_trainer, num_recovered, opened, same_wei
 from gc_core import groups
 from gc_core.checkpoint import checkpoints
 from gc_core.config import TrainConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.stream import read_rows
 from gc_core.train import Place, Trainer, evaluate, open_data, resolve
 from gc_core.train.evaluate import HeldOutSamples

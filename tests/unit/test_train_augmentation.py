@@ -13,7 +13,7 @@ from torch import Tensor
 from trainers import new_trainer, opened
 
 from gc_core import groups
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.symmetry import translate
 from gc_core.train import Trainer
 from gc_core.train.augmentation import drawn_elements

@@ -9,7 +9,7 @@ import pytest
 from trainers import EVERY, SMALL, opened, same_weights
 
 from gc_core.config import TrainConfig
-from gc_core.run_folder import RunFolder, read_json, write_json
+from gc_core.io.run_folder import RunFolder, read_json, write_json
 from gc_core.train import Place, Trainer, TrainingData, resolve, train
 from gc_core.train.recipe import learning_rate, penalty_coefficient
 from jobs.claims import claim, config_to_train

@@ -16,9 +16,9 @@ import pytest
 import torch
 from trainers import new_trainer, opened, same_weights
 
-from gc_core import objects
 from gc_core.checkpoint import Keep, checkpoints, load
-from gc_core.run_folder import RunFolder
+from gc_core.io import objects
+from gc_core.io.run_folder import RunFolder
 from gc_core.train import Place, Trainer, train
 from gc_core.train import recovery as recovering
 from gc_core.train.recovery import Recovery

@@ -16,7 +16,7 @@ from trainers import SMALL, cut_at, new_trainer, opened, same_weights, trained, 
 from gc_core import groups
 from gc_core.config import TrainConfig
 from gc_core.families import best_poses
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.train import open_data, resolve
 
 MakeRun = Callable[..., RunFolder]

@@ -17,7 +17,7 @@ from trainers import cut_at
 
 from gc_core.checkpoint import Keep, checkpoints
 from gc_core.config import TrainConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.train import Place, Trainer, open_data, resolve, train
 
 pytestmark = pytest.mark.slow  # two processes that import torch

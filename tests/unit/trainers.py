@@ -10,7 +10,7 @@ import torch
 
 from gc_core.checkpoint import Keep
 from gc_core.config import TrainConfig
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.train import Place, Trainer, TrainingData, open_data, resolve, train
 
 SMALL = TrainConfig(

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from gc_core import objects
-from gc_core.artefacts import sealed, unsealed
+from gc_core.io import objects
+from gc_core.io.artefacts import sealed, unsealed
 
 MARKER = "group-crosscoders.json"
 FORMAT_VERSION = 1

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gc_core import objects
+from gc_core.io import objects
 
 SEAL = "record_sha256"
 HASH_DIGITS = 64

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gc_core import objects, ownership
-from gc_core.artefacts import DamagedError, sealed, unsealed
+from gc_core.io import objects, ownership
+from gc_core.io.artefacts import DamagedError, sealed, unsealed
 
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 """What a crosscoder may be called."""

@@ -20,8 +20,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore
 
-from gc_core import s3
 from gc_core.bounds import refuse_odd_text
+from gc_core.io import s3
 
 T = TypeVar("T")
 

@@ -23,9 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gc_core import objects
-from gc_core.artefacts import DamagedError, sealed
-from gc_core.run_folder import json_bytes, parse_json, read_json
+from gc_core.io import objects
+from gc_core.io.artefacts import DamagedError, sealed
+from gc_core.io.run_folder import json_bytes, parse_json, read_json
 
 FOLDER = "lease"
 RECORD = r"(\d{8})\.json"
