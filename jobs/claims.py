@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig, TrainConfig
 from gc_core.crosscoder import fault_of_weights
 from gc_core.io import lease
 from gc_core.io.lease import Lease
@@ -43,7 +43,9 @@ def _aloud(folder: str, wait_minutes: float) -> Callable[[str, float], None]:
     return wait
 
 
-def config_to_train(folder: str, asked: TrainConfig, resolved: TrainConfig, data: TrainingData) -> TrainConfig:
+def config_to_train(
+    folder: str, asked: TrainConfig, resolved: ResolvedTrainConfig, data: TrainingData
+) -> ResolvedTrainConfig:
     """What the options asked for, and what was made of them for the data, mean in a crosscoder's folder: a new
     training, the one that is there already, or more steps of it, once it is finished. Nothing is written.
 
@@ -61,7 +63,7 @@ def config_to_train(folder: str, asked: TrainConfig, resolved: TrainConfig, data
         return resolved
     if "train" not in known:
         raise ValueError(f"{folder}: its config.json says nothing of a training; choose another --name")
-    other = TrainConfig.from_json(known["train"])
+    other = ResolvedTrainConfig.from_json(known["train"])
     if is_what_was_asked(other, asked, resolved):
         return other
     if known.get("results") and (longer := with_more_steps(other, asked, resolved)):
@@ -77,23 +79,23 @@ def config_to_train(folder: str, asked: TrainConfig, resolved: TrainConfig, data
     )
 
 
-def is_finished(folder: str, config: TrainConfig) -> bool:
+def is_finished(folder: str, config: ResolvedTrainConfig) -> bool:
     """Whether this very crosscoder is finished, and whole; nothing is written."""
     try:
         known = read_json(folder, "config.json")
     except FileNotFoundError:
         return False
-    is_same = TrainConfig.from_json(known["train"]) == config
+    is_same = ResolvedTrainConfig.from_json(known["train"]) == config
     return is_same and bool(known.get("results")) and fault_of_weights(folder) is None
 
 
-def claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
+def claim(folder: str, config: ResolvedTrainConfig) -> dict[str, float] | None:
     """Results if this very crosscoder is finished, and whole; else None, with the config written so that no other takes
     the name. The config is `config_to_train`'s."""
     if write_json_once(folder, "config.json", {"format_version": NAMES_ITS_CONFIG, "train": config.to_json()}):
         return None
     known = read_json(folder, "config.json")
-    if (other := TrainConfig.from_json(known["train"])) != config:
+    if (other := ResolvedTrainConfig.from_json(known["train"])) != config:
         _claim_more_steps(folder, known, other, config)
         return None
     if known.get("results") and (fault := fault_of_weights(folder)):
@@ -102,7 +104,9 @@ def claim(folder: str, config: TrainConfig) -> dict[str, float] | None:
     return known.get("results")
 
 
-def _claim_more_steps(folder: str, known: dict[str, Any], other: TrainConfig, config: TrainConfig) -> None:
+def _claim_more_steps(
+    folder: str, known: dict[str, Any], other: ResolvedTrainConfig, config: ResolvedTrainConfig
+) -> None:
     """The weights that are there stay readable until others take their place."""
     if with_more_steps(other, config, config) != config:
         raise ValueError(f"{folder}: another command has just taken the name; choose another --name")

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig
 
 LISTED = {"dict_size": "", "prototypes": "", "k": "k", "l1_coefficient": "l1_", "jumprelu_coefficient": "jump_"}
 """Options that take lists, and what stands before their value in a name."""
@@ -20,8 +20,8 @@ def expand(args: Sequence[str], *, prefix: str = "") -> list[list[str]]:
     return [list(line) for line in itertools.product(*_choices(args, prefix))]
 
 
-def names_of(configs: Sequence[TrainConfig], store_group: str, base: str | None) -> list[str]:
-    """A different name for each resolved config: `topk-1024`, with `-sae` for the trivial group and `-D_16` for a part
+def names_of(configs: Sequence[ResolvedTrainConfig], store_group: str, base: str | None) -> list[str]:
+    """A different name for each config: `topk-1024`, with `-sae` for the trivial group and `-D_16` for a part
     of the store's, and with the values of other listed options that differ, as in `topk-1024-k16`.
 
     `base` stands for all of it but what differs.
@@ -53,7 +53,7 @@ def _values(option: str, text: str) -> list[str]:
     return values
 
 
-def _name(config: TrainConfig, differing: list[str], store_group: str, base: str | None) -> str:
+def _name(config: ResolvedTrainConfig, differing: list[str], store_group: str, base: str | None) -> str:
     part = "" if config.group == store_group else "-sae" if config.group == "trivial" else f"-{config.group}"
     tied = "orbit-" if config.tying == "orbit" else ""
     words = [base] if base else [f"{tied}{config.activation}-{config.num_rows}{part}"]

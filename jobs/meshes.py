@@ -6,23 +6,22 @@ from dataclasses import replace
 import ray
 import torch
 
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig, TrainConfig
+from gc_core.train.data import DataShape
 from gc_core.train.planner import Mesh, Plan, demand_of, obstacle, plan, plans, recommend, refuse_too_large
 from jobs import cluster, console
 from jobs.options import Workers
 
 
-def decide(configs: Sequence[TrainConfig], workers: Workers, *, channels: int, stored_elements: int) -> Workers:
+def decide(configs: Sequence[ResolvedTrainConfig], workers: Workers, data: DataShape) -> Workers:
     """The workers with their `dict_shards` decided, after all meshes were shown.
-
-    The store's blocks have that many channels, its group that many elements.
 
     Raises:
         ValueError: the mesh asked for, or every one, does not fit into memory or does not divide lanes and features.
     """
     workers = sharing_lanes(configs, workers)
     on_host = not workers.gpus_per_worker
-    demand = demand_of(configs, channels=channels, stored_elements=stored_elements, on_host=on_host)
+    demand = demand_of(configs, data, on_host=on_host)
     number = workers.num_workers or 1
     memory_bytes = memory_of_worker(workers)
     every = plans(demand, number, sharded_optimiser=workers.sharded_optimiser)
@@ -131,7 +130,7 @@ def _gpu_bytes() -> int:
     return torch.cuda.get_device_properties(0).total_memory
 
 
-def _asked_for(configs: Sequence[TrainConfig], workers: Workers) -> Mesh:
+def _asked_for(configs: Sequence[ResolvedTrainConfig], workers: Workers) -> Mesh:
     number, shards = workers.num_workers or 1, workers.dict_shards or 1
     mesh = Mesh(replicas=number // shards, shards=shards, sharded_optimiser=workers.sharded_optimiser)
     if reason := obstacle(configs, mesh):

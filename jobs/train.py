@@ -31,7 +31,7 @@ from ray.train.torch import TorchTrainer
 
 from gc_core import train as training
 from gc_core.checkpoint import METRICS, Keep, write_metrics
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig, TrainConfig
 from gc_core.io import objects, s3
 from gc_core.io.lease import Lease, check_all
 from gc_core.io.objects import UnavailableError
@@ -101,7 +101,7 @@ def run_train(
     resolved = [training.resolve(config, data) for config in configs]
     names = lists.names_of(resolved, data.store.group.name, name)
 
-    def named() -> dict[str, TrainConfig]:
+    def named() -> dict[str, ResolvedTrainConfig]:
         every = zip(names, configs, resolved, strict=True)
         return {each: claims.config_to_train(run.crosscoder(each), asked, found, data) for each, asked, found in every}
 
@@ -115,15 +115,15 @@ def run_train(
     return {each: _summary(run.crosscoder(each), config, data) for each, config in wanted.items()}
 
 
-def _placed(configs: Sequence[TrainConfig], workers: Workers, data: training.TrainingData) -> Workers:
+def _placed(configs: Sequence[ResolvedTrainConfig], workers: Workers, data: training.TrainingData) -> Workers:
     """The workers with their mesh decided, once they can start."""
     cluster.require(placement(workers), 1)  # the mesh looks at the memory of a GPU
-    placed = meshes.decide(configs, placement(workers), channels=data.channels, stored_elements=data.store.group.order)
+    placed = meshes.decide(configs, placement(workers), data.shape)
     cluster.require(placed, placed.num_workers or 1)
     return placed
 
 
-def _summary(folder: str, config: TrainConfig, data: training.TrainingData) -> list[tuple[str, str]]:
+def _summary(folder: str, config: ResolvedTrainConfig, data: training.TrainingData) -> list[tuple[str, str]]:
     _, results = read_trained(folder)
     features = f"{config.dict_size:,} features over {config.group}, {config.activation}"
     if config.tying == "orbit":
@@ -163,7 +163,7 @@ def placement(workers: Workers) -> Workers:
 
 def _fit(
     run: RunFolder,
-    configs: dict[str, TrainConfig],
+    configs: dict[str, ResolvedTrainConfig],
     workers: Workers,
     watched: Mapping[str, Any],
     leases: Sequence[Lease],
@@ -198,7 +198,7 @@ def _fit(
         ),
     )
     done = max((checkpoint.step for checkpoint in newest(folders)), default=0)
-    with _shown(board, next(iter(configs.values())).steps or 0, done), _ended(board):
+    with _shown(board, next(iter(configs.values())).steps, done), _ended(board):
         # On this thread it would put a handler of its own over ours.
         interrupt.run_aside(trainer.fit, every_s=POLL_S, watch=lambda: [each.check() for each in leases])
     if error := ray.get(board.user_error.remote()):
@@ -326,7 +326,7 @@ def _train_loop(settings: dict[str, Any]) -> None:
 def _train(settings: dict[str, Any]) -> None:
     """`gc_core.train.train`, with its metrics shown on the first worker."""
     run, context, device = RunFolder(settings["run"]), ray.train.get_context(), ray.train.torch.get_device()
-    configs = {name: TrainConfig.from_json(values) for name, values in settings["configs"].items()}
+    configs = {name: ResolvedTrainConfig.from_json(values) for name, values in settings["configs"].items()}
     if device.type == "cpu":
         torch.set_num_threads(settings["threads"])
         training.keep_freed_memory()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core import families, symmetry
-from gc_core.config import AnalyseConfig
+from gc_core.config import AnalyseConfig, ResolvedAnalyseConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.families import Cluster, clusters_of
 from gc_core.groups import Group
@@ -72,17 +72,17 @@ def band_of_similarities(
     return similarity_FJ, pose_FJ
 
 
-def band_of_pairs(model: Crosscoder, alive: NDArray[np.int64], rows: range, config: AnalyseConfig) -> Forest:
+def band_of_pairs(model: Crosscoder, alive: NDArray[np.int64], rows: range, config: ResolvedAnalyseConfig) -> Forest:
     """A maximum spanning forest of the pairs of the same band that are similar enough for one family, numbered among
     the living features; never more than a tile of similarities is in memory."""
     found = EMPTY
     for start, similarity, _ in _tiles(model, alive, rows, config):
-        more = pairs_above(similarity, config.least_similarity, first=rows.start, start=start)
+        more = pairs_above(similarity, config.family_similarity, first=rows.start, start=start)
         found = joined([found, more], len(alive))
     return found
 
 
-def families_within(model: Crosscoder, features: NDArray[np.int64], config: AnalyseConfig) -> list[Cluster]:
+def families_within(model: Crosscoder, features: NDArray[np.int64], config: ResolvedAnalyseConfig) -> list[Cluster]:
     """Families among some features alone, numbered as these are in the dictionary."""
     every = AssembledSimilarities(len(features), model.group)
     for rows in bands(len(features)):
@@ -112,9 +112,9 @@ class AssembledSimilarities:
         self._similarity_FF[rows.stop :, band] = similarity_FJ[:, len(rows) :].T
         self._pose_FF[rows.stop :, band] = self._inverse[pose_FJ[:, len(rows) :].T]
 
-    def clusters(self, config: AnalyseConfig) -> list[Cluster]:
+    def clusters(self, config: ResolvedAnalyseConfig) -> list[Cluster]:
         """Families, of features numbered from 0."""
-        return clusters_of(self._similarity_FF, self._pose_FF, least_similarity=config.least_similarity)
+        return clusters_of(self._similarity_FF, self._pose_FF, least_similarity=config.family_similarity)
 
 
 def bands(num_features: int) -> list[range]:

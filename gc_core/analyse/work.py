@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gc_core.analyse import features, firing, parts
 from gc_core.analyse.parts import Arrays, Parts
-from gc_core.config import AnalyseConfig
+from gc_core.config import ResolvedAnalyseConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.store import Store, open_store
 
@@ -20,7 +20,7 @@ class Work:
     """On one crosscoder."""
 
     parts: Parts
-    config: AnalyseConfig
+    config: ResolvedAnalyseConfig
 
     def do(self, kind: str, number: int, item: Any, alive: NDArray[np.int64] | None, device: str) -> str:
         """The name of the part that a task's item becomes.

@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig
 from gc_core.train.data import TrainingData
 
 
-def blocks_to_read(config: TrainConfig, data: TrainingData) -> NDArray[np.int64]:
+def blocks_to_read(config: ResolvedTrainConfig, data: TrainingData) -> NDArray[np.int64]:
     """Elements of the store whose blocks `Fetched` needs; all, if any element may act."""
     return np.arange(data.store.group.order) if config.augment else data.blocks
 
 
-def drawn_elements(config: TrainConfig, order: int, step: int) -> NDArray[np.int64]:
+def drawn_elements(config: ResolvedTrainConfig, order: int, step: int) -> NDArray[np.int64]:
     """(B,) elements of the store's group, of that order, that act on the samples of a step, in the order of the lanes;
     the same on every worker."""
     return np.random.default_rng([config.seed, 3, step]).integers(order, size=config.batch)

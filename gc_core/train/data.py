@@ -13,9 +13,24 @@ from torch import Tensor
 
 from gc_core import groups, manifest
 from gc_core.config import TrainConfig
+from gc_core.groups import Group
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import MANIFEST, DiskCache, Store, open_store
 from gc_core.stream import read_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataShape:
+    """What sizes, memory and traffic follow from."""
+
+    num_samples: int
+    """To train on, N."""
+    num_elements: int
+    """Blocks of a sample that the crosscoder explains, G."""
+    channels: int
+    """Values of a block, C."""
+    stored_group: Group
+    """The store's, of whose blocks the crosscoder's are a part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +56,16 @@ class TrainingData:
     def channels(self) -> int:
         """Values of a block, C."""
         return self.store.channels
+
+    @property
+    def shape(self) -> DataShape:
+        """All that a config is resolved by."""
+        return DataShape(
+            num_samples=len(self.train_rows),
+            num_elements=self.num_elements,
+            channels=self.channels,
+            stored_group=self.store.group,
+        )
 
     def read(self, rows: NDArray[np.int64], device: str = "cpu") -> Tensor:
         """Some rows, (n, G, C) scaled float32."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig
 from gc_core.initial import SAMPLES_TO_MATCH, FirstSamples
 from gc_core.shards import CHUNK_ROWS
 from gc_core.stream import read_rows
@@ -38,8 +38,10 @@ class Drawn:
         return Drawn(row_N=self.row_N[first:last], element_N=self.element_N[first:last])
 
 
-def first_samples(config: TrainConfig, data: TrainingData, statistics_NGC: Tensor | None = None) -> FirstSamples:
-    """What a resolved config's first weights are made from, the same on every worker.
+def first_samples(
+    config: ResolvedTrainConfig, data: TrainingData, statistics_NGC: Tensor | None = None
+) -> FirstSamples:
+    """What a config's first weights are made from, the same on every worker.
 
     Statistics depend on neither the size of a dictionary nor its activation: one set serves several on one stream.
     """
@@ -53,14 +55,14 @@ def first_samples(config: TrainConfig, data: TrainingData, statistics_NGC: Tenso
     )
 
 
-def statistics(config: TrainConfig, data: TrainingData) -> Tensor:
+def statistics(config: ResolvedTrainConfig, data: TrainingData) -> Tensor:
     """Samples (N, G, C) scaled float32 in random order, without repetition."""
     found = drawn(config, data, min(STATISTICS_ROWS, len(data.train_rows)))
     order = np.random.default_rng([config.seed, 5]).permutation(len(found.row_N))
     return _seen(Drawn(row_N=found.row_N[order], element_N=found.element_N[order]), data)
 
 
-def drawn(config: TrainConfig, data: TrainingData, count: int) -> Drawn:
+def drawn(config: ResolvedTrainConfig, data: TrainingData, count: int) -> Drawn:
     """So many training rows, ascending; none is met again before all were met, and then turned otherwise.
 
     Each is turned at random where training turns samples; where it does not, copies alone are, for a feature that

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gc_core.checkpoint import checkpoints, load
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.io import objects
 from gc_core.io.run_folder import RunFolder, read_json
@@ -38,7 +38,7 @@ def crosscoder_at(run: RunFolder, name: str, step: int | None) -> tuple[Crosscod
         raise ValueError(f"{found[step].url}: not a checkpoint that this version reads ({reason})") from error
 
 
-def _folded(state: Mapping[str, Any], config: TrainConfig, run: RunFolder) -> tuple[Crosscoder, dict[str, Any]]:
+def _folded(state: Mapping[str, Any], config: ResolvedTrainConfig, run: RunFolder) -> tuple[Crosscoder, dict[str, Any]]:
     tensors = state["average"] or state["model"]  # as `Trainer.result` chooses
     model = Crosscoder.of_tensors(shape_of(config, tensors["W_dec"].shape[2]), tensors)
     model.fold_scale(scale_of(open_store(run)))
@@ -46,6 +46,8 @@ def _folded(state: Mapping[str, Any], config: TrainConfig, run: RunFolder) -> tu
     return model, {"train": config.to_json(), "results": results}
 
 
-def _config_of(state: Mapping[str, Any], folder: str) -> TrainConfig:
+def _config_of(state: Mapping[str, Any], folder: str) -> ResolvedTrainConfig:
     """Earlier versions' checkpoints do not say what options they are of; the file beside them does."""
-    return TrainConfig.from_json(state["config"] if "config" in state else read_json(folder, "config.json")["train"])
+    return ResolvedTrainConfig.from_json(
+        state["config"] if "config" in state else read_json(folder, "config.json")["train"]
+    )

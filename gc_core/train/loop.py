@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from gc_core.checkpoint import Keep
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig
 from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import HeldOutSamples
 from gc_core.train.first import first_samples, statistics
@@ -26,7 +26,7 @@ class Report(Protocol):
 
 
 def train(
-    configs: Sequence[TrainConfig],
+    configs: Sequence[ResolvedTrainConfig],
     data: TrainingData,
     place: Place,
     *,
@@ -35,7 +35,7 @@ def train(
     keep: Keep | None = None,
     before_writing: Callable[[], None] = lambda: None,
 ) -> list[Trainer]:
-    """Run resolved configs to their end, from the newest checkpoints in the crosscoders' folders (paths or URLs).
+    """Run trainings to their end, from the newest checkpoints in the crosscoders' folders (paths or URLs).
 
     Every batch is read, decoded and scaled once, and each crosscoder comes out as if it were trained alone. A run that
     was cut off and resumed, on any number of workers, sees the samples that it would have seen undisturbed. Without
@@ -85,7 +85,7 @@ def _log(trainers: list[Trainer], held_out: HeldOutSamples) -> list[dict[str, fl
     return [trainer.log(score) for trainer, score in zip(trainers, scores, strict=True)]
 
 
-def _check_one_stream(configs: Sequence[TrainConfig]) -> None:
+def _check_one_stream(configs: Sequence[ResolvedTrainConfig]) -> None:
     """What decides batches, checkpoints and length is the same."""
     shared = ("group", "steps", "batch", "lanes", "buffer_rows", "augment", "checkpoint_every", "seed", "steps_before")
     for config in configs[1:]:

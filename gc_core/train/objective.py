@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gc_core import groups
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
 from gc_core.initial import FirstSamples, initialise
 from gc_core.losses import (
@@ -22,7 +22,6 @@ from gc_core.losses import (
 )
 from gc_core.optim import RowAdam
 from gc_core.train.recipe import (
-    decided,
     drawn_blocks,
     learning_rate,
     penalty_coefficient,
@@ -36,7 +35,7 @@ from gc_core.train.workers import Place, peers_of, shards_of
 class Objective(nn.Module):
     """A forward pass that ends in the losses."""
 
-    def __init__(self, model: Crosscoder, config: TrainConfig, place: Place) -> None:
+    def __init__(self, model: Crosscoder, config: ResolvedTrainConfig, place: Place) -> None:
         super().__init__()
         self.model, self.config, self.place = model, config, place
         sizes = config.prefix_sizes(config.num_rows)
@@ -46,18 +45,18 @@ class Objective(nn.Module):
         """Losses of a part of a batch at a step; the same step draws the same blocks on every worker."""
         config, target = self.config, Target(prefixes=self._prefixes, blocks=self._blocks(step))
         if config.activation == "topk":
-            return topk_losses(self.model, acts_BGC, dead_F, decided(config.aux_k), target)
+            return topk_losses(self.model, acts_BGC, dead_F, config.aux_k, target)
         if config.activation == "batchtopk":
             peers = peers_of(self.place)
-            return batchtopk_losses(self.model, acts_BGC, dead_F, decided(config.aux_k), target, peers)
+            return batchtopk_losses(self.model, acts_BGC, dead_F, config.aux_k, target, peers)
         coefficient = penalty_coefficient(config, step)
         if config.activation == "l1":
             return l1_losses(self.model, acts_BGC, coefficient, config.norm_over, target)
         penalty = JumpReLUPenalty(
             coefficient=coefficient,
-            tanh_scale=decided(config.tanh_scale),
+            tanh_scale=config.tanh_scale,
             pre_coefficient=config.pre_coefficient,
-            bandwidth=decided(config.bandwidth),
+            bandwidth=config.bandwidth,
         )
         return jumprelu_losses(self.model, acts_BGC, penalty, config.norm_over, target)
 
@@ -81,8 +80,8 @@ def is_by_row(model: Crosscoder, parameter: Tensor) -> bool:
     return model.gradients_by_row and any(parameter is one for one in (model.W_enc, model.b_enc, model.W_dec))
 
 
-def new_optimiser(model: Crosscoder, config: TrainConfig, place: Place) -> RowAdam:
-    """The one place where a resolved config's optimiser is made: a group of options for each parameter, in the model's
+def new_optimiser(model: Crosscoder, config: ResolvedTrainConfig, place: Place) -> RowAdam:
+    """The one place where a config's optimiser is made: a group of options for each parameter, in the model's
     order, where `lr_scale` is to multiply the config's learning rate."""
     num_reads = len(model.shape.reads)
     groups_of_one = [
@@ -98,8 +97,8 @@ def new_optimiser(model: Crosscoder, config: TrainConfig, place: Place) -> RowAd
     return RowAdam(groups_of_one, **options)
 
 
-def new_model(config: TrainConfig, first: FirstSamples, place: Place) -> Crosscoder:
-    """A resolved config's first weights, of the features that are here. Every worker makes them from the same samples
+def new_model(config: ResolvedTrainConfig, first: FirstSamples, place: Place) -> Crosscoder:
+    """A config's first weights, of the features that are here. Every worker makes them from the same samples
     and seed.
 
     Raises:
@@ -112,17 +111,17 @@ def new_model(config: TrainConfig, first: FirstSamples, place: Place) -> Crossco
     return model
 
 
-def shape_of(config: TrainConfig, channels: int) -> CrosscoderShape:
-    """The shape of a resolved config's crosscoder."""
-    group = groups.parse(decided(config.group))
+def shape_of(config: ResolvedTrainConfig, channels: int) -> CrosscoderShape:
+    """The shape of a config's crosscoder."""
+    group = groups.parse(config.group)
     return CrosscoderShape(
         group=group.name,
         channels=channels,
-        dict_size=decided(config.dict_size),
+        dict_size=config.dict_size,
         reads=config.elements_read(group.order),
         activation=config.activation,
         k=config.k,
-        tying="orbit" if config.tying == "orbit" else "none",
+        tying=config.tying,
         poses=config.poses,
         invariant=config.invariant_prototypes,
     )

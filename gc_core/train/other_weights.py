@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from gc_core.config import AnalyseConfig, TrainConfig
+from gc_core.config import AnalyseConfig, ResolvedTrainConfig
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
 from gc_core.initial import FirstSamples
 from gc_core.io.run_folder import NAME
@@ -18,7 +18,7 @@ SAME = ("tying", "group", "channels", "dict_size", "reads", "activation", "invar
 """Of the shape; how many features are active may differ."""
 
 
-def read_other(config: TrainConfig, data: TrainingData) -> Crosscoder | None:
+def read_other(config: ResolvedTrainConfig, data: TrainingData) -> Crosscoder | None:
     """The crosscoder that a resolved config begins with, for this store's activations as they are scaled in training;
     None for fresh weights. An untied one may begin with the features of tied poses, and tied ones with an untied one's
     families, whatever its size, encoder and activation.
@@ -47,7 +47,7 @@ def read_other(config: TrainConfig, data: TrainingData) -> Crosscoder | None:
     return model
 
 
-def along_families(first: FirstSamples, other: Crosscoder | None, config: TrainConfig) -> FirstSamples:
+def along_families(first: FirstSamples, other: Crosscoder | None, config: ResolvedTrainConfig) -> FirstSamples:
     """What the first weights of a resolved config are made from, where it begins with another crosscoder: prototypes
     begin along the families of an untied one, the largest first; those that are left over along samples, as usual."""
     if other is None or other.shape.tying == config.tying:
@@ -56,7 +56,7 @@ def along_families(first: FirstSamples, other: Crosscoder | None, config: TrainC
     found_PGC, _ = family_prototypes(
         other.W_dec.detach(),
         other.group,
-        least_similarity=usual.least_similarity,
+        least_similarity=usual.family_similarity,
         invariant_share=usual.invariant_share,
     )
     return replace(first, directions_NGC=found_PGC)

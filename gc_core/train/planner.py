@@ -11,10 +11,10 @@ Letters: B samples, G group elements, C channels, F features, K active features.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gc_core import groups
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig
+from gc_core.train.data import DataShape
 from gc_core.train.evaluate import MAX_HELD_OUT_ROWS
-from gc_core.train.recipe import decided, touches_active_rows
+from gc_core.train.recipe import touches_active_rows
 
 FLOAT32 = 4
 FLOAT16 = 2
@@ -163,29 +163,28 @@ def plan(demand: Demand, mesh: Mesh) -> Plan:
     )
 
 
-def demand_of(configs: Sequence[TrainConfig], *, channels: int, stored_elements: int, on_host: bool = True) -> Demand:
-    """What resolved configs that train on one stream need together, from a store whose group has that many elements;
-    where configs differ, the hungriest one counts."""
-    order = groups.parse(decided(configs[0].group)).order
+def demand_of(configs: Sequence[ResolvedTrainConfig], data: DataShape, *, on_host: bool = True) -> Demand:
+    """What configs that train on one stream need together; where they differ, the hungriest one counts."""
+    order = data.num_elements
     dense = any(config.activation in ("l1", "jumprelu") for config in configs)
     return Demand(
         dict_sizes=tuple(config.num_rows for config in configs),
         num_elements=order,
-        channels=channels,
+        channels=data.channels,
         num_reads=max(len(config.elements_read(order)) for config in configs),
         batch=configs[0].batch // min(config.accumulate for config in configs),
         k=None if dense else max(config.k for config in configs),
         state_bytes=max(FLOAT16 if config.optimiser_state == "bfloat16" else FLOAT32 for config in configs),
         by_row=all(touches_active_rows(config, order) for config in configs),
         averaged=any(config.average_decay > 0 for config in configs),
-        buffer_blocks=configs[0].buffer_rows * (stored_elements if configs[0].augment else order)
+        buffer_blocks=configs[0].buffer_rows * (data.stored_group.order if configs[0].augment else order)
         + MAX_HELD_OUT_ROWS * order,
         on_host=on_host,
     )
 
 
-def obstacle(configs: Sequence[TrainConfig], mesh: Mesh) -> str | None:
-    """Why resolved configs cannot train on a mesh, however much memory it has; None if they can."""
+def obstacle(configs: Sequence[ResolvedTrainConfig], mesh: Mesh) -> str | None:
+    """Why configs cannot train on a mesh, however much memory it has; None if they can."""
     if (lanes := configs[0].lanes) % mesh.replicas:
         return f"lanes: found {lanes}, expected a multiple of {mesh.replicas} replicas"
     for config in configs:

@@ -20,7 +20,7 @@ from gc_core.checkpoint import (
     save_part,
     write_metrics,
 )
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig
 from gc_core.io import objects
 from gc_core.io.run_folder import read_json
 from gc_core.train.more_steps import goes_on_from
@@ -120,11 +120,13 @@ class Recovery:
             delete_older(objects.join(folder, CHECKPOINTS), keep=[of_step[step] for step in {*best, *last}])
 
 
-def _refuse_other_config(state: Mapping[str, Any], checkpoint: Checkpoint, folder: str, config: TrainConfig) -> None:
+def _refuse_other_config(
+    state: Mapping[str, Any], checkpoint: Checkpoint, folder: str, config: ResolvedTrainConfig
+) -> None:
     """A checkpoint says which options it is of; earlier versions' are believed beside such a version's config.json."""
     remedy = f"choose another --name, or delete {objects.join(folder, CHECKPOINTS)}"
     if "config" in state:
-        other = TrainConfig.from_json(state["config"])
+        other = ResolvedTrainConfig.from_json(state["config"])
         if goes_on_from(config, other, state["step"]):
             return
         if changed := config.differences(other):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig
 from gc_core.crosscoder import BY_FEATURE, Crosscoder
 from gc_core.initial import FirstSamples
 from gc_core.losses import Losses, combined
@@ -32,7 +32,7 @@ from gc_core.train.objective import Objective, is_by_row, new_model, new_optimis
 from gc_core.train.other_weights import along_families, begin_with, read_other
 from gc_core.train.parts import rows_of_optimiser, rows_of_tensors
 from gc_core.train.progress import Progress
-from gc_core.train.recipe import decided, learning_rate
+from gc_core.train.recipe import learning_rate
 from gc_core.train.whereabouts import describe, rows_of_step
 from gc_core.train.workers import Place, sum_over_replicas
 
@@ -47,13 +47,13 @@ class Trainer:
     """A crosscoder, its optimiser and counters, and the place in the data: all that a checkpoint holds."""
 
     def __init__(
-        self, config: TrainConfig, data: TrainingData, place: Place, first: FirstSamples | None = None
+        self, config: ResolvedTrainConfig, data: TrainingData, place: Place, first: FirstSamples | None = None
     ) -> None:
         if config.lanes % place.num_replicas:
             workers = f"the {place.num_workers} workers" if place.dict_shards == 1 else f"{place.num_replicas} replicas"
             raise ValueError(f"lanes: found {config.lanes}, expected a multiple of {workers}")
         self.config, self.data, self.place = config, data, place
-        self.step, self.num_steps = 0, decided(config.steps)
+        self.step, self.num_steps = 0, config.steps
         self.metrics: list[dict[str, Any]] = []
         self._order = lane_order(
             data.train_rows, num_lanes=config.lanes, buffer_rows=config.buffer_rows, seed=config.seed
@@ -79,7 +79,7 @@ class Trainer:
     @property
     def dead_F(self) -> Tensor:
         """(F,) which features, of those here, have not fired for `dead_after_samples`, over all replicas."""
-        return self.samples_since_fired_F >= decided(self.config.dead_after_samples)
+        return self.samples_since_fired_F >= self.config.dead_after_samples
 
     @property
     def at_checkpoint(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig, TrainConfig
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Place, Trainer, TrainingData, keep_freed_memory, open_data, resolve, train
 from jobs import console
@@ -40,7 +40,7 @@ class Measured:
     """Of features that another one resembles, cosine above 0.9."""
 
 
-def resolved_for(url: str, configs: Sequence[TrainConfig]) -> tuple[TrainingData, list[TrainConfig]]:
+def resolved_for(url: str, configs: Sequence[TrainConfig]) -> tuple[TrainingData, list[ResolvedTrainConfig]]:
     """What configs of one group train on, and they themselves as that decides them.
 
     Raises:
@@ -50,7 +50,7 @@ def resolved_for(url: str, configs: Sequence[TrainConfig]) -> tuple[TrainingData
     return data, [resolve(config, data) for config in configs]
 
 
-def train_side_by_side(data: TrainingData, resolved: Sequence[TrainConfig]) -> list[Measured]:
+def train_side_by_side(data: TrainingData, resolved: Sequence[ResolvedTrainConfig]) -> list[Measured]:
     """What each config comes to, in this process, on one thread and one pass over the data.
 
     Raises:
@@ -58,7 +58,7 @@ def train_side_by_side(data: TrainingData, resolved: Sequence[TrainConfig]) -> l
     """
     torch.set_num_threads(1)
     keep_freed_memory()
-    with console.progress("train", resolved[0].steps or 0, "steps") as meter:
+    with console.progress("train", resolved[0].steps, "steps") as meter:
 
         def report(metrics: list[dict[str, float]]) -> None:
             meter.set(int(metrics[0]["step"]), f"FVU {metrics[0]['fvu']:.3f}")

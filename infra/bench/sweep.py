@@ -18,7 +18,6 @@ from typing import Any, Literal
 from rich.table import Table
 
 from gc_core.config import TrainConfig
-from gc_core.train.recipe import decided
 from infra.bench.dictionaries import resolved_for, train_side_by_side
 from infra.bench.results import write_results
 from infra.bench.verdict import verdict
@@ -80,7 +79,7 @@ def measure(options: SweepBench, encoder: str, activation: str, size: int) -> li
     given |= {"steps": options.steps, "checkpoint_every": options.steps, "seed": options.seed}
     config = TrainConfig.from_json({**TrainConfig().to_json(), **given})
     data, (default,) = resolved_for(options.run, [config])
-    configs = [replace(default, learning_rate=rate * decided(default.learning_rate)) for rate in options.rates]
+    configs = [replace(default, learning_rate=rate * default.learning_rate) for rate in options.rates]
     found = train_side_by_side(data, configs)
     about = {"encoder": encoder, "dict_size": size} | {name: given[name] for name in ABOUT}
     return [

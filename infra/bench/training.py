@@ -20,7 +20,7 @@ from gc_core.initial import FirstSamples
 from gc_core.io.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS
 from gc_core.sparse import choose
-from gc_core.train import Place, Trainer, TrainingData, keep_freed_memory
+from gc_core.train import Place, Trainer, TrainingData, keep_freed_memory, resolve
 from infra.bench import machine
 from infra.bench.plain_training import PlainTraining
 
@@ -126,7 +126,8 @@ def new_trainer(size: Size, path: str, device: str) -> Trainer:
         lr_decay="none",
         clip_norm=0,
     )
-    trainer = Trainer(config, empty_data(size), Place(device=device), FirstSamples.of(random_batches(size, "cpu")[0]))
+    data, first = empty_data(size), FirstSamples.of(random_batches(size, "cpu")[0])
+    trainer = Trainer(resolve(config, data), data, Place(device=device), first)
     trainer.model.load_state_dict(random_weights(size, path, device))
     return trainer
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from resolving import made
 
-from gc_core.config import AnalyseConfig, TrainConfig
+from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.io import lease, objects
 from gc_core.io.lease import Term
@@ -15,7 +16,7 @@ from jobs import analyse, claims, interrupt
 from jobs.analyse import analyse_and_draw
 from jobs.options import Workers
 
-CONFIG = TrainConfig(dict_size=8, k=2, steps=30, batch=32)
+CONFIG = made(dict_size=8, k=2, steps=30, batch=32)
 SHAPE = CrosscoderShape(group="C2", channels=4, dict_size=8, reads=(0,), activation="topk", k=2)
 
 

@@ -1,8 +1,8 @@
 """Lists of options become the product of their values; names tell the crosscoders apart."""
 
 import pytest
+from resolving import made
 
-from gc_core.config import TrainConfig
 from jobs.lists import expand, names_of
 from jobs.train import progress_note
 
@@ -29,13 +29,13 @@ def test_a_value_named_twice_is_refused() -> None:
 
 
 def test_names_tell_apart_what_differs() -> None:
-    configs = [TrainConfig(dict_size=size, k=k, group="D_8") for size in (64, 128) for k in (4, 8)]
+    configs = [made(dict_size=size, k=k, group="D_8") for size in (64, 128) for k in (4, 8)]
     assert names_of(configs, "D_8", None) == ["topk-64-k4", "topk-64-k8", "topk-128-k4", "topk-128-k8"]
     assert names_of(configs, "D_8", "mine") == ["mine-64-k4", "mine-64-k8", "mine-128-k4", "mine-128-k8"]
     assert names_of(configs[:1], "D_8", None) == ["topk-64"]
     assert names_of(configs[:1], "D_8", "mine") == ["mine"]
-    assert names_of([TrainConfig(dict_size=64, group="trivial")], "D_8", None) == ["topk-64-sae"]
-    penalised = [TrainConfig(activation="l1", dict_size=9, group="C_2", l1_coefficient=c) for c in (2.0, 0.5)]
+    assert names_of([made(dict_size=64, group="trivial")], "D_8", None) == ["topk-64-sae"]
+    penalised = [made(activation="l1", dict_size=9, group="C_2", l1_coefficient=c) for c in (2.0, 0.5)]
     assert names_of(penalised, "D_8", None) == ["l1-9-C_2-l1_2", "l1-9-C_2-l1_0.5"]
 
 

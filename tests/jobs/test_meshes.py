@@ -3,24 +3,25 @@
 from dataclasses import replace
 
 import pytest
+from resolving import data_shape, made
 
-from gc_core.config import TrainConfig
+from gc_core.config import ResolvedTrainConfig
 from jobs import console, meshes
 from jobs.meshes import decide, memory_share
 from jobs.options import Workers
 
-CONFIG = TrainConfig(dict_size=65_536, group="D_32", k=32, batch=512, buffer_rows=1, blocks_per_step=64, steps=1)
+CONFIG = made(dict_size=65_536, group="D_32", k=32, batch=512, buffer_rows=1, blocks_per_step=64, steps=1)
 CHANNELS = 480
 FOUR = Workers(num_workers=4, gpus_per_worker=1)
 
 
 def decided(
-    monkeypatch: pytest.MonkeyPatch, memory_bytes: int | None, workers: Workers, config: TrainConfig = CONFIG
+    monkeypatch: pytest.MonkeyPatch, memory_bytes: int | None, workers: Workers, config: ResolvedTrainConfig = CONFIG
 ) -> tuple[int | None, str]:
     """The shards chosen, and what was shown."""
     monkeypatch.setattr(meshes, "memory_of_worker", lambda workers: memory_bytes)
     with console.console.capture() as shown:
-        found = decide([config], workers, channels=CHANNELS, stored_elements=64)
+        found = decide([config], workers, data_shape("D_32", channels=CHANNELS))
     return found.dict_shards, shown.get()
 
 
@@ -71,7 +72,7 @@ def test_a_mesh_that_does_not_divide_the_lanes_is_not_recommended(monkeypatch: p
     ],
 )
 def test_what_cannot_run_is_refused_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, workers: Workers, config: TrainConfig, memory_gb: int, message: str
+    monkeypatch: pytest.MonkeyPatch, workers: Workers, config: ResolvedTrainConfig, memory_gb: int, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message) as refused:
         decided(monkeypatch, memory_gb * 10**9, workers, config)

@@ -67,7 +67,7 @@ def test_held_out_figures(make_run: MakeRun, activation: str) -> None:
 
 
 def test_symmetry_and_families() -> None:
-    config = AnalyseConfig(family_similarity=0.2)
+    config = AnalyseConfig(family_similarity=0.2).resolved(tied=False)
     expected = analyse.describe_features(model(), EVERY, config)
     families = analyse.families_within(model(), EVERY, config)
     with FakeDevice():

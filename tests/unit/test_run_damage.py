@@ -21,7 +21,7 @@ from trainers import opened
 from gc_core import analyse, checkpoint, evaluate, groups, manifest, store
 from gc_core.analyse import faults_of_artefacts, not_protected
 from gc_core.checkpoint import METRICS, write_metrics
-from gc_core.config import AnalyseConfig, Config, HarvestConfig, TrainConfig
+from gc_core.config import AnalyseConfig, Config, HarvestConfig, ResolvedTrainConfig, TrainConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.evaluate import Evaluation, measure_held_out
 from gc_core.export import Story, write_hub
@@ -79,7 +79,7 @@ def readers(run: RunFolder) -> Iterator[Callable[[], Any]]:
     yield lambda: [repr(commit) for commit in read_commits(run).values()]
     yield lambda: manifest.load_table(run.manifest).to_pylist()
     yield lambda: [repr(sorted(GroupCrosscoder.load(run.crosscoder(NAME)).state_dict().items()))]
-    yield lambda: TrainConfig.from_json(read_trained(run.crosscoder(NAME))[0])
+    yield lambda: ResolvedTrainConfig.from_json(read_trained(run.crosscoder(NAME))[0])
     yield lambda: read_trained(run.crosscoder(NAME))[1]
     yield lambda: [repr(checkpoint.load(found)) for found in checkpoint.checkpoints(kept)]
     yield lambda: repr(analyse.load_features(run, NAME))

@@ -14,14 +14,14 @@ from random_crosscoder import random_crosscoder
 
 from gc_core import analyse, spanning
 from gc_core.analyse import features
-from gc_core.config import AnalyseConfig
+from gc_core.config import AnalyseConfig, ResolvedAnalyseConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.families import Families, family_similarity, group_families, numbered
 from gc_core.spanning import Forest
 from gc_core.symmetry import translate
 
 NUM_FEATURES = 60
-CONFIG = AnalyseConfig(family_similarity=0.6)
+CONFIG = AnalyseConfig(family_similarity=0.6).resolved(tied=False)
 
 
 def symmetric(seed: int, count: int = 12) -> np.ndarray:
@@ -84,11 +84,11 @@ def planted() -> GroupCrosscoder:
     return model
 
 
-def from_all_pairs(model: GroupCrosscoder, alive: np.ndarray, config: AnalyseConfig) -> Families:
+def from_all_pairs(model: GroupCrosscoder, alive: np.ndarray, config: ResolvedAnalyseConfig) -> Families:
     similarity, pose = family_similarity(
         model.W_dec.detach()[alive], model.W_dec.detach()[alive], model.group, invariant_share=config.invariant_share
     )
-    return group_families(similarity.numpy(), pose.numpy(), least_similarity=config.least_similarity)
+    return group_families(similarity.numpy(), pose.numpy(), least_similarity=config.family_similarity)
 
 
 @pytest.fixture

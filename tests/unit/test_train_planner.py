@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from resolving import data_shape, made
 
-from gc_core.config import TrainConfig
 from gc_core.train.planner import Demand, Mesh, demand_of, obstacle, plan, plans, recommend, refuse_too_large
 
 PAPER = Demand(dict_sizes=(65_536,), num_elements=64, channels=480, num_reads=1, batch=512, k=32)
@@ -84,18 +84,18 @@ def test_gradients_in_factors_cost_what_the_samples_do() -> None:
 
 
 def test_what_a_training_needs_follows_from_its_config() -> None:
-    config = TrainConfig(dict_size=1024, group="D_32", k=24, encoder_reads="0,8", lanes=4, batch=512, accumulate=2)
+    config = made(dict_size=1024, group="D_32", k=24, encoder_reads="0,8", lanes=4, batch=512, accumulate=2)
     config = dataclasses.replace(config, blocks_per_step=64)
-    found = demand_of([config], channels=480, stored_elements=64)
+    found = demand_of([config], data_shape("D_32", channels=480))
     assert (found.num_elements, found.num_reads, found.batch, found.k, found.by_row) == (64, 2, 256, 24, True)
     dense = dataclasses.replace(config, activation="l1", dict_size=2048, optimiser_state="bfloat16")
-    assert demand_of([dense], channels=480, stored_elements=64).state_bytes == 2
-    both = demand_of([config, dense], channels=480, stored_elements=64)
+    assert demand_of([dense], data_shape("D_32", channels=480)).state_bytes == 2
+    both = demand_of([config, dense], data_shape("D_32", channels=480))
     assert (both.dict_sizes, both.k, both.by_row, both.state_bytes) == ((1024, 2048), None, False, 4)
 
 
 def test_a_mesh_that_does_not_divide_lanes_or_features_is_named() -> None:
-    config = TrainConfig(dict_size=30, k=2, lanes=4)
+    config = made(dict_size=30, k=2, lanes=4)
     assert obstacle([config], Mesh(replicas=4, shards=2)) is None
     assert obstacle([config], Mesh(replicas=3, shards=1)) == "lanes: found 4, expected a multiple of 3 replicas"
     found = obstacle([config, dataclasses.replace(config, dict_size=32)], Mesh(replicas=1, shards=3))
@@ -115,7 +115,7 @@ def test_an_optimiser_that_is_shared_out_holds_less_and_sends_the_weights() -> N
         refuse_too_large(whole, 10**9)
     with pytest.raises(ValueError, match="bfloat16, or more workers"):
         refuse_too_large(shared, 10**9)
-    config = TrainConfig(dict_size=30, k=2, lanes=4)
+    config = made(dict_size=30, k=2, lanes=4)
     found = obstacle([config], Mesh(replicas=2, shards=2, sharded_optimiser=True))
     assert found == "dict_size: found 30, expected a multiple of 4 workers (sharded_optimiser)"
 

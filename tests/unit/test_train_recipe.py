@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from resolving import made
 from trainers import new_trainer, opened
 
-from gc_core.config import TrainConfig
 from gc_core.train.recipe import drawn_blocks, learning_rate, penalty_coefficient
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
-    config = TrainConfig(steps=100, learning_rate=2.0, lr_warmup_share=0.05)
+    config = made(steps=100, learning_rate=2.0, lr_warmup_share=0.05)
     rates = [learning_rate(config, step) for step in range(100)]
     assert rates[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
     assert rates[5:81] == [2.0] * 76
@@ -21,7 +21,7 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
 
 
 def test_the_learning_rate_falls_as_asked() -> None:
-    config = TrainConfig(steps=100, learning_rate=2.0, lr_warmup_share=0.0, lr_decay_share=0.5)
+    config = made(steps=100, learning_rate=2.0, lr_warmup_share=0.0, lr_decay_share=0.5)
     flat = [learning_rate(replace(config, lr_decay="none"), step) for step in range(100)]
     assert flat == [2.0] * 100
     cosine = [learning_rate(replace(config, lr_decay="cosine"), step) for step in range(100)]
@@ -32,7 +32,7 @@ def test_the_learning_rate_falls_as_asked() -> None:
 
 
 def test_the_l1_penalty_grows_linearly_over_the_first_share_of_the_run() -> None:
-    config = TrainConfig(activation="l1", l1_coefficient=5.0, l1_warmup_share=0.1, steps=100)
+    config = made(activation="l1", l1_coefficient=5.0, l1_warmup_share=0.1, steps=100)
     grown = [penalty_coefficient(config, step) for step in range(100)]
     assert grown[:10] == pytest.approx([0.5 * (step + 1) for step in range(10)])
     assert grown[10:] == [5.0] * 90
@@ -40,14 +40,14 @@ def test_the_l1_penalty_grows_linearly_over_the_first_share_of_the_run() -> None
 
 
 def test_the_jumprelu_penalty_grows_over_the_whole_run() -> None:
-    config = TrainConfig(activation="jumprelu", jumprelu_coefficient=5.0, steps=100)
+    config = made(activation="jumprelu", jumprelu_coefficient=5.0, steps=100)
     assert [penalty_coefficient(config, step) for step in range(100)] == pytest.approx(
         [0.05 * n for n in range(1, 101)]
     )
 
 
 def test_blocks_are_drawn_anew_each_step_and_alike() -> None:
-    config = TrainConfig(blocks_per_step=2, seed=3)
+    config = made(blocks_per_step=2, seed=3)
     drawn = [tuple(drawn_blocks(config, 4, step)) for step in range(600)]
     assert drawn == [tuple(drawn_blocks(config, 4, step)) for step in range(600)]
     counts = [drawn.count(pair) for pair in itertools.combinations(range(4), 2)]

@@ -1,154 +1,12 @@
-"""What a run is: frozen records, checked when made, saved as JSON beside every output; the command lines' source."""
+"""What decides a crosscoder, as somebody asks for it: what is None is left to the data."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from gc_core import bounds, groups
-from gc_core.typed import record_of
-
-Compression = Literal["zstd", "lz4", "none"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """A record that goes to JSON and back; a field with a fixed choice of words takes no other."""
-
-    LATER: ClassVar[Mapping[str, Any]] = {}
-    """Fields that earlier versions did not have, with the value that says what those did. A field with that value is
-    left out of the JSON and of the fingerprint: what was made before keeps its identity, and its meaning."""
-    BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {}
-    """Of every field that is a number."""
-
-    def __post_init__(self) -> None:
-        bounds.refuse_text(self)
-        bounds.refuse_numbers(self, self.BOUNDS)
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal and (value := getattr(self, name)) not in get_args(kind):
-                raise ValueError(f"{name}: found {value!r:.80}, expected one of {', '.join(get_args(kind))}")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values by field name."""
-        return {name: value for name, value in asdict(self).items() if not self._is_as_before(name, value)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The record from `to_json`'s values.
-
-        Raises:
-            ValueError: a field is unknown or missing (written by another version) or its value is refused.
-        """
-        if missing := sorted({f.name for f in fields(cls)} - values.keys() - cls.LATER.keys()):
-            found = f"{cls.__name__}: no {', '.join(missing)} found"
-            raise ValueError(
-                f"{found}, a version wrote it that did not know them; use that one, or another --name or --out"
-            )
-        return record_of(cls, {**cls.LATER, **values}, where=cls.__name__)
-
-    def fingerprint(self) -> str:
-        """16 hex digits that differ whenever a field differs."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
-
-    def differences(self, other: Self) -> list[str]:
-        """`field: mine, not theirs` for each field that differs."""
-        mine, theirs = asdict(self), asdict(other)
-        return [f"{name}: {mine[name]!r}, not {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
-
-    @classmethod
-    def _is_as_before(cls, name: str, value: Any) -> bool:
-        return name in cls.LATER and value == cls.LATER[name]
-
-
-@dataclass(frozen=True, kw_only=True)
-class HarvestConfig(Config):
-    """What decides the bytes of the activation store."""
-
-    LATER: ClassVar[Mapping[str, Any]] = {
-        "image_key": None,
-        "preprocessing": "auto",
-        "enlarge": False,
-        "compression": "zstd",
-    }
-    BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
-        "max_images": bounds.PICTURES,
-        "max_bad_fraction": bounds.SHARE,
-        "resize_px": bounds.PIXELS,
-        "min_distance_px": bounds.PIXELS,
-        "centres_per_image": bounds.Bound(1, 1_000_000),
-        "max_stimuli": bounds.STIMULI,
-        "shard_rows": bounds.SHARD_ROWS,
-        "seed": bounds.SEED,
-    }
-
-    images: str = "builtin"
-    """Where the pictures are, as a path or s3:// URL: a folder (searched at any depth), tar or Parquet files, a pattern
-    such as train-{000..146}.tar, or a text file of URLs; or `builtin` (photographs inside scikit-image and
-    scikit-learn, and drawn stimuli), `photographs` (the first half of that) or `stimuli` (the second)."""
-    image_key: str | None = None
-    """Which picture of a sample to take where several files have one name up to the first dot, as in WebDataset:
-    `jpg` of 7.jpg, 7.seg.png and 7.depth.png; None for all pictures. Of a Parquet or Arrow table, the column."""
-    max_images: int | None = None
-    """Use at most this many pictures, a seeded choice; None for all."""
-    max_bad_fraction: float = 0.2
-    """Stop where more than this share of the pictures cannot be read or decoded; 1 to go on whatever comes. Pictures
-    that are only too small do not count."""
-    group: str = "D32"
-    """Symmetry group: D32 (32 rotations, each also mirrored), C8 (8 rotations), trivial (an autoencoder's data)."""
-    backbone: str = "googlenet"
-    """Network whose activations are taken: `googlenet` or `inceptionv1` (the paper's)."""
-    layer: str | None = None
-    """Layer by the network's own name; None for inception3b / mixed3b."""
-    weights: str | None = None
-    """None for the network's default (googlenet: `bundled`), `torchvision` to download, or a path."""
-    preprocessing: Literal["auto", "imagenet", "transform_input"] = "auto"
-    """How googlenet's pixels are scaled: `imagenet` (ImageNet's mean and deviation), `transform_input` (to -1..1, as
-    torchvision's published weights want them), or `auto`: what the tensors tell."""
-    resize_px: int = 256
-    """Pictures are scaled down so that the shorter side has this many pixels; smaller ones are left as they are."""
-    enlarge: bool = False
-    """Scale pictures whose shorter side is smaller up to `resize_px` as well, as for CIFAR's 32 pixels: otherwise those
-    with no room for a rotated field are left out. What is enlarged is smooth, and features of fine detail see none."""
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    """Kernel of the one resampling that rotations by other than quarter turns need."""
-    resample_all: bool = False
-    """First turn every picture by half a step of the group, in the same resampling: then the identity and the quarter
-    turns are interpolated like all other elements. A control for what interpolation does to blocks."""
-    disc_mask: bool = False
-    """Paint what lies outside the disc inside the receptive field in the network's mean colour, so that the corners,
-    which change with rotation, tell nothing."""
-    centres: Literal["uniform", "grid", "centre", "activation"] = "uniform"
-    """Where units are taken: any pixel alike, on an even grid, in the middle of the picture, or in proportion to the
-    layer's activation norm there."""
-    min_distance_px: int = 1
-    """Centres in one picture are at least this far apart. Pictures that may not have room for all then give fewer: what
-    any choice is sure to find room for."""
-    centres_per_image: int | None = None
-    """Samples an image; None for 10, or more in a small set, so that about 2,200 samples are made."""
-    max_stimuli: int = 600
-    """How many stimuli are drawn for `builtin` and `stimuli`; each gives one sample."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Arithmetic of the network; `auto` takes bfloat16 where the hardware gains from it, else float32. Stored is always
-    float16."""
-    shard_rows: int | None = None
-    """Samples a stored object, a multiple of 128; None for 2,048, or fewer so that a small run has at least 8."""
-    compression: Compression = "zstd"
-    """How chunks of 128 samples are packed: `zstd` (level 1) about halves them; `lz4` (Blosc's, bits shuffled) saves a
-    tenth, several times as fast; `none`. Every chunk has a checksum."""
-    seed: int = 0
-    """Decides which centres are taken and how images are spread over shards."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        group = groups.parse(self.group)
-        if self.resample_all and group.n == groups.quarter_turns(group.n):
-            raise ValueError(f"resample_all: every element of {group.name} is exact, none is resampled; leave it out")
-        if self.shard_rows is not None and self.shard_rows % 128:
-            raise ValueError(
-                f"shard_rows: found {self.shard_rows}, expected a positive multiple of 128 (a chunk's rows)"
-            )
+from gc_core.config.record import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,13 +181,6 @@ class TrainConfig(Config):
             raise ValueError("average_decay: found 1.0, expected less than 1: the first weights would be kept for ever")
         self._check_sizes()
 
-    @property
-    def num_rows(self) -> int:
-        """Rows of a resolved config's weights: prototypes where poses are tied, else features."""
-        rows = self.prototypes if self.tying == "orbit" else self.dict_size
-        assert rows is not None, "this needs a config that went through resolve()"
-        return rows
-
     def elements_read(self, order: int) -> tuple[int, ...]:
         """Group elements that the encoder of a crosscoder over `order` elements sees.
 
@@ -389,47 +240,6 @@ class TrainConfig(Config):
             return
         if self.encoder_reads not in ("identity", "all"):
             raise ValueError(f"encoder_reads: found {self.encoder_reads!r}, but tied poses are found in all blocks")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnalyseConfig(Config):
-    """What decides the feature table."""
-
-    LATER: ClassVar[Mapping[str, Any]] = {"families_at_once": bounds.FEATURES.most}
-    BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
-        "family_similarity": bounds.SHARE,
-        "symmetry_threshold": bounds.SHARE,
-        "invariant_share": bounds.SHARE,
-        "families_at_once": bounds.Bound(2, bounds.FEATURES.most),
-        "top_examples": bounds.Bound(1, 10_000),
-    }
-
-    family_similarity: float | None = None
-    """Sets of features join one family while their mean similarity (cosine, maximal over the group) is above this. None
-    for 0.5; of prototypes in tied poses, each a family by itself, 0.9: what is so alike was learned twice."""
-    symmetry_threshold: float = 0.5
-    """A subgroup is a feature's symmetry while the self-similarity of its changing part under every element of it is
-    above this."""
-    invariant_share: float = 0.9
-    """A feature with at least this share of its energy in the trivial representation, so of which less than a tenth
-    changes, is called invariant; the symmetry of what changes stands beside it."""
-    families_at_once: int = 16_384
-    """Features that are compared all with all in one memory, at 14 bytes a pair. A dictionary with more living ones is
-    cut where features hang together by no pair above `family_similarity`, which changes no family; a piece that is
-    still larger is cut at its least similar pairs, and no family reaches over such a cut."""
-    top_examples: int = 12
-    """Examples kept for a feature, at most two of one image."""
-
-    def resolved(self, *, tied: bool) -> Self:
-        """The config with every None decided."""
-        usual = 0.9 if tied else 0.5
-        return replace(self, family_similarity=usual if self.family_similarity is None else self.family_similarity)
-
-    @property
-    def least_similarity(self) -> float:
-        """`family_similarity` of a resolved config."""
-        assert self.family_similarity is not None, "this needs a config that went through resolved()"
-        return self.family_similarity
 
 
 def _numbers(name: str, text: str, otherwise: str = "") -> tuple[int, ...]:

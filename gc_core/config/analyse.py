@@ -1,0 +1,54 @@
+"""What decides the feature table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from gc_core import bounds
+from gc_core.config.record import Config
+
+LEAST_SIMILARITY: Final = 0.5
+LEAST_SIMILARITY_OF_PROTOTYPES: Final = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyseConfig(Config):
+    """What decides the feature table."""
+
+    LATER: ClassVar[Mapping[str, Any]] = {"families_at_once": bounds.FEATURES.most}
+    BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
+        "family_similarity": bounds.SHARE,
+        "symmetry_threshold": bounds.SHARE,
+        "invariant_share": bounds.SHARE,
+        "families_at_once": bounds.Bound(2, bounds.FEATURES.most),
+        "top_examples": bounds.Bound(1, 10_000),
+    }
+
+    family_similarity: float | None = None
+    """Sets of features join one family while their mean similarity (cosine, maximal over the group) is above this. None
+    for 0.5; of prototypes in tied poses, each a family by itself, 0.9: what is so alike was learned twice."""
+    symmetry_threshold: float = 0.5
+    """A subgroup is a feature's symmetry while the self-similarity of its changing part under every element of it is
+    above this."""
+    invariant_share: float = 0.9
+    """A feature with at least this share of its energy in the trivial representation, so of which less than a tenth
+    changes, is called invariant; the symmetry of what changes stands beside it."""
+    families_at_once: int = 16_384
+    """Features that are compared all with all in one memory, at 14 bytes a pair. A dictionary with more living ones is
+    cut where features hang together by no pair above `family_similarity`, which changes no family; a piece that is
+    still larger is cut at its least similar pairs, and no family reaches over such a cut."""
+    top_examples: int = 12
+    """Examples kept for a feature, at most two of one image."""
+
+    def resolved(self, *, tied: bool) -> "ResolvedAnalyseConfig":
+        """With nothing left open; `tied` of prototypes in tied poses."""
+        usual = LEAST_SIMILARITY_OF_PROTOTYPES if tied else LEAST_SIMILARITY
+        given = self.family_similarity
+        return ResolvedAnalyseConfig(**{**vars(self), "family_similarity": usual if given is None else given})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedAnalyseConfig(AnalyseConfig):
+    """What the feature table is made with; its fields mean what `AnalyseConfig`'s do."""
+
+    family_similarity: float = field()  # takes away the default that would be inherited

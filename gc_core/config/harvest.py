@@ -1,0 +1,99 @@
+"""What decides the bytes of the activation store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from gc_core import bounds, groups
+from gc_core.config.record import Config
+
+Compression = Literal["zstd", "lz4", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarvestConfig(Config):
+    """What decides the bytes of the activation store."""
+
+    LATER: ClassVar[Mapping[str, Any]] = {
+        "image_key": None,
+        "preprocessing": "auto",
+        "enlarge": False,
+        "compression": "zstd",
+    }
+    BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
+        "max_images": bounds.PICTURES,
+        "max_bad_fraction": bounds.SHARE,
+        "resize_px": bounds.PIXELS,
+        "min_distance_px": bounds.PIXELS,
+        "centres_per_image": bounds.Bound(1, 1_000_000),
+        "max_stimuli": bounds.STIMULI,
+        "shard_rows": bounds.SHARD_ROWS,
+        "seed": bounds.SEED,
+    }
+
+    images: str = "builtin"
+    """Where the pictures are, as a path or s3:// URL: a folder (searched at any depth), tar or Parquet files, a pattern
+    such as train-{000..146}.tar, or a text file of URLs; or `builtin` (photographs inside scikit-image and
+    scikit-learn, and drawn stimuli), `photographs` (the first half of that) or `stimuli` (the second)."""
+    image_key: str | None = None
+    """Which picture of a sample to take where several files have one name up to the first dot, as in WebDataset:
+    `jpg` of 7.jpg, 7.seg.png and 7.depth.png; None for all pictures. Of a Parquet or Arrow table, the column."""
+    max_images: int | None = None
+    """Use at most this many pictures, a seeded choice; None for all."""
+    max_bad_fraction: float = 0.2
+    """Stop where more than this share of the pictures cannot be read or decoded; 1 to go on whatever comes. Pictures
+    that are only too small do not count."""
+    group: str = "D32"
+    """Symmetry group: D32 (32 rotations, each also mirrored), C8 (8 rotations), trivial (an autoencoder's data)."""
+    backbone: str = "googlenet"
+    """Network whose activations are taken: `googlenet` or `inceptionv1` (the paper's)."""
+    layer: str | None = None
+    """Layer by the network's own name; None for inception3b / mixed3b."""
+    weights: str | None = None
+    """None for the network's default (googlenet: `bundled`), `torchvision` to download, or a path."""
+    preprocessing: Literal["auto", "imagenet", "transform_input"] = "auto"
+    """How googlenet's pixels are scaled: `imagenet` (ImageNet's mean and deviation), `transform_input` (to -1..1, as
+    torchvision's published weights want them), or `auto`: what the tensors tell."""
+    resize_px: int = 256
+    """Pictures are scaled down so that the shorter side has this many pixels; smaller ones are left as they are."""
+    enlarge: bool = False
+    """Scale pictures whose shorter side is smaller up to `resize_px` as well, as for CIFAR's 32 pixels: otherwise those
+    with no room for a rotated field are left out. What is enlarged is smooth, and features of fine detail see none."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Kernel of the one resampling that rotations by other than quarter turns need."""
+    resample_all: bool = False
+    """First turn every picture by half a step of the group, in the same resampling: then the identity and the quarter
+    turns are interpolated like all other elements. A control for what interpolation does to blocks."""
+    disc_mask: bool = False
+    """Paint what lies outside the disc inside the receptive field in the network's mean colour, so that the corners,
+    which change with rotation, tell nothing."""
+    centres: Literal["uniform", "grid", "centre", "activation"] = "uniform"
+    """Where units are taken: any pixel alike, on an even grid, in the middle of the picture, or in proportion to the
+    layer's activation norm there."""
+    min_distance_px: int = 1
+    """Centres in one picture are at least this far apart. Pictures that may not have room for all then give fewer: what
+    any choice is sure to find room for."""
+    centres_per_image: int | None = None
+    """Samples an image; None for 10, or more in a small set, so that about 2,200 samples are made."""
+    max_stimuli: int = 600
+    """How many stimuli are drawn for `builtin` and `stimuli`; each gives one sample."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the network; `auto` takes bfloat16 where the hardware gains from it, else float32. Stored is always
+    float16."""
+    shard_rows: int | None = None
+    """Samples a stored object, a multiple of 128; None for 2,048, or fewer so that a small run has at least 8."""
+    compression: Compression = "zstd"
+    """How chunks of 128 samples are packed: `zstd` (level 1) about halves them; `lz4` (Blosc's, bits shuffled) saves a
+    tenth, several times as fast; `none`. Every chunk has a checksum."""
+    seed: int = 0
+    """Decides which centres are taken and how images are spread over shards."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        group = groups.parse(self.group)
+        if self.resample_all and group.n == groups.quarter_turns(group.n):
+            raise ValueError(f"resample_all: every element of {group.name} is exact, none is resampled; leave it out")
+        if self.shard_rows is not None and self.shard_rows % 128:
+            raise ValueError(
+                f"shard_rows: found {self.shard_rows}, expected a positive multiple of 128 (a chunk's rows)"
+            )
