@@ -76,7 +76,7 @@ def initialise(
     if not tied:
         model.b_enc.copy_(-torch.einsum("fec,ec->f", model.W_enc, bias_GC[reads]))
     _set_thresholds(model, acts_BGC[:SAMPLES_TO_MATCH])
-    _match_size(model, acts_BGC[:SAMPLES_TO_MATCH], bias_GC)
+    match_size(model, acts_BGC[:SAMPLES_TO_MATCH], bias_GC)
 
 
 def geometric_median(x_BD: Tensor) -> Tensor:
@@ -182,8 +182,9 @@ def _set_thresholds(model: Crosscoder, acts_BGC: Tensor) -> None:
     model.log_threshold.copy_((least / norm_F).clamp_min(LEAST_THRESHOLD).log())
 
 
-def _match_size(model: Crosscoder, acts_BGC: Tensor, bias_GC: Tensor) -> None:
-    """Scale the encoder so that reconstructions start at the best common size: overlapping features overshoot."""
+def match_size(model: Crosscoder, acts_BGC: Tensor, bias_GC: Tensor) -> None:
+    """Scale the encoder so that reconstructions of samples (B, G, C) start at the best common size around the decoder's
+    bias (G, C): overlapping features overshoot."""
     deviation, attempt = acts_BGC - bias_GC, model.reconstruct(acts_BGC)[1] - bias_GC
     best = ((deviation * attempt).sum() / attempt.square().sum().clamp_min(1e-9)).clamp(1e-3, 1e3)
     model.W_enc.mul_(best)

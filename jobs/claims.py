@@ -10,7 +10,7 @@ from gc_core.crosscoder import fault_of_weights
 from gc_core.io import lease
 from gc_core.io.lease import Lease
 from gc_core.io.run_folder import read_json, write_json, write_json_once
-from gc_core.train import TrainingData, read_other
+from gc_core.train import TrainingData, check_other
 from gc_core.train.more_steps import is_what_was_asked, with_more_steps
 from gc_core.train.recovery import NAMES_ITS_CONFIG, newest
 from jobs import cluster, console, interrupt
@@ -59,7 +59,7 @@ def config_to_train(
         if resolved.steps_before:
             found = f"steps_before: found {resolved.steps_before} for a new training"
             raise ValueError(f"{found}, expected 0; leave it out") from None
-        read_other(resolved, data)
+        check_other(resolved, data)
         return resolved
     if "train" not in known:
         raise ValueError(f"{folder}: its config.json says nothing of a training; choose another --name")

@@ -1,6 +1,7 @@
 """A finished crosscoder's folder: `model.safetensors`, and the entries of `config.json` that say what it is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -20,6 +21,10 @@ REMEDY = "the command that trained it writes it again from its last checkpoint; 
 T = TypeVar("T")
 
 
+class NotTrainedError(ValueError):
+    """No crosscoder stands there, or none that is finished."""
+
+
 def read_crosscoder(url: str, made: Callable[[CrosscoderShape, Mapping[str, Tensor]], T]) -> T:
     """What `made` makes of the shape and the tensors that lie in a folder (path or URL).
 
@@ -29,23 +34,25 @@ def read_crosscoder(url: str, made: Callable[[CrosscoderShape, Mapping[str, Tens
     Raises:
         ValueError: nothing is there, or it is not a crosscoder's, or damaged.
     """
-    try:
-        config = read_json(url, "config.json")
-    except FileNotFoundError:
-        raise ValueError(f"{url}: no finished crosscoder found; train one with `python -m jobs.train`") from None
-    try:
+    with _one_line_errors(url):
+        config = _config_of(url)
+        shape = _shape_in(config)
         expected = hashes_in(config, objects.join(url, "config.json")).get(WEIGHTS)
-        shape = record_of(CrosscoderShape, config["crosscoder"], where="crosscoder")
         with checked_file(url, WEIGHTS, expected, REMEDY) as path:  # a mapping outlasts the name of its file
             tensors = load_file(path)
         return made(shape, tensors)
-    except FileNotFoundError:
-        raise ValueError(f"{url}: its {WEIGHTS} is missing; {REMEDY}") from None
-    except DamagedError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{url}: not a crosscoder that this version reads ({reason}); train it again") from error
+
+
+def read_shape(url: str) -> CrosscoderShape:
+    """What a crosscoder in a folder (path or URL) is, its weights unread.
+
+    Raises:
+        ValueError: as `read_crosscoder`, but for weights that are damaged.
+    """
+    with _one_line_errors(url):
+        shape = _shape_in(_config_of(url))
+        objects.size(url, WEIGHTS)
+        return shape
 
 
 def entries(shape: CrosscoderShape, weights_file: bytes) -> dict[str, Any]:
@@ -69,6 +76,30 @@ def fault_of_weights(url: str) -> str | None:
     except FileNotFoundError as error:
         return str(error)
     return fault_of(url, WEIGHTS, expected)
+
+
+def _config_of(url: str) -> dict[str, Any]:
+    try:
+        return read_json(url, "config.json")
+    except FileNotFoundError:
+        raise NotTrainedError(f"{url}: no finished crosscoder found; train one with `python -m jobs.train`") from None
+
+
+def _shape_in(config: Mapping[str, Any]) -> CrosscoderShape:
+    return record_of(CrosscoderShape, config["crosscoder"], where="crosscoder")
+
+
+@contextmanager
+def _one_line_errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise ValueError(f"{url}: its {WEIGHTS} is missing; {REMEDY}") from None
+    except (DamagedError, NotTrainedError):
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{url}: not a crosscoder that this version reads ({reason}); train it again") from error
 
 
 def _known(url: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from gc_core.train.allocator import keep_freed_memory
 from gc_core.train.data import TrainingData, open_data
 from gc_core.train.loop import Report, train
 from gc_core.train.mesh import place_in_mesh
-from gc_core.train.other_weights import read_other
+from gc_core.train.other_weights import check_other
 from gc_core.train.recipe import resolve
 from gc_core.train.trainer import Trainer
 from gc_core.train.workers import Place
@@ -14,10 +14,10 @@ __all__ = [
     "Report",
     "Trainer",
     "TrainingData",
+    "check_other",
     "keep_freed_memory",
     "open_data",
     "place_in_mesh",
-    "read_other",
     "resolve",
     "train",
 ]

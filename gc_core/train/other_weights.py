@@ -4,10 +4,11 @@ import re
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from gc_core.config import AnalyseConfig, ResolvedTrainConfig
-from gc_core.crosscoder import Crosscoder, CrosscoderShape
-from gc_core.initial import FirstSamples
+from gc_core.crosscoder import Crosscoder, CrosscoderShape, read_shape
+from gc_core.initial import FirstSamples, match_size
 from gc_core.io.run_folder import NAME
 from gc_core.prototypes import MOST_FEATURES, family_prototypes
 from gc_core.train.data import TrainingData
@@ -16,6 +17,16 @@ from gc_core.train.parts import rows_of_tensors
 
 SAME = ("tying", "group", "channels", "dict_size", "reads", "activation", "invariant")
 """Of the shape; how many features are active may differ."""
+
+
+def check_other(config: ResolvedTrainConfig, data: TrainingData) -> None:
+    """Refuse a resolved config whose other crosscoder is not there, or does not fit; its weights are not read.
+
+    Raises:
+        ValueError: as `read_other`.
+    """
+    if config.init_from is not None:
+        _refuse_misfit(config, _url_of(config.init_from, data), data)
 
 
 def read_other(config: ResolvedTrainConfig, data: TrainingData) -> Crosscoder | None:
@@ -28,21 +39,9 @@ def read_other(config: ResolvedTrainConfig, data: TrainingData) -> Crosscoder | 
     """
     if config.init_from is None:
         return None
-    named = re.fullmatch(NAME, config.init_from)
-    url = data.store.run.crosscoder(config.init_from) if named else config.init_from
-    model, wanted = Crosscoder.load(url), shape_of(config, data.channels)
-    if wanted.tying == "none":
-        model = model.materialised()
-    differing = [
-        f"{name} {found!r}, not {expected!r}"
-        for name in _must_agree(model.shape, wanted)
-        if (found := getattr(model.shape, name)) != (expected := getattr(wanted, name))
-    ]
-    if differing:
-        raise ValueError(f"init_from: {url} has {'; '.join(differing)}; expected the same group, kind and size")
-    if model.shape.tying != wanted.tying and model.shape.num_rows > MOST_FEATURES:
-        found = f"{url} has {model.shape.num_rows:,} features, expected at most {MOST_FEATURES:,} to find families of"
-        raise ValueError(f"init_from: {found}; begin with a smaller one, or without")
+    url = _url_of(config.init_from, data)
+    _refuse_misfit(config, url, data)
+    model = Crosscoder.load(url)
     model.fold_scale(1 / data.scale)
     return model
 
@@ -62,14 +61,51 @@ def along_families(first: FirstSamples, other: Crosscoder | None, config: Resolv
     return replace(first, directions_NGC=found_PGC)
 
 
-def _must_agree(found: CrosscoderShape, wanted: CrosscoderShape) -> tuple[str, ...]:
-    """Of the shapes; families of an untied dictionary become prototypes whatever else it is."""
-    return ("group", "channels") if (found.tying, wanted.tying) == ("none", "orbit") else SAME
-
-
 @torch.no_grad()
-def begin_with(model: Crosscoder, other: Crosscoder | None) -> None:
-    """Give a crosscoder, or the part of one that is here, the weights of another, if there is one of its kind."""
-    if other is None or other.shape.tying != model.shape.tying:
+def begin_with(model: Crosscoder, other: Crosscoder | None, acts_BGC: Tensor) -> None:
+    """Give a crosscoder, or the part of one that is here, the weights of another, if there is one whose features it can
+    have.
+
+    An untied one that begins with tied poses takes several poses of one prototype among its k, which say nearly the
+    same: its encoder is scaled so that the reconstructions of samples (B, G, C) are as long as they should be.
+    """
+    if other is None or (model.shape.tying, other.shape.tying) == ("orbit", "none"):
         return
-    model.load_state_dict(rows_of_tensors(other.state_dict(), slice(model.features.start, model.features.stop)))
+    is_same_kind = other.shape.tying == model.shape.tying
+    weights = (other if is_same_kind else other.materialised()).state_dict()
+    model.load_state_dict(rows_of_tensors(weights, slice(model.features.start, model.features.stop)))
+    if not is_same_kind:
+        match_size(model, acts_BGC, model.b_dec.detach())
+
+
+def _refuse_misfit(config: ResolvedTrainConfig, url: str, data: TrainingData) -> None:
+    wanted = shape_of(config, data.channels)
+    found = read_shape(url)
+    _refuse_families(config, found, url)
+    is_untied = found.tying == "orbit" and wanted.tying == "none"
+    offered = replace(found, tying="none", poses=1, invariant=0) if is_untied else found
+    names = ("group", "channels") if (found.tying, wanted.tying) == ("none", "orbit") else SAME
+    differing = [
+        f"{name} {theirs!r}, not {mine!r}"
+        for name in names
+        if (theirs := getattr(offered, name)) != (mine := getattr(wanted, name))
+    ]
+    if differing:
+        raise ValueError(f"init_from: {url} has {'; '.join(differing)}; expected the same group, kind and size")
+
+
+def _refuse_families(config: ResolvedTrainConfig, found: CrosscoderShape, url: str) -> None:
+    """ValueError where families would have to be found among too many features, or would not be used."""
+    if (found.tying, config.tying) != ("none", "orbit"):
+        return
+    if found.num_rows > MOST_FEATURES:
+        too_many = f"{url} has {found.num_rows:,} features, expected at most {MOST_FEATURES:,} to find families of"
+        raise ValueError(f"init_from: {too_many}; begin with a smaller one, or without")
+    if config.init != "data":
+        raise ValueError(
+            f"init: found {config.init} with families to begin along, expected data; leave one of them out"
+        )
+
+
+def _url_of(init_from: str, data: TrainingData) -> str:
+    return data.store.run.crosscoder(init_from) if re.fullmatch(NAME, init_from) else init_from

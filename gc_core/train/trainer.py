@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gc_core.config import ResolvedTrainConfig
 from gc_core.crosscoder import BY_FEATURE, Crosscoder
-from gc_core.initial import FirstSamples
+from gc_core.initial import SAMPLES_TO_MATCH, FirstSamples
 from gc_core.losses import Losses, combined
 from gc_core.optim import clip_gradients
 from gc_core.sparse import average_over_workers
@@ -60,7 +60,7 @@ class Trainer:
         )
         first, other = first_samples(config, data) if first is None else first, read_other(config, data)
         self.model = new_model(config, along_families(first, other, config), place)
-        begin_with(self.model, other)
+        begin_with(self.model, other, first.acts_BGC[:SAMPLES_TO_MATCH])
         self.model.to(place.device)
         self.model.product_dtype = torch.bfloat16 if config.dtype == "bfloat16" else None
         self.average = self._copy_of_weights() if config.average_decay else None

@@ -9,6 +9,7 @@ BENCHMARKS = {
     "sweep": "whether the default learning rate is near the best, for each encoder, activation and size",
     "tying": "whether tied poses explain more than untied ones, over training rows and time",
     "seeds": "whether tied and untied dictionaries of two seeds find the same features",
+    "poses": "what a bias for each pose, and free weights after it, add to tied poses",
     "plans": "what the planner says of large tied dictionaries on GPUs; arithmetic alone",
     "planted": "whether planted families are found, tied and untied",
     "revive": "how many features die, and what the ways to revive them do",

@@ -1,9 +1,11 @@
 """Are planted families found? Samples of which every family, pose and symmetry is known, and crosscoders of them.
 
     python -m infra.bench planted [--group D8] [--families 12] [--seeds 0 1] [--json FILE]
+    python -m infra.bench planted --families 8 --invariant 4 --invariant-prototypes 6
 
 A family is a prototype of random blocks in every pose of the group; a third of them have no symmetry, a third one
-mirror, a third repeat after half a turn. A sample is a few families, each in one pose, and noise. Judged are the mean,
+mirror, a third repeat after half a turn; `--invariant` adds some with all blocks equal. A sample is a few families,
+each in one pose, and noise. Judged are the mean,
 over all planted features, of the largest cosine with a learned one, and how far learned families are the planted ones
 (adjusted Rand index over the living features, each counted to the planted family that it is nearest to).
 """
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from gc_core import groups
 from gc_core.config import AnalyseConfig, TrainConfig
+from gc_core.crosscoder import Crosscoder
 from gc_core.families import family_similarity, group_families
 from gc_core.groups import Group
 from gc_core.initial import FirstSamples
@@ -48,6 +51,8 @@ class PlantedBench:
 
     group: str = "D8"
     families: int = 12
+    invariant: int = 0
+    """More families, with all blocks equal."""
     channels: int = 64
     rows: int = 10_000
     active: int = 3
@@ -55,6 +60,8 @@ class PlantedBench:
     noise: float = 0.02
     """Standard deviation of each number, where a family's blocks have norm 1 together."""
     prototypes: int = 16
+    invariant_prototypes: int = 0
+    """Of these so many have all blocks equal."""
     features: int = 256
     """Of the untied one."""
     steps: int = 1500
@@ -84,6 +91,8 @@ class Outcome:
     num_families: int
     """Learned ones with living members."""
     held_out_fvu: float
+    invariant_cosine: float | None
+    """As `mean_cosine`, of planted families with equal blocks with prototypes that have them too; None without."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -105,11 +114,13 @@ def plant(options: PlantedBench, seed: int) -> Planted:
     """Prototypes of norm 1, and `rows` samples with HELD_OUT_ROWS more behind them."""
     group, rng = groups.parse(options.group), np.random.default_rng(seed)
     blocks = rng.standard_normal((options.families, group.order, options.channels))
-    prototypes = np.stack([_symmetric(each, number % 3, group) for number, each in enumerate(blocks)])
+    symmetric = [_symmetric(each, number % 3, group) for number, each in enumerate(blocks)]
+    equal = rng.standard_normal((options.invariant, 1, options.channels)).repeat(group.order, axis=1)
+    prototypes = np.stack([*symmetric, *equal])
     prototypes /= np.linalg.norm(prototypes.reshape(len(prototypes), -1), axis=1)[:, None, None]
     acts = options.noise * rng.standard_normal((options.rows + HELD_OUT_ROWS, group.order, options.channels))
     for sample in acts:
-        for p in rng.choice(options.families, options.active, replace=False):
+        for p in rng.choice(len(prototypes), options.active, replace=False):
             sample += rng.uniform(0.5, 1.5) * prototypes[p][group.cayley[:, rng.integers(group.order)]]
     made = (torch.from_numpy(each.astype(np.float32)) for each in (prototypes, acts))
     return Planted(group=group, prototypes_PGC=next(made), acts_NGC=next(made))
@@ -139,7 +150,15 @@ def measure(kind: str, options: PlantedBench, truth: Planted, seed: int) -> Outc
         mean_cosine=float(similarity_NP.amax(0).mean() if kind == "untied" else similarity_NP.amax((0, 2)).mean()),
         num_families=len(np.unique(label_N)),
         held_out_fvu=sums.fraction_unexplained() or 0.0,
+        invariant_cosine=_invariant_cosine(model, truth, options),
     )
+
+
+def _invariant_cosine(model: Crosscoder, truth: Planted, options: PlantedBench) -> float | None:
+    if not options.invariant or not model.shape.invariant:
+        return None
+    cosine_NPH = _cosines(model.W_dec.detach()[: model.shape.invariant], truth)
+    return float(cosine_NPH[:, options.families :].amax((0, 2)).mean())
 
 
 def families_of(rows_NGC: Tensor, group: Group, least_similarity: float) -> NDArray[np.int64]:
@@ -158,7 +177,11 @@ def _cosines(rows_NGC: Tensor, truth: Planted) -> Tensor:
 
 
 def _trained(kind: str, options: PlantedBench, truth: Planted, seed: int) -> Trainer:
-    sizes: dict[str, Any] = {"tying": "orbit", "prototypes": options.prototypes}
+    sizes: dict[str, Any] = {
+        "tying": "orbit",
+        "prototypes": options.prototypes,
+        "invariant_prototypes": options.invariant_prototypes,
+    }
     if kind == "untied":
         sizes = {"tying": "none", "dict_size": options.features, "encoder_reads": "all"}
     config = TrainConfig(
@@ -183,10 +206,11 @@ def _trained(kind: str, options: PlantedBench, truth: Planted, seed: int) -> Tra
 def show(found: Sequence[Outcome]) -> None:
     """The table, and whether tied ones find all."""
     table = Table(title="planted families")
-    for heading in ("kind", "seed", "adjusted Rand index", "mean cosine", "families", "held-out FVU"):
+    for heading in ("kind", "seed", "adjusted Rand index", "mean cosine", "invariant ones", "families", "held-out FVU"):
         table.add_column(heading, justify="left" if heading == "kind" else "right")
     for each in found:
-        numbers = (f"{each.rand_index:.3f}", f"{each.mean_cosine:.3f}", str(each.num_families))
+        equal = "" if each.invariant_cosine is None else f"{each.invariant_cosine:.3f}"
+        numbers = (f"{each.rand_index:.3f}", f"{each.mean_cosine:.3f}", equal, str(each.num_families))
         table.add_row(each.kind, str(each.seed), *numbers, f"{each.held_out_fvu:.4f}")
     console.console.print(table)
     for each in (one for one in found if one.kind == "tied"):

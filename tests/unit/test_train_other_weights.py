@@ -47,8 +47,10 @@ def test_an_untied_one_may_begin_with_tied_poses(planted: Any, tmp_path: Path) -
     saved(tied, str(tmp_path))
     features = tied.model.shape.dict_size
     untied = new_trainer(planted.run, tying="none", dict_size=features, encoder_reads="all", init_from=str(tmp_path))
-    for name, tensor in tied.model.materialised().state_dict().items():
-        torch.testing.assert_close(untied.model.state_dict()[name], tensor, rtol=1e-6, atol=1e-6)
+    expected, found = tied.model.materialised().state_dict(), untied.model.state_dict()
+    size = float(found["W_enc"].norm() / expected["W_enc"].norm())
+    for name, factor in (("W_enc", size), ("b_enc", size), ("W_dec", 1.0), ("b_dec", 1.0)):
+        torch.testing.assert_close(found[name], factor * expected[name], rtol=1e-5, atol=1e-6)
     other = {"tying": "none", "dict_size": features + 1, "encoder_reads": "all", "init_from": str(tmp_path)}
     with pytest.raises(ValueError, match=f"has dict_size {features}, not {features + 1}"):
         new_trainer(planted.run, **other)
@@ -107,6 +109,41 @@ def test_another_kind_or_size_is_refused_before_the_name_is_taken(
 def test_other_numbers_of_active_features_are_taken(planted: Any, tmp_path: Path) -> None:
     saved(new_trainer(planted.run), str(tmp_path))
     assert new_trainer(planted.run, k=3, init_from=str(tmp_path)).model.shape.k == 3
+
+
+def test_features_that_overshoot_begin_at_the_size_that_fits_best(planted: Any, tmp_path: Path) -> None:
+    tied = trained(planted.run, **KINDS["tied"])
+    saved(tied, str(tmp_path))
+    sizes = {"tying": "none", "dict_size": tied.model.shape.dict_size, "encoder_reads": "all"}
+    begun = new_trainer(planted.run, **sizes, init_from=str(tmp_path))
+    acts = begun.data.read(begun.data.train_rows[:256])
+    errors = {}
+    for factor in (0.8, 1.0, 1.25):
+        scaled = GroupCrosscoder(begun.model.shape)
+        scaled.load_state_dict(begun.model.state_dict())
+        with torch.no_grad():
+            scaled.W_enc.mul_(factor)
+            scaled.b_enc.mul_(factor)
+        errors[factor] = float((scaled.reconstruct(acts)[1] - acts).square().sum())
+    assert min(errors, key=errors.__getitem__) == 1.0
+
+
+def test_families_that_would_not_be_used_are_refused(planted: Any, tmp_path: Path) -> None:
+    saved(new_trainer(planted.run), str(tmp_path))
+    with pytest.raises(ValueError, match=r"^init: found transpose with families to begin along, expected data"):
+        new_trainer(planted.run, **KINDS["tied"], init="transpose", init_from=str(tmp_path))
+
+
+def test_what_does_not_fit_is_refused_with_its_weights_unread(
+    planted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(new_trainer(planted.run), str(tmp_path))
+    monkeypatch.setattr("gc_core.crosscoder.files.load_file", lambda path: pytest.fail("read"))
+    resolved, data = opened(planted.run, init_from=str(tmp_path))
+    config_to_train(str(tmp_path / "new"), SMALL, resolved, data)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"its model\.safetensors is missing"):
+        config_to_train(str(tmp_path / "new"), SMALL, resolved, data)
 
 
 def test_one_that_is_not_there_is_named(planted: Any) -> None:
