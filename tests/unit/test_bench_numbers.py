@@ -12,7 +12,8 @@ from gc_core.config import TrainConfig
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
 from gc_core.symmetry import translate
 from gc_core.train import open_data
-from infra.bench import plans, revive, seeds, sweep, tying
+from infra.bench import plans, poses, revive, seeds, sweep, tying
+from infra.bench import planted as planted_bench
 from infra.bench.dictionaries import twin_share
 
 
@@ -133,3 +134,80 @@ def test_held_out_pictures_are_whole_and_the_same_for_every_number_of_rows(plant
     assert len(all_rows.train_rows) + len(all_rows.held_out_rows) == whole.store.num_rows
     with pytest.raises(ValueError, match=r"rows: found .* samples, expected at least"):
         tying.cut(whole, 10**6, 40, 0)
+
+
+def test_what_follows_tied_poses_is_judged_on_the_same_pictures(planted: Any, tmp_path: Path) -> None:
+    file = tmp_path / "poses.json"
+    sizes = ["--prototypes", "4", "--k", "2", "--steps", "12", "--batch", "32", "--held-out", "40"]
+    poses.main(["--run", planted.run.url, *sizes, "--json", str(file)])
+    found = {row["kind"]: row for row in json.loads(file.read_text())}
+    assert list(found) == [
+        "tied", "untied, before anything moves",
+        "weights fixed, one bias a prototype", "weights fixed, one bias a pose",
+        "tied, all weights free", "untied, all weights free",
+    ]  # fmt: skip
+    assert len({row["held_out_fvu"] for row in found.values()}) == 6
+    assert found["tied, all weights free"]["training_fvu"] < found["tied"]["training_fvu"]
+
+
+def test_fixed_weights_with_the_biases_they_had_are_the_tied_model() -> None:
+    shape = CrosscoderShape(group="D4", channels=16, dict_size=6 * 8, reads=tuple(range(8)), activation="topk", k=2,
+                            tying="orbit")  # fmt: skip
+    tied = Crosscoder.of(shape)
+    for number, parameter in enumerate(tied.parameters()):
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
+    acts = torch.randn(20, 8, 16, generator=torch.Generator().manual_seed(9))
+    plain = tied.materialised()
+    bias_PG = plain.b_enc.detach().unflatten(0, (6, 8))
+    for first in (bias_PG, bias_PG[:, :1]):
+        found = poses.Biased(model=plain, bias=first).reconstruct(acts)
+        torch.testing.assert_close(found, tied.reconstruct(acts)[1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_preferred_pose_is_found_by_a_bias_of_its_own(planted: Any) -> None:
+    """Where the first pose alone helps, the biases of the others fall behind its own."""
+    shape = CrosscoderShape(group="C4", channels=8, dict_size=4, reads=tuple(range(4)), activation="topk", k=1,
+                            tying="orbit")  # fmt: skip
+    tied = Crosscoder.of(shape)
+    with torch.no_grad():
+        tied.W_enc.normal_(generator=torch.Generator().manual_seed(0))
+        tied.W_dec.copy_(tied.W_enc / tied.W_enc.square().sum())
+        tied.b_enc.fill_(-0.5)
+
+    class OnePose(poses.Rows):
+        def __init__(self) -> None:
+            size_N11 = 1 + torch.rand(64, 1, 1, generator=torch.Generator().manual_seed(1))
+            self.acts_NGC = size_N11 * tied.W_dec.detach()
+
+        def some(self, index_B: torch.Tensor) -> torch.Tensor:
+            return self.acts_NGC[index_B]
+
+        def __len__(self) -> int:
+            return 64
+
+    options = poses.PosesBench(run="", prototypes=1, k=1, steps=50, batch=16)
+    found = poses.fitted("", tied.materialised(), 4, OnePose(), options).bias.detach()
+    assert found[0, 0] > tied.b_enc[0] + 0.01
+    assert (found[0, 1:] == found[0, 1]).all()
+
+
+def test_what_no_element_changes_is_found_by_prototypes_with_equal_blocks(tmp_path: Path) -> None:
+    file = tmp_path / "planted.json"
+    sizes = ["--group", "D4", "--families", "2", "--invariant", "2", "--channels", "24", "--rows", "2500"]
+    trained = [
+        "--prototypes",
+        "7",
+        "--invariant-prototypes",
+        "4",
+        "--features",
+        "32",
+        "--steps",
+        "250",
+        "--active",
+        "2",
+    ]
+    planted_bench.main([*sizes, *trained, "--batch", "128", "--seeds", "0", "--json", str(file)])
+    tied, untied = json.loads(file.read_text())
+    assert tied["invariant_cosine"] > 0.8, "of strangers 0.4"
+    assert tied["mean_cosine"] > 0.9
+    assert untied["invariant_cosine"] is None
