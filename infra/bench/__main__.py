@@ -14,6 +14,7 @@ BENCHMARKS = {
     "planted": "whether planted families are found, tied and untied",
     "revive": "how many features die, and what the ways to revive them do",
     "analyse": "time and memory of the analysis as features and samples grow, next to the plain way",
+    "scale": "time and memory of reading what is held out, exporting, scoring and matching, next to the plain way",
     "artefacts": "how much interpolation changes blocks, and what `--resample-all` does about it",
     "clients": "obstore next to s3fs, on object storage",
     "store": "megabytes a second into and out of the activation store",
