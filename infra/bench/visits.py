@@ -3,8 +3,10 @@ stands for, above what the process had before. Ratios are plain over ours, media
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +17,7 @@ from rich.table import Table
 from jobs import console
 
 WAYS = ("plain", "ours")
+WATCH_S = 0.002
 
 Case = tuple[str, int]
 """A task, and how large it is."""
@@ -31,10 +34,27 @@ class Visit:
 
 
 class Peak:
-    """The most memory of this process, of what no file stands for, at the moments that it was asked."""
+    """The most memory of this process, of what no file stands for, at the moments that it was asked, or watched."""
 
     def __init__(self) -> None:
         self._before, self.num_bytes = _anonymous_bytes(), 0
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Ask every few milliseconds until the block ends."""
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(WATCH_S):
+                self.look()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     def look(self) -> None:
         """Ask now."""
@@ -91,5 +111,5 @@ def _row(task: str, size: int, plain: list[Visit], ours: list[Visit]) -> dict[st
 
 
 def _anonymous_bytes() -> int:
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
