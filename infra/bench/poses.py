@@ -24,8 +24,8 @@ from torch import Tensor
 from gc_core.activations import SparseCode
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import Crosscoder
+from gc_core.io.run_folder import RunFolder
 from gc_core.metrics import VarianceSums
-from gc_core.run_folder import RunFolder
 from gc_core.stream import read_rows
 from gc_core.train import TrainingData, keep_freed_memory, open_data
 from infra.bench.results import write_results
@@ -105,7 +105,7 @@ class Rows:
     @torch.no_grad()
     def unexplained(self, reconstruct: Callable[[Tensor], Tensor], batch: int) -> float:
         """Fraction of the variance."""
-        sums = VarianceSums.zeros(*self._stored_NGC.shape[1:])
+        sums = VarianceSums.zeros(self._stored_NGC.shape[1], self._stored_NGC.shape[2])
         for index_B in torch.arange(len(self)).split(batch):
             acts_BGC = self.some(index_B)
             sums.add(acts_BGC, reconstruct(acts_BGC))

@@ -30,7 +30,7 @@ from torch import Tensor
 from gc_core import export, groups, store
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
 from gc_core.evaluate.matching import matched_among_nearest
-from gc_core.run_folder import RunFolder
+from gc_core.io.run_folder import RunFolder
 from gc_core.stream import read_rows
 from gc_core.symmetry import spectrum
 from infra.bench.machine import device_name
@@ -159,11 +159,13 @@ def _score(num_features: int, folder: str) -> dict[str, Callable[[Peak], None]]:
 def _match(num_features: int, folder: str) -> dict[str, Callable[[Peak], None]]:
     rng = np.random.default_rng(0)
     # No twins: of two seeds hardly any feature has one.
-    cosine_FJ = np.tanh(rng.normal(size=(num_features, num_features))).astype(np.float32) / 3
-    parts = np.arange(ROWS_AT_ONCE, num_features, ROWS_AT_ONCE)
+    cosine_FJ = np.tanh(rng.normal(size=(num_features, num_features)) / 3).astype(np.float32)
+    firsts = range(0, num_features, ROWS_AT_ONCE)
 
     def among_nearest(peak: Peak) -> None:
-        matched_among_nearest(lambda: iter(np.split(cosine_FJ, parts)), num_features, num_features)
+        matched_among_nearest(
+            lambda: (cosine_FJ[first : first + ROWS_AT_ONCE] for first in firsts), num_features, num_features
+        )
         peak.look()
 
     def among_all(peak: Peak) -> None:

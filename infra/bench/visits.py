@@ -22,7 +22,8 @@ WATCH_S = 0.002
 Case = tuple[str, int]
 """A task, and how large it is."""
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
