@@ -30,7 +30,7 @@ from gc_core.io.objects import UnavailableError
 from jobs import home, interrupt, warned
 from jobs.console import say
 from jobs.errors import root_of
-from jobs.options import Waiting, Workers
+from jobs.options import ResolvedWorkers, Waiting, Workers
 
 RETRIED = [UnavailableError]
 """What a task may be tried again for: wrong keys, a missing bucket or a full disk end the job at once."""
@@ -162,14 +162,14 @@ def num_gpus() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
-def require(workers: Workers, count: int) -> None:
+def require(workers: ResolvedWorkers, count: int) -> None:
     """See that so many workers can start: at once on a Ray started here; on a cluster, where nodes may still come, wait
     for them, and say so.
 
     Raises:
         ValueError: this machine has fewer CPUs or GPUs. OSError: the cluster did not grow in time.
     """
-    bundle = {"CPU": workers.cpus_per_worker, "GPU": workers.gpus_per_worker or 0}
+    bundle = {"CPU": workers.cpus_per_worker, "GPU": workers.gpus_per_worker}
     if _is_shared():
         _await(bundle, count, workers.wait_minutes)
         return
@@ -202,9 +202,9 @@ def require_task(workers: Workers) -> None:
         _await({"CPU": workers.cpus_per_worker, "GPU": workers.gpus_per_worker or 0}, 1, workers.wait_minutes)
 
 
-def task_options(workers: Workers, memory_bytes: int) -> dict[str, float]:
-    """What Ray must keep free for a task, of resolved workers; `memory_bytes` beside what is mapped from files."""
-    options = {"num_cpus": workers.cpus_per_worker, "num_gpus": workers.gpus_per_worker or 0}
+def task_options(workers: ResolvedWorkers, memory_bytes: int) -> dict[str, float]:
+    """What Ray must keep free for a task; `memory_bytes` beside what is mapped from files."""
+    options = {"num_cpus": workers.cpus_per_worker, "num_gpus": workers.gpus_per_worker}
     return options if workers.gpus_per_worker else {**options, "memory": memory_bytes}
 
 
@@ -215,14 +215,14 @@ def device() -> str:
 
 def use_threads(workers: Workers) -> None:
     """As many as the task's CPUs: a setting of each thread, and Ray chooses the thread."""
-    torch.set_num_threads(max(1, int(workers.cpus_per_worker)))
+    torch.set_num_threads(workers.threads)
 
 
 def refuse_impossible(workers: Workers) -> None:
     """ValueError if a Ray started here cannot have the workers asked for; before anything else is done."""
     if not _is_shared():
         wanted = workers.resolve(num_cpus=num_cpus(), num_gpus=num_gpus())
-        require(wanted, wanted.num_workers or 1)
+        require(wanted, wanted.num_workers)
 
 
 def _await(bundle: dict[str, float], count: int, wait_minutes: float) -> None:

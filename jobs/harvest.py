@@ -24,7 +24,7 @@ from gc_core.images.moved import Move
 from gc_core.io.run_folder import RunFolder
 from gc_core.shards import ShardPlan
 from jobs import cluster, console, index, interrupt, warned
-from jobs.options import MovedPictures, Workers, cli
+from jobs.options import MovedPictures, ResolvedWorkers, Workers, cli
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,13 +181,12 @@ class Harvester:
 
 
 @contextlib.contextmanager
-def _actors(run: RunFolder, config: HarvestConfig, workers: Workers, *, at_most: int) -> Iterator[list[Any]]:
+def _actors(run: RunFolder, config: HarvestConfig, workers: ResolvedWorkers, *, at_most: int) -> Iterator[list[Any]]:
     """Workers, killed where the block fails: those that a traceback still holds would keep their CPUs and GPUs from all
     that comes after them. After a signal this process ends, and they end with it."""
-    number = min(workers.num_workers or 1, at_most)
+    number = min(workers.num_workers, at_most)
     options = {"num_cpus": workers.cpus_per_worker, "num_gpus": workers.gpus_per_worker}
-    threads = max(1, int(workers.cpus_per_worker))
-    actors = [Harvester.options(**options).remote(run, config, threads) for _ in range(number)]
+    actors = [Harvester.options(**options).remote(run, config, workers.threads) for _ in range(number)]
     try:
         yield actors
     except BaseException:

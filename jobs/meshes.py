@@ -1,7 +1,7 @@
 """The mesh that a training runs on: every choice with its memory and traffic, shown before any worker starts."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import ray
 import torch
@@ -10,43 +10,76 @@ from gc_core.config import ResolvedTrainConfig, TrainConfig
 from gc_core.train.data import DataShape
 from gc_core.train.planner import Mesh, Plan, demand_of, obstacle, plan, plans, recommend, refuse_too_large
 from jobs import cluster, console
-from jobs.options import Workers
+from jobs.options import ResolvedWorkers
 
 
-def decide(configs: Sequence[ResolvedTrainConfig], workers: Workers, data: DataShape) -> Workers:
-    """The workers with their `dict_shards` decided, after all meshes were shown.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The meshes that some workers could form, and which of them is to be."""
+
+    every: Sequence[Plan]
+    obstacles: Mapping[Mesh, str | None]
+    """Why a mesh cannot be, whatever memory there is."""
+    memory_bytes: int | None
+    """Of one worker; None where no node is there yet."""
+    best: Plan | None
+    """The recommended one of those that fit; None where none does."""
+    taken: Plan | None
+    """The one asked for, or the best."""
+
+    @property
+    def possible(self) -> list[Plan]:
+        """Those without an obstacle, whether they fit or not."""
+        return [one for one in self.every if self.obstacles[one.mesh] is None]
+
+
+def decide(configs: Sequence[ResolvedTrainConfig], workers: ResolvedWorkers, data: DataShape) -> Mesh:
+    """The mesh that the workers form, after all were shown.
 
     Raises:
         ValueError: the mesh asked for, or every one, does not fit into memory or does not divide lanes and features.
     """
-    workers = sharing_lanes(configs, workers)
-    on_host = not workers.gpus_per_worker
-    demand = demand_of(configs, data, on_host=on_host)
-    number = workers.num_workers or 1
+    choice = choose(configs, sharing_lanes(configs, workers), data)
+    show(choice)
+    known = choice.memory_bytes
+    taken = choice.taken or recommend(choice.possible, known or 0)  # raises, with the numbers
+    if known is not None:
+        refuse_too_large(taken, known)
+    return taken.mesh
+
+
+def choose(configs: Sequence[ResolvedTrainConfig], workers: ResolvedWorkers, data: DataShape) -> Choice:
+    """Every mesh of that many workers, and the one to take.
+
+    Raises:
+        ValueError: the mesh asked for, or every one, does not divide lanes and features.
+    """
+    demand = demand_of(configs, data, on_host=not workers.gpus_per_worker)
+    every = plans(demand, workers.num_workers, sharded_optimiser=workers.sharded_optimiser)
+    obstacles = {one.mesh: obstacle(configs, one.mesh) for one in every}
+    possible = [one for one in every if obstacles[one.mesh] is None]
+    asked_for = _asked_for(configs, workers, workers.dict_shards) if workers.dict_shards else None
+    if asked_for is None and not possible:
+        raise ValueError(obstacles[every[0].mesh])
     memory_bytes = memory_of_worker(workers)
-    every = plans(demand, number, sharded_optimiser=workers.sharded_optimiser)
-    possible = [one for one in every if obstacle(configs, one.mesh) is None]
-    chosen = _asked_for(configs, workers) if workers.dict_shards else None
-    if chosen is None and not possible:
-        raise ValueError(obstacle(configs, every[0].mesh))
     fitting = [one for one in possible if memory_bytes is None or one.memory_bytes <= memory_bytes]
     best = recommend(fitting, memory_bytes or max(one.memory_bytes for one in fitting)) if fitting else None
-    taken = plan(demand, chosen) if chosen else best
-    show(every, best, taken, memory_bytes, {one.mesh: obstacle(configs, one.mesh) for one in every})
-    if taken is None:  # raises, with the numbers
-        taken = recommend(possible, memory_bytes or 0)
-    if memory_bytes is not None:
-        refuse_too_large(taken, memory_bytes)
-    return replace(workers, dict_shards=taken.mesh.shards)
+    return Choice(
+        every=every,
+        obstacles=obstacles,
+        memory_bytes=memory_bytes,
+        best=best,
+        taken=plan(demand, asked_for) if asked_for else best,
+    )
 
 
-def sharing_lanes(configs: Sequence[TrainConfig], workers: Workers) -> Workers:
+def sharing_lanes(configs: Sequence[TrainConfig], workers: ResolvedWorkers) -> ResolvedWorkers:
     """As many of the workers as the lanes are shared out to evenly: the result depends on lanes, and not on workers.
 
     Raises:
         ValueError: the workers cannot split the dictionaries as asked for.
     """
-    number, lanes = workers.num_workers or 1, configs[0].lanes
+    number, lanes = workers.num_workers, configs[0].lanes
     if workers.dict_shards is None:
         return workers  # some split of the dictionaries may take all
     if number % workers.dict_shards:
@@ -64,38 +97,33 @@ def sharing_lanes(configs: Sequence[TrainConfig], workers: Workers) -> Workers:
     return replace(workers, num_workers=taken)
 
 
-def show(
-    every: Sequence[Plan],
-    best: Plan | None,
-    taken: Plan | None,
-    memory_bytes: int | None,
-    obstacles: dict[Mesh, str | None],
-) -> None:
+def show(choice: Choice) -> None:
     """A table of meshes, replicas x shards; of a single worker, one line."""
-    if len(every) == 1 and taken and memory_bytes is not None and taken.memory_bytes <= memory_bytes:
-        console.say(f"memory   {_gb(taken.memory_bytes)} needed by the one worker, {_gb(memory_bytes)} found")
+    every, taken, known = choice.every, choice.taken, choice.memory_bytes
+    if len(every) == 1 and taken and known is not None and taken.memory_bytes <= known:
+        console.say(f"memory   {_gb(taken.memory_bytes)} needed by the one worker, {_gb(known)} found")
         return
     rows = [
         [
             str(one.mesh),
             *map(_gb, (one.weights_bytes, one.optimiser_bytes, one.memory_bytes, one.sent_bytes)),
-            _remark(one, best, taken, memory_bytes, obstacles[one.mesh]),
+            _remark(one, choice),
         ]
         for one in every
     ]
-    found = "memory unknown until nodes start" if memory_bytes is None else f"{_gb(memory_bytes)} found for each worker"
+    found = "memory unknown until nodes start" if known is None else f"{_gb(known)} found for each worker"
     columns = ["replicas x shards", "weights", "optimiser", "memory a worker", "sent a step", "remark"]
     console.table(f"meshes of {every[0].mesh.num_workers} worker(s), {found}", columns, rows)
 
 
-def memory_of_worker(workers: Workers) -> int | None:
+def memory_of_worker(workers: ResolvedWorkers) -> int | None:
     """Bytes that one worker may use: of its GPU, or its share of the smallest node; None where no node is there yet."""
     if gpus := workers.gpus_per_worker:
         if cluster.num_gpus() < gpus:
             return None
         return int(ray.get(_gpu_bytes.options(num_gpus=gpus).remote()) * min(1.0, gpus))
     return memory_share(
-        [node["Resources"] for node in ray.nodes() if node["Alive"]], workers.num_workers or 1, workers.cpus_per_worker
+        [node["Resources"] for node in ray.nodes() if node["Alive"]], workers.num_workers, workers.cpus_per_worker
     )
 
 
@@ -130,22 +158,20 @@ def _gpu_bytes() -> int:
     return torch.cuda.get_device_properties(0).total_memory
 
 
-def _asked_for(configs: Sequence[ResolvedTrainConfig], workers: Workers) -> Mesh:
-    number, shards = workers.num_workers or 1, workers.dict_shards or 1
+def _asked_for(configs: Sequence[ResolvedTrainConfig], workers: ResolvedWorkers, shards: int) -> Mesh:
+    number = workers.num_workers
     mesh = Mesh(replicas=number // shards, shards=shards, sharded_optimiser=workers.sharded_optimiser)
     if reason := obstacle(configs, mesh):
         raise ValueError(f"{reason}; choose another --workers.dict-shards, or None for the recommended one")
     return mesh
 
 
-def _remark(
-    one: Plan, best: Plan | None, taken: Plan | None, memory_bytes: int | None, obstacle_found: str | None
-) -> str:
-    if obstacle_found:
-        return obstacle_found
-    marks = ["recommended"] if one == best else []
-    marks += ["chosen"] if one == taken else []
-    marks += ["too large"] if memory_bytes is not None and one.memory_bytes > memory_bytes else []
+def _remark(one: Plan, choice: Choice) -> str:
+    if reason := choice.obstacles[one.mesh]:
+        return reason
+    marks = ["recommended"] if one == choice.best else []
+    marks += ["chosen"] if one == choice.taken else []
+    marks += ["too large"] if choice.memory_bytes is not None and one.memory_bytes > choice.memory_bytes else []
     return ", ".join(marks)
 
 

@@ -1,7 +1,7 @@
 """Command lines, and the options that decide where and how fast a job runs, never what it computes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
@@ -83,12 +83,25 @@ class Workers(Waiting):
             self, {"num_workers": bounds.WORKERS, "dict_shards": bounds.WORKERS, **resources}, prefix="workers."
         )
 
-    def resolve(self, *, num_cpus: int, num_gpus: int) -> "Workers":
-        """The same with every None decided for a cluster of this size."""
+    @property
+    def threads(self) -> int:
+        """Of a worker that computes on its CPUs."""
+        return max(1, int(self.cpus_per_worker))
+
+    def resolve(self, *, num_cpus: int, num_gpus: int) -> "ResolvedWorkers":
+        """The same, decided for a cluster of this size."""
         gpus = (1.0 if num_gpus else 0.0) if self.gpus_per_worker is None else self.gpus_per_worker
         fitting = num_gpus // gpus if gpus else num_cpus // self.cpus_per_worker
         number = self.num_workers or max(1, int(fitting))
-        return replace(self, num_workers=number, gpus_per_worker=gpus)
+        return ResolvedWorkers(**{**vars(self), "num_workers": number, "gpus_per_worker": gpus})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedWorkers(Workers):
+    """Workers of a cluster that is known; only `dict_shards` may be left to the planner."""
+
+    num_workers: int = field()  # takes away the default that would be inherited
+    gpus_per_worker: float = field()
 
 
 @dataclass(frozen=True, kw_only=True)

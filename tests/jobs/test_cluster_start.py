@@ -136,7 +136,7 @@ def test_a_cluster_is_waited_for_aloud_and_not_for_ever(
     monkeypatch.setattr(cluster.ray, "available_resources", lambda: {"CPU": 0.5})
     monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
     with pytest.raises(OSError, match=r"3 worker\(s\) with 1 CPU and 1 GPU each did not come within 2 minutes"):
-        cluster.require(Workers(gpus_per_worker=1, wait_minutes=2), 3)
+        cluster.require(Workers(gpus_per_worker=1, wait_minutes=2).resolve(num_cpus=2, num_gpus=0), 3)
     told = capsys.readouterr().out.splitlines()
     assert len(told) == 4
     wanted = "3 worker(s) with 1 CPU and 1 GPU each; the cluster has 2 CPUs and 0 GPUs, of which 0.5 and 0 are free"

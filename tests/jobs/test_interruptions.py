@@ -21,7 +21,8 @@ from processes import await_end, descendants
 from gc_core import checkpoint
 from gc_core.config import HarvestConfig
 from gc_core.io.run_folder import RunFolder
-from jobs import cluster, harvest, train
+from jobs import cluster, harvest
+from jobs.board import Board, ended
 from jobs.harvest import run_harvest
 from jobs.options import Workers
 
@@ -216,7 +217,7 @@ def test_a_training_that_fails_gives_its_workers_back_to_a_ray_that_goes_on() ->
             threading.Event().wait()
 
     await_free_cpus(cluster.num_cpus())
-    board: Any = train._Board.remote()
+    board: Any = Board.remote()
     workers: list[Any] = [Worker.remote() for _ in range(cluster.num_cpus())]
     tasks = [worker.work.remote(board) for worker in workers]
     await_free_cpus(0)
@@ -224,7 +225,7 @@ def test_a_training_that_fails_gives_its_workers_back_to_a_ray_that_goes_on() ->
     while len(ray.get(board.workers.remote())) < len(workers):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    with pytest.raises(OSError, match="the disk is gone"), train._ended(board):
+    with pytest.raises(OSError, match="the disk is gone"), ended(board):
         raise OSError("the disk is gone")
     await_free_cpus(len(workers))
     for task in tasks:

@@ -3,8 +3,8 @@
 import pytest
 from resolving import made
 
+from jobs.board import progress_note
 from jobs.lists import expand, names_of
-from jobs.train import progress_note
 
 
 def test_without_lists_the_command_line_is_passed_on() -> None:

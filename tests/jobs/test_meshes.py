@@ -8,21 +8,25 @@ from resolving import data_shape, made
 from gc_core.config import ResolvedTrainConfig
 from jobs import console, meshes
 from jobs.meshes import decide, memory_share
-from jobs.options import Workers
+from jobs.options import ResolvedWorkers, Workers
 
 CONFIG = made(dict_size=65_536, group="D_32", k=32, batch=512, buffer_rows=1, blocks_per_step=64, steps=1)
 CHANNELS = 480
 FOUR = Workers(num_workers=4, gpus_per_worker=1)
 
 
+def on_cluster(workers: Workers) -> ResolvedWorkers:
+    return workers.resolve(num_cpus=8, num_gpus=8)
+
+
 def decided(
     monkeypatch: pytest.MonkeyPatch, memory_bytes: int | None, workers: Workers, config: ResolvedTrainConfig = CONFIG
-) -> tuple[int | None, str]:
+) -> tuple[int, str]:
     """The shards chosen, and what was shown."""
     monkeypatch.setattr(meshes, "memory_of_worker", lambda workers: memory_bytes)
     with console.console.capture() as shown:
-        found = decide([config], workers, data_shape("D_32", channels=CHANNELS))
-    return found.dict_shards, shown.get()
+        mesh = decide([config], on_cluster(workers), data_shape("D_32", channels=CHANNELS))
+    return mesh.shards, shown.get()
 
 
 def line_of(mesh: str, shown: str) -> str:
@@ -107,11 +111,11 @@ def test_workers_that_lanes_cannot_be_shared_out_to_are_left_out_and_it_is_said(
     number: int, shards: int, taken: int
 ) -> None:
     with console.console.capture() as shown:
-        found = meshes.sharing_lanes([CONFIG], Workers(num_workers=number, dict_shards=shards))
+        found = meshes.sharing_lanes([CONFIG], on_cluster(Workers(num_workers=number, dict_shards=shards)))
     assert found.num_workers == taken
     assert (f"training takes {taken} of {number} workers" in shown.get()) == (taken < number)
 
 
 def test_a_split_that_the_workers_do_not_allow_is_known_before_anything_runs() -> None:
     with pytest.raises(ValueError, match=r"dict_shards: found 4, expected a divisor of the 6 worker\(s\)"):
-        meshes.sharing_lanes([CONFIG], Workers(num_workers=6, dict_shards=4))
+        meshes.sharing_lanes([CONFIG], on_cluster(Workers(num_workers=6, dict_shards=4)))

@@ -27,6 +27,7 @@ from jobs.harvest import run_harvest
 from jobs.options import Workers
 from jobs.pipeline import Pipeline, run_pipeline
 from jobs.train import run_train
+from jobs.train_loop import LoopSettings
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
@@ -198,8 +199,8 @@ def test_several_are_trained_side_by_side_as_alone_and_only_once(
     assert GroupCrosscoder.load(finished.crosscoder("several-32")).shape.dict_size == 32
     fitted: list[list[str]] = []
 
-    def note(run: RunFolder, unfinished: dict[str, TrainConfig], *rest: object) -> None:
-        fitted.append(list(unfinished))
+    def note(settings: LoopSettings, *rest: object) -> None:
+        fitted.append(list(settings.configs))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "_fit", note)

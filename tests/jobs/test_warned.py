@@ -13,7 +13,8 @@ import ray
 from ray.remote_function import RemoteFunction
 
 import jobs
-from jobs import cluster, train, warned
+from jobs import board as boards
+from jobs import cluster, warned
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ class Board:
     """The actor's own class in this process, called as Ray calls it."""
 
     def __init__(self) -> None:
-        self._board: Any = train._Board.__ray_metadata__.modified_class()
+        self._board: Any = boards.Board.__ray_metadata__.modified_class()
 
     def __getattr__(self, name: str) -> Any:
         return SimpleNamespace(remote=getattr(self._board, name))
@@ -35,7 +36,7 @@ class Board:
 
 @pytest.fixture
 def board(monkeypatch: pytest.MonkeyPatch) -> Board:
-    monkeypatch.setattr(train.ray, "get", lambda value: value)
+    monkeypatch.setattr(boards.ray, "get", lambda value: value)
     return Board()
 
 
@@ -44,7 +45,7 @@ def test_warnings_of_training_workers_are_told_once_and_escaped(
 ) -> None:
     """A logger that dies for want of a key was known to Ray's own log files alone."""
     log = logging.getLogger("gc_core.train.loggers")
-    with train._shown(board, 10, 0), warned.listening(board.warn.remote):
+    with boards.shown(board, 10, 0), warned.listening(board.warn.remote):
         for _ in range(3):
             log.warning("%s stopped (%s); training goes on", "wandb", "no key\x1b[31m")
         log.info("nothing that anybody needs to hear")

@@ -1,0 +1,142 @@
+"""What every training worker of Ray runs: `gc_core.train.train`, and what belongs around it on a cluster."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from gc_core import train as training
+from gc_core.checkpoint import METRICS, Keep, write_metrics
+from gc_core.config import ResolvedTrainConfig
+from gc_core.io.lease import Term, check_all
+from gc_core.io.objects import UnavailableError
+from gc_core.io.run_folder import RunFolder, read_json, write_json
+from gc_core.train.loggers import LoggerName, following, usual
+from gc_core.train.planner import Mesh
+from jobs import warned
+from jobs.options import Cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upkeep:
+    """What a training leaves and tells on its way; none of it changes the result."""
+
+    keep: Keep = field(default_factory=Keep)
+    """Which checkpoints stay; one is written every `checkpoint_every` steps."""
+    loggers: tuple[LoggerName, ...] = field(default_factory=usual)
+    """Where metrics go besides metrics.parquet; TensorBoard, where tensorboardX is installed."""
+    cache: Cache = field(default_factory=Cache)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings:
+    """All that a worker is told."""
+
+    run: RunFolder
+    configs: Mapping[str, ResolvedTrainConfig]
+    """By each crosscoder's name."""
+    mesh: Mesh
+    threads: int
+    """Of a worker without a GPU."""
+    board: Any
+    """A handle of `jobs.board.Board`."""
+    terms: tuple[Term, ...]
+    """In which this job may write to the crosscoders' folders."""
+    upkeep: Upkeep
+
+    @property
+    def first(self) -> ResolvedTrainConfig:
+        """Any one: what decides data and steps is the same in all."""
+        return next(iter(self.configs.values()))
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Each crosscoder's, by name."""
+        return {name: self.run.crosscoder(name) for name in self.configs}
+
+
+def train_loop(given: dict[str, LoopSettings]) -> None:
+    """What every training worker runs, until it ends or the user's data or options are at fault.
+
+    Ray repeats whatever raises. So such an error goes to the board: a lonely worker then simply ends; one of several
+    must raise, to free those that wait for it, and all end when they are started again.
+    """
+    settings = given["settings"]  # Ray hands over a dict
+    board = settings.board
+    ray.get(board.join.remote(ray.get_runtime_context().current_actor))
+    if ray.get(board.user_error.remote()):
+        return
+    try:
+        _train(settings)
+    except UnavailableError:
+        raise  # another try may succeed
+    except (ValueError, FloatingPointError, OSError) as error:
+        ray.get(board.fail.remote(str(error)))
+        if ray.train.get_context().get_world_size() > 1:
+            raise
+
+
+def _train(settings: LoopSettings) -> None:
+    """Metrics are shown by the first worker; what is finished, it writes."""
+    place, before_writing = _place(settings), partial(check_all, settings.terms)
+    data = training.open_data(settings.run, settings.first, cache=settings.upkeep.cache.open())
+    loggers = settings.upkeep.loggers if place.rank == 0 else ()
+    with (
+        warned.listening(settings.board.warn.remote),
+        following(loggers, settings.folders, settings.configs) as log,
+    ):
+
+        def report(metrics: list[dict[str, float]]) -> None:
+            if place.rank == 0:
+                settings.board.write.remote(dict(zip(settings.configs, metrics, strict=True)))
+            log(metrics)
+
+        trainers = training.train(
+            list(settings.configs.values()),
+            data,
+            place,
+            report=report,
+            folders=list(settings.folders.values()),
+            keep=settings.upkeep.keep,
+            before_writing=before_writing,
+        )
+    for folder, trainer in zip(settings.folders.values(), trainers, strict=True):
+        _export(folder, trainer, before_writing)
+
+
+def _place(settings: LoopSettings) -> training.Place:
+    """This worker's, as Ray numbers them; on a CPU with its threads."""
+    context, device = ray.train.get_context(), ray.train.torch.get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(settings.threads)
+        training.keep_freed_memory()
+    return training.place_in_mesh(
+        rank=context.get_world_rank(),
+        num_workers=context.get_world_size(),
+        dict_shards=settings.mesh.shards,
+        sharded_optimiser=settings.mesh.sharded_optimiser,
+        device=str(device),
+    )
+
+
+def _export(folder: str, trainer: training.Trainer, before_writing: Callable[[], None]) -> None:
+    """The finished model in the run folder; `results` in config.json are written last and mean that all is there.
+
+    Every worker must call it; the first one writes.
+    """
+    model = trainer.exported()  # the parts of all workers
+    if trainer.place.rank > 0 or model is None:
+        return
+    before_writing()
+    hashes = {METRICS: write_metrics(folder, trainer.metrics)}
+    model.save(folder)
+    results = {"fvu": None, "held_out_fvu": None, **trainer.metrics[-1]}  # what is undefined is null
+    about = {"train": trainer.config.to_json(), "results": results, "finished_unix_s": int(time.time())}
+    config = read_json(folder, "config.json")
+    write_json(folder, "config.json", {**config, **about, "files": {**config["files"], **hashes}})
