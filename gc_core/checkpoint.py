@@ -26,6 +26,7 @@ from gc_core import bounds
 from gc_core.damage import LIBRARY_ERRORS
 from gc_core.io import objects
 from gc_core.io.artefacts import digest
+from gc_core.io.location import Location
 
 METRICS = "metrics.parquet"
 PART = r"part-(\d+)-of-(\d+)\.pt"
@@ -54,7 +55,7 @@ class Checkpoint:
     step: int
     attempt: str
     num_parts: int
-    url: str
+    folder: Location
 
 
 def name_of(step: int, attempt: str) -> str:
@@ -79,15 +80,15 @@ def host_copy(state: Any) -> Any:
     return state
 
 
-def save_part(url: str, state: Mapping[str, Any]) -> None:
+def save_part(folder: Location, state: Mapping[str, Any]) -> None:
     """Write one worker's state into a checkpoint's folder: tensors, numbers, text, and lists and dicts of them."""
     count = num_parts(state)
     part = state["features"][0] * count // state["dict_size"] if count > 1 else 0
-    with objects.stream_to(url, _part_name(part, count)) as stream:
+    with objects.stream_to(folder, _part_name(part, count)) as stream:
         torch.save(dict(state), stream)
 
 
-def checkpoints(folder: str) -> list[Checkpoint]:
+def checkpoints(folder: Location) -> list[Checkpoint]:
     """Those that are there with all their parts, oldest first."""
     found: dict[tuple[str, str, str], set[int]] = {}
     for name in objects.sizes(folder):
@@ -95,7 +96,7 @@ def checkpoints(folder: str) -> list[Checkpoint]:
             step, attempt, part, num_parts = match.groups()
             found.setdefault((step, attempt, num_parts), set()).add(int(part))
     return sorted(
-        Checkpoint(int(step), attempt, int(number), objects.join(folder, name_of(int(step), attempt)))
+        Checkpoint(int(step), attempt, int(number), folder / name_of(int(step), attempt))
         for (step, attempt, number), parts in found.items()
         if len(parts) == int(number)
     )
@@ -112,7 +113,7 @@ def load(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
         return assembled(parts)
     except LIBRARY_ERRORS as error:
-        raise ValueError(f"{checkpoint.url}: {error}; delete this folder to continue from an earlier one") from error
+        raise ValueError(f"{checkpoint.folder}: {error}; delete this folder to continue from an earlier one") from error
 
 
 def assembled(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -131,14 +132,14 @@ def assembled(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return whole | {"features": [0, bounds[-1]]}
 
 
-def delete_older(folder: str, *, keep: Sequence[Checkpoint]) -> None:
+def delete_older(folder: Location, *, keep: Sequence[Checkpoint]) -> None:
     """Delete what is older than the newest of `keep`, half-written ones included, but those to keep."""
     kept = {name_of(checkpoint.step, checkpoint.attempt) for checkpoint in keep}
     newest = max((checkpoint.step for checkpoint in keep), default=0)
     for name in objects.folders(folder):
         match = re.fullmatch(r"step-(\d+)-[0-9a-f]+", name)
         if match and int(match[1]) < newest and name not in kept:
-            objects.delete_named(objects.join(folder, name), PART)
+            objects.delete_named(folder / name, PART)
 
 
 def metrics_table(metrics: list[dict[str, Any]]) -> pa.Table:
@@ -147,17 +148,17 @@ def metrics_table(metrics: list[dict[str, Any]]) -> pa.Table:
     return pa.table({name: [row.get(name) for row in metrics] for name in names})
 
 
-def write_metrics(url: str, metrics: list[dict[str, Any]]) -> str:
+def write_metrics(folder: Location, metrics: list[dict[str, Any]]) -> str:
     """The metrics as `metrics.parquet` in a folder (path or URL); the file's SHA-256."""
     buffer = io.BytesIO()
     pq.write_table(metrics_table(metrics), buffer)
-    objects.write(url, METRICS, buffer.getvalue())
+    objects.write(folder, METRICS, buffer.getvalue())
     return digest(buffer.getvalue())
 
 
 def _load_part(checkpoint: Checkpoint, part: int) -> dict[str, Any]:
     name = _part_name(part, checkpoint.num_parts)
-    with objects.as_file(checkpoint.url, name) as path, path.open("rb") as file:
+    with objects.as_file(checkpoint.folder, name) as path, path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 if record := archive.testzip():
@@ -167,8 +168,8 @@ def _load_part(checkpoint: Checkpoint, part: int) -> dict[str, Any]:
         except LIBRARY_ERRORS as error:
             reason = (str(error).splitlines() or [""])[0] or type(error).__name__
             raise ValueError(
-                f"{objects.join(checkpoint.url, name)}: not readable ({reason}); "
-                f"delete {checkpoint.url} to continue from an earlier checkpoint"
+                f"{checkpoint.folder / name}: not readable ({reason}); "
+                f"delete {checkpoint.folder} to continue from an earlier checkpoint"
             ) from error
 
 

@@ -21,6 +21,7 @@ from gc_core.images import sources
 from gc_core.images.ref import ImageRef, Listed
 from gc_core.images.sources import File
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.manifest import RECORDS, ImageRecord, inspect
 from gc_core.reasons import Reasons
 
@@ -64,10 +65,10 @@ class GoneError(OSError):
     """A part that was looked at is not there any more."""
 
 
-def folder_of(index_url: str, source: Mapping[str, Any]) -> str:
+def folder_of(folder: Location, source: Mapping[str, Any]) -> Location:
     """Where the parts of these pictures lie: a harvest of others leaves them alone."""
     named = hashlib.blake2b(json.dumps(source, sort_keys=True).encode(), digest_size=8).hexdigest()
-    return objects.join(index_url, f"of-{named}")
+    return folder / f"of-{named}"
 
 
 def parts(num_images: int) -> list[range]:
@@ -83,7 +84,7 @@ def probe(listed: list[Listed], lens: Lens) -> None:
 
 
 def look_at_part(
-    index_url: str, part: int, listed: list[Listed], lens: Lens, deadly: frozenset[int] = frozenset()
+    folder: Location, part: int, listed: list[Listed], lens: Lens, deadly: frozenset[int] = frozenset()
 ) -> PartReport:
     """Inspect the pictures of a part that were not inspected yet, or were bad, and keep what was found.
 
@@ -92,7 +93,7 @@ def look_at_part(
     Raises:
         OSError: the index cannot be written.
     """
-    before = _kept(index_url, _part_name(part))
+    before = _kept(folder, _part_name(part))
     known = _known(before, listed, lens)
     todo = [place for place, record in enumerate(known) if record is None]
     with ThreadPoolExecutor(THREADS) as threads:
@@ -101,52 +102,52 @@ def look_at_part(
     records = [new[place] if record is None else record for place, record in enumerate(known)]
     table = manifest.records_table(records)
     if todo or before is None or not before.equals(table):
-        _keep(index_url, _part_name(part), table, {"lens": asdict(lens)})
+        _keep(folder, _part_name(part), table, {"lens": asdict(lens)})
     unread = sum(record.status == UNREAD for record in records)
     return PartReport(part=part, num_images=len(listed), num_unread=unread, bad=reasons.count(table, "bad", UNREAD))
 
 
-def scan(index_url: str, file: File) -> pa.Table:
+def scan(folder: Location, file: File) -> pa.Table:
     """`sources.scan`, kept, so that a continued index need not look into the file again.
 
     Raises:
         OSError: the file cannot be read, or the index not be written.
     """
-    about = f"{file.kind} {file.url} {file.size} {file.column or ''}"
+    about = f"{file.kind} {file.location} {file.size} {file.column or ''}"
     name = hashlib.blake2b(about.encode(), digest_size=12).hexdigest()
-    if (known := _kept(index_url, f"listing-{name}.parquet")) is not None:
+    if (known := _kept(folder, f"listing-{name}.parquet")) is not None:
         return known.replace_schema_metadata(None)
     found = sources.scan(file)
-    _keep(index_url, f"listing-{name}.parquet", found, {})
+    _keep(folder, f"listing-{name}.parquet", found, {})
     return found
 
 
 def unreadable(file: File, error: OSError) -> pa.Table:
     """The listing of a file that cannot be read after all attempts: one bad row."""
-    ref = ImageRef(url=file.url, member="(the whole file)", offset=-1)
+    ref = ImageRef(url=file.location.url, member="(the whole file)", offset=-1)
     return sources.ref.table_of([Listed(ref=ref, error=_unread(error))])
 
 
 def deadly_file(file: File) -> pa.Table:
     """The listing of a file that ends the processes which look into it: one bad row."""
-    ref = ImageRef(url=file.url, member="(the whole file)", offset=-1)
+    ref = ImageRef(url=file.location.url, member="(the whole file)", offset=-1)
     return sources.ref.table_of([Listed(ref=ref, error=f"{DEADLY} ({_DEADLY_WHY})")])
 
 
-def collect(index_url: str, num_parts: int) -> pa.Table:
+def collect(folder: Location, num_parts: int) -> pa.Table:
     """The records of all parts, in order."""
-    tables = [_kept(index_url, _part_name(part)) for part in range(num_parts)]
+    tables = [_kept(folder, _part_name(part)) for part in range(num_parts)]
     missing = [part for part, table in enumerate(tables) if table is None]
     if missing:
-        raise GoneError(f"{index_url}: part {missing[0]} has gone; run the same command again")
+        raise GoneError(f"{folder}: part {missing[0]} has gone; run the same command again")
     found = pa.concat_tables([table.replace_schema_metadata(None) for table in tables if table is not None])
     status = pa.array("bad" if status == UNREAD else status for status in found["status"].to_pylist())
     return found.set_column(found.schema.get_field_index("status"), RECORDS.field("status"), status)
 
 
-def clear(index_url: str) -> None:
+def clear(folder: Location) -> None:
     """Remove everything kept; the manifest has it."""
-    objects.delete_named(index_url, OWN_NAMES)
+    objects.delete_named(folder, OWN_NAMES)
 
 
 def _without_deadly(listed: Listed, deadly: bool) -> Listed:
@@ -187,9 +188,9 @@ def _part_name(part: int) -> str:
     return f"part-{part:05}.parquet"
 
 
-def _kept(index_url: str, name: str) -> pa.Table | None:
+def _kept(folder: Location, name: str) -> pa.Table | None:
     try:
-        return pq.read_table(io.BytesIO(objects.read(index_url, name)), page_checksum_verification=True)
+        return pq.read_table(io.BytesIO(objects.read(folder, name)), page_checksum_verification=True)
     except FileNotFoundError:
         return None
     except (pa.ArrowException, OSError) as error:
@@ -198,8 +199,8 @@ def _kept(index_url: str, name: str) -> pa.Table | None:
         return None  # damaged: what it held is found again
 
 
-def _keep(index_url: str, name: str, table: pa.Table, about: dict[str, object]) -> None:
+def _keep(folder: Location, name: str, table: pa.Table, about: dict[str, object]) -> None:
     """Whole or not at all: `objects.write` replaces an object at once."""
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({"about": json.dumps(about)}), buffer, write_page_checksum=True)
-    objects.write(index_url, name, buffer.getvalue())
+    objects.write(folder, name, buffer.getvalue())

@@ -20,6 +20,7 @@ from gc_core.images.moved import Move, relocate
 from gc_core.images.ref import LISTING
 from gc_core.io import objects
 from gc_core.io.artefacts import DamagedError, check, digest
+from gc_core.io.location import Location
 from gc_core.io.run_folder import parse_json
 
 HELD_OUT_SHARE = 0.02
@@ -117,20 +118,25 @@ def complete(records: pa.Table, source: dict[str, Any]) -> pa.Table:
     return table.replace_schema_metadata({"source": json.dumps(source, sort_keys=True)})
 
 
-def write(url: str, table: pa.Table) -> bool:
+def write(location: Location, table: pa.Table) -> bool:
     """Write the manifest as Parquet, once; False if one stands there, which is left alone."""
-    return objects.write_once(*objects.split(url), _parquet(table))
+    return objects.write_once(*location.split(), _parquet(table))
 
 
-def load_table(url: str, *, sha256: str | None = None) -> pa.Table:
+def load_table(location: Location, *, sha256: str | None = None) -> pa.Table:
     """The manifest, which must have this SHA-256 if one is given.
 
     Raises:
         FileNotFoundError: there is none.
         DamagedError: it is not that one, or no manifest.
     """
-    content = objects.read(*objects.split(url))
-    check(content, sha256, url, "it is damaged, or of another harvest: restore it from the copy that the store is from")
+    content = objects.read(*location.split())
+    check(
+        content,
+        sha256,
+        location,
+        "it is damaged, or of another harvest: restore it from the copy that the store is from",
+    )
     try:
         table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
         if table.schema.remove_metadata() != SCHEMA:
@@ -138,49 +144,49 @@ def load_table(url: str, *, sha256: str | None = None) -> pa.Table:
         return table
     except (pa.ArrowException, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise DamagedError(f"{url}: no manifest can be read here ({reason}); restore it from a copy") from None
+        raise DamagedError(f"{location}: no manifest can be read here ({reason}); restore it from a copy") from None
 
 
-def fault_of_splits(url: str, table: pa.Table) -> str | None:
+def fault_of_splits(location: Location, table: pa.Table) -> str | None:
     """Whether each picture is in the split that its content key says; None if it is."""
     wrong = sum(found != right for found, right in zip(table["split"].to_pylist(), _splits_of(table), strict=True))
     if not wrong:
         return None
     said = f"{wrong:,} of {len(table):,} pictures are in another split than their content says"
-    return f"{url}: {said}; restore it from a copy"
+    return f"{location}: {said}; restore it from a copy"
 
 
-def mend_splits(url: str, table: pa.Table, sha256: str | None) -> bool:
+def mend_splits(location: Location, table: pa.Table, sha256: str | None) -> bool:
     """Put every picture into its split; False, and nothing is written, if that is not the manifest with this hash."""
     place = SCHEMA.get_field_index("split")
     mended = table.set_column(place, SCHEMA.field("split"), [pa.array(_splits_of(table), pa.string())])
     content = _parquet(mended)
     if sha256 not in (None, digest(content)):
         return False
-    objects.write(*objects.split(url), content)
+    objects.write(*location.split(), content)
     return True
 
 
-def digest_of(url: str) -> str | None:
+def digest_of(location: Location) -> str | None:
     """SHA-256 of the manifest; None if there is none."""
     try:
-        return digest(objects.read(*objects.split(url)))
+        return digest(objects.read(*location.split()))
     except FileNotFoundError:
         return None
 
 
-def load_if_of(url: str, source: dict[str, Any]) -> pa.Table | None:
+def load_if_of(location: Location, source: dict[str, Any]) -> pa.Table | None:
     """The manifest if there is one of this source; None if there is none.
 
     Raises:
         ValueError: a manifest of other pictures stands there.
     """
     try:
-        table = load_table(url)
+        table = load_table(location)
     except FileNotFoundError:
         return None
-    if (found := _source_of(table, url)) != source:
-        raise ValueError(f"{url}: lists other pictures ({found}), expected {source}; choose another --out")
+    if (found := _source_of(table, location)) != source:
+        raise ValueError(f"{location}: lists other pictures ({found}), expected {source}; choose another --out")
     return table
 
 
@@ -207,8 +213,8 @@ def _parquet(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def _source_of(table: pa.Table, url: str) -> dict[str, Any]:
-    return parse_json((table.schema.metadata or {}).get(b"source", b"{}"), url)
+def _source_of(table: pa.Table, location: Location) -> dict[str, Any]:
+    return parse_json((table.schema.metadata or {}).get(b"source", b"{}"), location)
 
 
 def refs_of(table: pa.Table) -> list[ImageRef]:

@@ -26,6 +26,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from gc_core.io import ownership
+from gc_core.io.location import Location
 from infra import certificates
 from jobs import console
 from jobs.options import cli
@@ -93,7 +94,9 @@ def main(args: list[str] | None = None) -> None:
         stack.enter_context(console.one_line_errors(remedy="The server has stopped."))
         job = cli(ServerJob, prog="python -m infra.object_store", args=args, description=__doc__)
         if job.folder is not None:
-            ownership.claim(job.folder, "object store", recognises=lambda: _was_served_from(Path(job.folder or "")))
+            ownership.claim(
+                Location.parse(job.folder), "object store", recognises=lambda: _was_served_from(Path(job.folder or ""))
+            )
         folder = Path(job.folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="object-store-")))
         server = stack.enter_context(serve(folder, bucket=job.bucket, port=job.port))
         print(f"# S3 on {server.endpoint}, objects in {folder}. In another shell:")

@@ -30,7 +30,6 @@ from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.families import Cluster, numbered
 from gc_core.images.moved import Move
-from gc_core.io import objects
 from gc_core.io.lease import check_all
 from gc_core.io.run_folder import RunFolder
 from gc_core.metrics import or_none
@@ -135,16 +134,16 @@ def run_analyse(
         return [
             ("prototypes", _count(firing.fired_F > 0, symmetry)),
             ("families", _count_tied(clusters, len(alive))),
-            ("table", run.feature_table(name)),
-            ("arrays", run.feature_arrays(name)),
+            ("table", run.feature_table(name).url),
+            ("arrays", run.feature_arrays(name).url),
         ]
     in_family = found.family_F[found.family_F >= 0]
     cut = f"looked for in pieces of at most {config.families_at_once:,} features (--families-at-once)"
     return [
         ("features", _count(firing.fired_F > 0, symmetry)),
         ("families", f"{len(np.unique(in_family)):,} of {len(in_family):,} features{f'; {cut}' if broken else ''}"),
-        ("table", run.feature_table(name)),
-        ("arrays", run.feature_arrays(name)),
+        ("table", run.feature_table(name).url),
+        ("arrays", run.feature_arrays(name).url),
     ]
 
 
@@ -153,13 +152,13 @@ def run_atlas(run: RunFolder, name: str, moves: Sequence[Move] = ()) -> list[tup
     absent: list[str] = []
     with console.progress("atlas", count_pictures(run, name), "pictures") as meter:
         page = build_atlas(run, name, meter.set, moves=moves, warn=absent.append)
-    return [("atlas", page), *(("grey patches", line) for line in absent)]
+    return [("atlas", page.url), *(("grey patches", line) for line in absent)]
 
 
 def _planned(run: RunFolder, config: AnalyseConfig, store: Store, model: Crosscoder, workers: Workers) -> AnalysisPlan:
     """Told, and refused where it does not fit."""
     plan = plan_analysis(model.shape, config, num_shards=store.num_shards, stored_elements=store.group.order)
-    free = shutil.disk_usage(objects.local_path(run.url)).free if objects.is_local(run.url) else None
+    free = shutil.disk_usage(run.location.local_path).free if run.location.is_local else None
     here, task = meshes.memory_here(), meshes.memory_of_task(workers.cpus_per_worker)
     known = f"{gb(here)} found here" if here else "unknown here"
     console.say(

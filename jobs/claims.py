@@ -9,6 +9,7 @@ from gc_core.config import ResolvedTrainConfig, TrainConfig
 from gc_core.crosscoder import fault_of_weights
 from gc_core.io import lease
 from gc_core.io.lease import Lease
+from gc_core.io.location import Location
 from gc_core.io.run_folder import read_json, write_json, write_json_once
 from gc_core.train import TrainingData, check_other
 from gc_core.train.more_steps import is_what_was_asked, with_more_steps
@@ -18,7 +19,7 @@ from jobs.options import Waiting
 
 
 @contextlib.contextmanager
-def at_work(folders: Sequence[str], waiting: Waiting) -> Iterator[list[Lease]]:
+def at_work(folders: Sequence[Location], waiting: Waiting) -> Iterator[list[Lease]]:
     """This job alone works in these crosscoders' folders until the block ends; others are waited for aloud.
 
     Raises:
@@ -28,7 +29,7 @@ def at_work(folders: Sequence[str], waiting: Waiting) -> Iterator[list[Lease]]:
         yield [stack.enter_context(lease.held(each, _aloud(each, waiting.wait_minutes))) for each in sorted(folders)]
 
 
-def _aloud(folder: str, wait_minutes: float) -> Callable[[str, float], None]:
+def _aloud(folder: Location, wait_minutes: float) -> Callable[[str, float], None]:
     is_time_to_say = console.tell_every(cluster.SAY_EVERY_S)
 
     def wait(holder: str, waited_s: float) -> None:
@@ -44,7 +45,7 @@ def _aloud(folder: str, wait_minutes: float) -> Callable[[str, float], None]:
 
 
 def config_to_train(
-    folder: str, asked: TrainConfig, resolved: ResolvedTrainConfig, data: TrainingData
+    folder: Location, asked: TrainConfig, resolved: ResolvedTrainConfig, data: TrainingData
 ) -> ResolvedTrainConfig:
     """What the options asked for, and what was made of them for the data, mean in a crosscoder's folder: a new
     training, the one that is there already, or more steps of it, once it is finished. Nothing is written.
@@ -79,7 +80,7 @@ def config_to_train(
     )
 
 
-def is_finished(folder: str, config: ResolvedTrainConfig) -> bool:
+def is_finished(folder: Location, config: ResolvedTrainConfig) -> bool:
     """Whether this very crosscoder is finished, and whole; nothing is written."""
     try:
         known = read_json(folder, "config.json")
@@ -89,7 +90,7 @@ def is_finished(folder: str, config: ResolvedTrainConfig) -> bool:
     return is_same and bool(known.get("results")) and fault_of_weights(folder) is None
 
 
-def claim(folder: str, config: ResolvedTrainConfig) -> dict[str, float] | None:
+def claim(folder: Location, config: ResolvedTrainConfig) -> dict[str, float] | None:
     """Results if this very crosscoder is finished, and whole; else None, with the config written so that no other takes
     the name. The config is `config_to_train`'s."""
     if write_json_once(folder, "config.json", {"format_version": NAMES_ITS_CONFIG, "train": config.to_json()}):
@@ -105,7 +106,7 @@ def claim(folder: str, config: ResolvedTrainConfig) -> dict[str, float] | None:
 
 
 def _claim_more_steps(
-    folder: str, known: dict[str, Any], other: ResolvedTrainConfig, config: ResolvedTrainConfig
+    folder: Location, known: dict[str, Any], other: ResolvedTrainConfig, config: ResolvedTrainConfig
 ) -> None:
     """The weights that are there stay readable until others take their place."""
     if with_more_steps(other, config, config) != config:

@@ -10,7 +10,6 @@ What is measured is kept in RUN/crosscoders/NAME/evaluation.json, of a checkpoin
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -23,7 +22,7 @@ from gc_core.crosscoder import Crosscoder
 from gc_core.evaluate import Downstream, Evaluation, HeldOut, Pictures, Stability
 from gc_core.evaluate.figure import Point, draw, file_format, refuse_other_file
 from gc_core.ingest import is_ingested
-from gc_core.io import objects
+from gc_core.io.location import local_path
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from gc_core.train.intermediate import crosscoder_at
@@ -63,7 +62,7 @@ class EvaluateJob(MovedPictures):
         super().__post_init__()
         if self.figure is not None:
             file_format(self.figure)
-            refuse_other_file(Path(objects.local_path(self.figure)))
+            refuse_other_file(local_path(self.figure))
         if self.classifier is None and (self.images or self.labels):
             raise ValueError("images, labels: given without --classifier, which alone looks at pictures; name one")
         bounds.PICTURES.refuse("max_images", self.max_images)
@@ -103,7 +102,7 @@ def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
     headings += ["loss recovered", "in the interior", "same answer"] if job.classifier else []
     console.table("evaluated on held-out samples", headings, rows)
     first = next(iter(found.values())).held_out
-    kept = objects.join(RunFolder.at(job.run).url, "crosscoders")
+    kept = RunFolder.at(job.run).location / "crosscoders"
     console.summary(
         "where",
         [
@@ -169,7 +168,7 @@ def _draw(run: RunFolder, job: EvaluateJob, file: str, found: dict[str, Evaluati
         Point.of(crosscoder_at(run, name, job.checkpoint)[0].shape, measured.held_out)
         for name, measured in found.items()
     ]
-    path = Path(objects.local_path(file))
+    path = local_path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(draw(points, title="Variance unexplained against sparsity", form=file_format(file)))
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from gc_core import bounds, export
 from gc_core.evaluate import read_evaluation
-from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from gc_core.train.intermediate import crosscoder_at
@@ -57,21 +57,26 @@ def main(args: list[str] | None = None) -> None:
 
 def run_export(job: ExportJob) -> list[tuple[str, str]]:
     """Write the files; rows of the summary."""
-    run, out = RunFolder.at(job.run), objects.normalise(job.out)
+    run, out = RunFolder.at(job.run), Location.parse(job.out)
     store = open_store(run).attrs
     model, trained = crosscoder_at(run, job.name, job.checkpoint)
     if job.format == "saelens":
         sae = {"model_name": store.get("backbone"), "hook_name": store.get("layer")}
         about = {**sae, "weights_sha256": store.get("weights_sha256"), "group_crosscoder": _called(job)}
         export.write_saelens(out, model, about)
-        return [("folder", out), ("read it", f'sae_lens.SAE.load_from_disk("{objects.local_path(out)}")')]
+        return [("folder", out.url), ("read it", f'sae_lens.SAE.load_from_disk("{_as_argument(out)}")')]
     evaluation = read_evaluation(run, job.name, job.checkpoint)
     if job.materialised and model.shape.tying == "orbit":
         model = export.materialised(model, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         trained, evaluation = {**trained, "results": {}}, None
     story = export.Story(name=_called(job), trained=trained, store=store, evaluation=evaluation)
     export.write_hub(out, model, story)
-    return [("folder", out), ("publish it", f"hf upload USER/{job.name} {objects.local_path(out)}")]
+    return [("folder", out.url), ("publish it", f"hf upload USER/{job.name} {_as_argument(out)}")]
+
+
+def _as_argument(out: Location) -> str:
+    """As other programs take it."""
+    return out.path if out.is_local else out.url
 
 
 def _called(job: ExportJob) -> str:

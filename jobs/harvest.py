@@ -72,8 +72,8 @@ def run_harvest(
         ("samples", f"{plan.num_rows:,} of {blocks}, in {plan.num_shards} shards"),
         ("layer", f"{backbone.name} {backbone.layer}, {field_px}; mean squared block norm {mean:.4g}"),
         ("pixels", backbone.preprocessing),
-        ("manifest", run.manifest),
-        ("activations", run.activations),
+        ("manifest", run.manifest.url),
+        ("activations", run.activations.url),
     ]
 
 

@@ -16,6 +16,7 @@ from gc_core.images import ref, sources
 from gc_core.images.ref import Listed
 from gc_core.images.sources import File
 from gc_core.index import Lens, PartReport
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.reasons import Reasons
 from jobs import cluster, console, lost_workers, warned
@@ -55,18 +56,18 @@ def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa
 def _make(run: RunFolder, config: HarvestConfig, source: dict[str, Any], window_px: int) -> None:
     """List, look, write the manifest unless one is there. Parts lie apart by source: harvests of other pictures into
     one run never mix, and harvests of the same ones write the same parts."""
-    index_url = index.folder_of(run.index, source)
-    listing = _listing(index_url, config, window_px)
+    folder = index.folder_of(run.index, source)
+    listing = _listing(folder, config, window_px)
     lens = Lens(resize_px=config.resize_px, window_px=window_px, enlarge=config.enlarge)
-    num_parts = _look_at_all(index_url, config, listing, lens)
+    num_parts = _look_at_all(folder, config, listing, lens)
     try:
-        table = manifest.complete(index.collect(index_url, num_parts), source)
+        table = manifest.complete(index.collect(folder, num_parts), source)
     except index.GoneError:
         if manifest.load_if_of(run.manifest, source) is None:
             raise
         return  # another harvest of the same pictures was faster, and has cleared up
     manifest.write(run.manifest, table)
-    index.clear(index_url)
+    index.clear(folder)
 
 
 def describe(table: pa.Table) -> list[tuple[str, str]]:
@@ -79,7 +80,7 @@ def describe(table: pa.Table) -> list[tuple[str, str]]:
     return rows
 
 
-def _listing(index_url: str, config: HarvestConfig, window_px: int) -> pa.Table:
+def _listing(folder: Location, config: HarvestConfig, window_px: int) -> pa.Table:
     """Every picture at the location, or the seeded choice of them, in a stable order."""
     found = sources.find(
         config.images,
@@ -88,14 +89,14 @@ def _listing(index_url: str, config: HarvestConfig, window_px: int) -> pa.Table:
         image_key=config.image_key,
         tick=_count_aloud("files found"),
     )
-    table, notes = sources.joined(found, _scan_all(index_url, found.containers), config.image_key)
+    table, notes = sources.joined(found, _scan_all(folder, found.containers), config.image_key)
     for note in notes:
         console.say(note)
     sources.refuse_empty(table, config.images)
     return table.take(sources.choose(len(table), config.max_images, config.seed))
 
 
-def _scan_all(index_url: str, files: tuple[File, ...]) -> list[pa.Table]:
+def _scan_all(folder: Location, files: tuple[File, ...]) -> list[pa.Table]:
     """The listing of each archive, Parquet file or list."""
     if not files:
         return []
@@ -104,7 +105,7 @@ def _scan_all(index_url: str, files: tuple[File, ...]) -> list[pa.Table]:
         for attempt in range(1, ATTEMPTS + 1):
             left = [file for file in files if file not in tables]
             _pause(attempt if left else 1)
-            for file, found in _outlived(lambda f: _scan.remote(index_url, f), left):
+            for file, found in _outlived(lambda f: _scan.remote(folder, f), left):
                 if isinstance(found, pa.Table):
                     tables[file] = found
                 elif found is None:
@@ -115,20 +116,20 @@ def _scan_all(index_url: str, files: tuple[File, ...]) -> list[pa.Table]:
     return [tables[file] for file in files]
 
 
-def _look_at_all(index_url: str, config: HarvestConfig, listing: pa.Table, lens: Lens) -> int:
+def _look_at_all(folder: Location, config: HarvestConfig, listing: pa.Table, lens: Lens) -> int:
     """Look at every picture; the number of parts. What cannot be fetched is tried again when all others are done."""
     places = index.parts(len(listing))
     reports: dict[int, PartReport] = {}
     with console.progress("index", len(listing), "pictures") as meter:
 
         def submit(part: int) -> ray.ObjectRef[Any]:
-            return _look.remote(index_url, part, _listed(listing, places[part]), lens)
+            return _look.remote(folder, part, _listed(listing, places[part]), lens)
 
         left: list[int] = list(range(len(places)))
         for attempt in range(1, ATTEMPTS + 1):
             _pause(attempt if left else 1)
             for part, report in _outlived(submit, left):
-                reports[part] = report or _without_deadly(index_url, part, _listed(listing, places[part]), lens)
+                reports[part] = report or _without_deadly(folder, part, _listed(listing, places[part]), lens)
                 bad = _bad(reports.values())
                 _refuse_too_many(bad, len(listing), config)
                 meter.set(sum(r.num_images for r in reports.values()), note=_note(bad))
@@ -140,7 +141,7 @@ def _listed(listing: pa.Table, rows: range) -> list[Listed]:
     return ref.listed_in(listing.slice(rows.start, len(rows)))
 
 
-def _without_deadly(index_url: str, part: int, listed: list[Listed], lens: Lens) -> PartReport:
+def _without_deadly(folder: Location, part: int, listed: list[Listed], lens: Lens) -> PartReport:
     """Find the pictures that end their worker, by halving, and look at the others.
 
     Raises:
@@ -156,7 +157,7 @@ def _without_deadly(index_url: str, part: int, listed: list[Listed], lens: Lens)
         return True
 
     deadly = lost_workers.deadly(len(listed), outlives)
-    (_, report), *_ = _outlived(lambda _: _look.remote(index_url, part, listed, lens, deadly), [part])
+    (_, report), *_ = _outlived(lambda _: _look.remote(folder, part, listed, lens, deadly), [part])
     if report is None:
         raise OSError(f"index: workers are lost over {len(listed):,} pictures together; free some memory, then go on")
     return report
@@ -165,9 +166,9 @@ def _without_deadly(index_url: str, part: int, listed: list[Listed], lens: Lens)
 @ray.remote(max_retries=0)
 @warned.telling
 def _look(
-    index_url: str, part: int, listed: list[Listed], lens: Lens, deadly: frozenset[int] = frozenset()
+    folder: Location, part: int, listed: list[Listed], lens: Lens, deadly: frozenset[int] = frozenset()
 ) -> PartReport:
-    return index.look_at_part(index_url, part, listed, lens, deadly)
+    return index.look_at_part(folder, part, listed, lens, deadly)
 
 
 @ray.remote(max_retries=0)
@@ -178,9 +179,9 @@ def _probe(listed: list[Listed], lens: Lens) -> None:
 
 @ray.remote(max_retries=0)
 @warned.telling
-def _scan(index_url: str, file: File) -> pa.Table | OSError:
+def _scan(folder: Location, file: File) -> pa.Table | OSError:
     try:
-        return index.scan(index_url, file)
+        return index.scan(folder, file)
     except OSError as error:
         return error
 

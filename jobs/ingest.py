@@ -64,8 +64,8 @@ def run_ingest(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> list[t
     return [
         *describe(config, plan),
         ("mean squared block norm", f"{mean:.4g}"),
-        ("manifest", run.manifest),
-        ("activations", run.activations),
+        ("manifest", run.manifest.url),
+        ("activations", run.activations.url),
     ]
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
@@ -12,7 +11,7 @@ import tyro
 from gc_core import bounds
 from gc_core.images import moved
 from gc_core.images.moved import Move
-from gc_core.io import objects
+from gc_core.io.location import local_path
 from gc_core.store import DiskCache
 
 T = TypeVar("T")
@@ -133,8 +132,8 @@ class Cache:
         bounds.refuse_text(self)
         bounds.Bound(0, 1e12, above_least=True).refuse("cache.gb", self.gb)
         if self.folder is not None:
-            objects.local_path(self.folder)
+            local_path(self.folder)
 
     def open(self) -> DiskCache | None:
         """The cache; every process that calls this shares it with the others of its machine."""
-        return None if self.folder is None else DiskCache(Path(objects.local_path(self.folder)), round(self.gb * 1e9))
+        return None if self.folder is None else DiskCache(local_path(self.folder), round(self.gb * 1e9))

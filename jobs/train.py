@@ -23,8 +23,9 @@ from ray.train.torch import TorchTrainer
 
 from gc_core import train as training
 from gc_core.config import ResolvedTrainConfig, TrainConfig
-from gc_core.io import objects, s3
+from gc_core.io import s3
 from gc_core.io.lease import Lease
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_trained
 from gc_core.train.loggers import check_installed
 from gc_core.train.planner import Mesh
@@ -115,7 +116,7 @@ def _placed(
     return wanted, mesh
 
 
-def _summary(folder: str, config: ResolvedTrainConfig, data: training.TrainingData) -> list[tuple[str, str]]:
+def _summary(folder: Location, config: ResolvedTrainConfig, data: training.TrainingData) -> list[tuple[str, str]]:
     _, results = read_trained(folder)
     features = f"{config.dict_size:,} features over {config.group}, {config.activation}"
     if config.tying == "orbit":
@@ -126,8 +127,8 @@ def _summary(folder: str, config: ResolvedTrainConfig, data: training.TrainingDa
         ("crosscoder", f"{features}, {len(data.train_rows):,} samples to train on{turned}"),
         ("unexplained", f"{held_out_note(results)}; in training {_figure(results.get('fvu'))}"),
         ("sparsity", f"L0 {results['l0']:.1f}, dead {results['dead_share']:.1%}"),
-        ("weights", objects.join(folder, "model.safetensors")),
-        ("metrics", objects.join(folder, "metrics.parquet")),
+        ("weights", f"{folder / 'model.safetensors'}"),
+        ("metrics", f"{folder / 'metrics.parquet'}"),
     ]
 
 
@@ -164,7 +165,7 @@ def _fit(settings: LoopSettings, workers: ResolvedWorkers, leases: Sequence[Leas
 
 
 def _trainer(settings: LoopSettings, workers: ResolvedWorkers) -> TorchTrainer:
-    url, gpus = settings.run.url, workers.gpus_per_worker
+    gpus = workers.gpus_per_worker
     return TorchTrainer(
         train_loop,
         train_loop_config={"settings": settings},
@@ -175,8 +176,8 @@ def _trainer(settings: LoopSettings, workers: ResolvedWorkers) -> TorchTrainer:
         ),
         run_config=RunConfig(
             name=secrets.token_hex(4),  # Ray's own records; checkpoints are `gc_core.train`'s
-            storage_path=objects.without_scheme(objects.join(next(iter(settings.folders.values())), "ray")),
-            storage_filesystem=None if objects.is_local(url) else s3.file_system(),
+            storage_path=(next(iter(settings.folders.values())) / "ray").without_scheme,
+            storage_filesystem=None if settings.run.location.is_local else s3.file_system(),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
         ),
     )

@@ -15,6 +15,7 @@ from gc_core import train as training
 from gc_core.checkpoint import METRICS, Keep, write_metrics
 from gc_core.config import ResolvedTrainConfig
 from gc_core.io.lease import Term, check_all
+from gc_core.io.location import Location
 from gc_core.io.objects import UnavailableError
 from gc_core.io.run_folder import RunFolder, read_json, write_json
 from gc_core.train.loggers import LoggerName, following, usual
@@ -56,7 +57,7 @@ class LoopSettings:
         return next(iter(self.configs.values()))
 
     @property
-    def folders(self) -> dict[str, str]:
+    def folders(self) -> dict[str, Location]:
         """Each crosscoder's, by name."""
         return {name: self.run.crosscoder(name) for name in self.configs}
 
@@ -125,7 +126,7 @@ def _place(settings: LoopSettings) -> training.Place:
     )
 
 
-def _export(folder: str, trainer: training.Trainer, before_writing: Callable[[], None]) -> None:
+def _export(folder: Location, trainer: training.Trainer, before_writing: Callable[[], None]) -> None:
     """The finished model in the run folder; `results` in config.json are written last and mean that all is there.
 
     Every worker must call it; the first one writes.

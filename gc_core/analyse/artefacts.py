@@ -10,6 +10,7 @@ from gc_core.checkpoint import METRICS
 from gc_core.crosscoder import WEIGHTS
 from gc_core.io import objects, ownership
 from gc_core.io.artefacts import SEAL, DamagedError, fault_of, hashes_in
+from gc_core.io.location import Location
 from gc_core.io.ownership import MARKER, ForeignError
 from gc_core.io.run_folder import NAME, RunFolder, parse_json, read_json
 
@@ -49,9 +50,9 @@ def not_protected(run: RunFolder) -> list[str]:
     """What was written before there were hashes, and is compared with nothing: places in the run."""
     crosscoders = _own_folders(run, "crosscoders", OF_A_CROSSCODER)
     found = [f"crosscoders/{name}/{file}" for name in crosscoders for file in _without_hash(run.crosscoder(name))]
-    features = objects.sizes(objects.join(run.url, "features"))
+    features = objects.sizes(run.location / "features")
     found += [f"features/{name}" for name in _analysed(run) if features_record(name) not in features]
-    pages = objects.sizes(objects.join(run.url, "atlas"))
+    pages = objects.sizes(run.location / "atlas")
     found += [
         f"atlas/{name}" for name in _own_folders(run, "atlas", OF_AN_ATLAS) if f"{name}/{ATLAS_RECORD}" not in pages
     ]
@@ -60,27 +61,27 @@ def not_protected(run: RunFolder) -> list[str]:
 
 def _own_folders(run: RunFolder, kind: str, files: str) -> list[str]:
     """Those whose name could be a crosscoder's and that hold one of the files; what else is there is of others."""
-    found = (re.fullmatch(rf"({NAME})/({files})", path) for path in objects.sizes(objects.join(run.url, kind)))
+    found = (re.fullmatch(rf"({NAME})/({files})", path) for path in objects.sizes(run.location / kind))
     return sorted({match[1] for match in found if match})
 
 
 def _analysed(run: RunFolder) -> list[str]:
     """Crosscoders that have a table of features."""
-    found = (table.partition(".parquet") for table in objects.sizes(objects.join(run.url, "features")))
+    found = (table.partition(".parquet") for table in objects.sizes(run.location / "features"))
     return sorted(name for name, dot, ending in found if dot and not ending and "/" not in name)
 
 
-def _marked_folders(run: RunFolder) -> list[str]:
+def _marked_folders(run: RunFolder) -> list[Location]:
     """Those inside the run that carry a marker of their own."""
-    inner = (path.rpartition("/") for path in sorted(objects.sizes(run.url)))
-    return [objects.join(run.url, folder) for folder, slash, name in inner if slash and name == MARKER]
+    inner = (path.rpartition("/") for path in sorted(objects.sizes(run.location)))
+    return [run.location / folder for folder, slash, name in inner if slash and name == MARKER]
 
 
-def _of_export(folder: str) -> Iterator[str]:
+def _of_export(folder: Location) -> Iterator[str]:
     """What is wrong with an export; folders of other kinds are no business of this one."""
     try:
         marker = ownership.read_marker(folder, "export")
-        files = hashes_in(marker or {}, objects.join(folder, MARKER))
+        files = hashes_in(marker or {}, folder / MARKER)
     except ForeignError as error:
         if not _is_of_another_kind(folder):
             yield str(error)
@@ -93,14 +94,14 @@ def _of_export(folder: str) -> Iterator[str]:
     )
 
 
-def _is_of_another_kind(folder: str) -> bool:
+def _is_of_another_kind(folder: Location) -> bool:
     for kind in ("run", "object store"):
         with contextlib.suppress(ForeignError):
             return ownership.read_marker(folder, kind) is not None
     return False
 
 
-def _without_hash(crosscoder: str) -> Iterator[str]:
+def _without_hash(crosscoder: Location) -> Iterator[str]:
     """Files of a crosscoder of which no record names the hash."""
     config = _record(crosscoder, "config.json")
     files = config.get("files")
@@ -111,26 +112,26 @@ def _without_hash(crosscoder: str) -> Iterator[str]:
             yield name
 
 
-def _evaluations(crosscoder: str) -> list[str]:
+def _evaluations(crosscoder: Location) -> list[str]:
     return sorted(name for name in objects.sizes(crosscoder) if re.fullmatch(EVALUATION, name))
 
 
-def _record(folder: str, name: str, absent: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+def _record(folder: Location, name: str, absent: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
     """A JSON record as it stands; one that cannot be read is a fault, which is told elsewhere."""
     try:
-        return parse_json(objects.read(folder, name), objects.join(folder, name))
+        return parse_json(objects.read(folder, name), folder / name)
     except (FileNotFoundError, DamagedError):
         return absent or {}
 
 
-def _faults_of_crosscoder(folder: str) -> Iterator[str]:
+def _faults_of_crosscoder(folder: Location) -> Iterator[str]:
     for evaluation in _evaluations(folder):
         yield from _faults_of_record(folder, evaluation)
     try:
         config = read_json(folder, "config.json")
-        files = hashes_in(config, objects.join(folder, "config.json"))
+        files = hashes_in(config, folder / "config.json")
     except FileNotFoundError:
-        yield f"{objects.join(folder, 'config.json')}: is missing"
+        yield f"{folder / 'config.json'}: is missing"
         return
     except DamagedError as error:
         yield str(error)
@@ -138,14 +139,14 @@ def _faults_of_crosscoder(folder: str) -> Iterator[str]:
     if not config.get("results"):
         return  # still training
     if WEIGHTS not in files and WEIGHTS not in objects.sizes(folder):
-        yield f"{objects.join(folder, WEIGHTS)}: is missing"
+        yield f"{folder / WEIGHTS}: is missing"
     yield from (fault for name, expected in files.items() if (fault := fault_of(folder, name, expected)))
 
 
-def _faults_of_record(folder: str, name: str) -> Iterator[str]:
+def _faults_of_record(folder: Location, name: str) -> Iterator[str]:
     """Of a JSON record, if there is one, and of the files that it names."""
     try:
-        files = hashes_in(read_json(folder, name), objects.join(folder, name))
+        files = hashes_in(read_json(folder, name), folder / name)
     except FileNotFoundError:
         return
     except DamagedError as error:

@@ -29,6 +29,7 @@ from gc_core.crosscoder import WEIGHTS
 from gc_core.families import Cluster
 from gc_core.io import objects
 from gc_core.io.artefacts import digest, hashes_in
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json
 from gc_core.metrics import VarianceSums
 from gc_core.spanning import Forest
@@ -83,8 +84,8 @@ class Parts:
         objects.delete_named(_folder(self.run, self.name), rf"[0-9a-f]{{64}}/{NAME}")
 
     @property
-    def _folder(self) -> str:
-        return objects.join(_folder(self.run, self.name), self.key)
+    def _folder(self) -> Location:
+        return _folder(self.run, self.name) / self.key
 
 
 def parts_of(run: RunFolder, name: str, config: AnalyseConfig, store: Store) -> Parts:
@@ -187,12 +188,12 @@ def clusters_of(arrays: Arrays) -> list[Cluster]:
     return [Cluster(member_M=member, pose_M=pose, representative=one) for member, pose, one in every]
 
 
-def _folder(run: RunFolder, name: str) -> str:
+def _folder(run: RunFolder, name: str) -> Location:
     table = run.feature_table(name)
-    return f"{table.removesuffix('.parquet')}.parts"
+    return table.parent / f"{table.name.removesuffix('.parquet')}.parts"
 
 
-def _hash_of_weights(folder: str) -> str:
+def _hash_of_weights(folder: Location) -> str:
     """Of weights that were stored before there were hashes."""
     with objects.as_file(folder, WEIGHTS) as path, path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

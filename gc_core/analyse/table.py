@@ -76,9 +76,9 @@ def write_features(
     made = group_of(finite(attributes), named)
     for key, content in made.items():
         objects.write(run.feature_arrays(name), key, content)
-    parent, file_name = objects.split(run.feature_table(name))
+    parent, file_name = run.feature_table(name).split()
     objects.write(parent, file_name, buffer.getvalue())
-    _, arrays_name = objects.split(run.feature_arrays(name))
+    _, arrays_name = run.feature_arrays(name).split()
     hashes = {f"{arrays_name}/{key}": digest(content) for key, content in made.items()}
     write_json(parent, features_record(name), {"files": {file_name: digest(buffer.getvalue()), **hashes}})
     stale = objects.sizes(run.feature_arrays(name)).keys() - made.keys()
@@ -94,7 +94,7 @@ def load_features(run: RunFolder, name: str) -> FeatureTable:
         ValueError: the crosscoder was not analysed, or what was stored is damaged.
     """
     remedy = f"run `python -m jobs.analyse --run {run.url} --name {name}`"
-    parent, file_name = objects.split(run.feature_table(name))
+    parent, file_name = run.feature_table(name).split()
     try:
         if fault := fault_of_features(run, name):
             raise DamagedError(f"{fault}; {remedy} again")
@@ -118,8 +118,8 @@ def fault_of_features(run: RunFolder, name: str) -> str | None:
 
     Features stored before there were records are compared with nothing.
     """
-    parent, _ = objects.split(run.feature_table(name))
-    where = objects.join(parent, features_record(name))
+    parent, _ = run.feature_table(name).split()
+    where = parent / features_record(name)
     try:
         files = hashes_in(read_json(parent, features_record(name)), where)
     except FileNotFoundError:

@@ -26,6 +26,7 @@ from gc_core.images.moved import Absent, Move
 from gc_core.ingest import is_ingested
 from gc_core.io import objects
 from gc_core.io.artefacts import digest
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_trained, write_json
 from gc_core.store import MANIFEST, Store, open_store
 
@@ -56,9 +57,9 @@ def build_atlas(
     *,
     moves: Sequence[Move] = (),
     warn: Callable[[str], None] = lambda line: None,
-) -> str:
-    """Write RUN/atlas/NAME/index.html and its pictures, and return the page's URL; `tick` hears how many pictures were
-    opened, `warn` of those that are missing or were replaced, whose patches are grey.
+) -> Location:
+    """Write RUN/atlas/NAME/index.html and its pictures, and return where the page is; `tick` hears how many pictures
+    were opened, `warn` of those that are missing or were replaced, whose patches are grey.
 
     Raises:
         ValueError: the crosscoder was not analysed, or a move is of no picture.
@@ -71,26 +72,26 @@ def build_atlas(
         warn(line)
     cards = [_card(row, table, examples.get(row["feature"], [])) for row in shown]
     page = _page(run, name, table, store, cards, absent)
-    if objects.is_local(folder):
+    if folder.is_local:
         with objects.one_line_errors(folder):
-            write_page(page, Path(objects.local_path(folder)))
-        _record(folder, Path(objects.local_path(folder)))
+            write_page(page, folder.local_path)
+        _record(folder, folder.local_path)
     else:
         with tempfile.TemporaryDirectory() as drawn:
             write_page(page, Path(drawn))
             upload(Path(drawn), folder)
             _record(folder, Path(drawn))
-    return objects.join(folder, "index.html")
+    return folder / "index.html"
 
 
-def _record(folder: str, drawn: Path) -> None:
+def _record(folder: Location, drawn: Path) -> None:
     """The hashes of the page's own files, beside it."""
     strips = sorted(path for path in (drawn / "examples").iterdir() if re.fullmatch(STRIP, path.name))
     files = {path.relative_to(drawn).as_posix(): digest(path.read_bytes()) for path in [drawn / "index.html", *strips]}
     write_json(folder, ATLAS_RECORD, {"files": files})
 
 
-def upload(drawn: Path, folder: str) -> None:
+def upload(drawn: Path, folder: Location) -> None:
     """A page's folder onto object storage: the page last, then strips that an earlier page left behind are removed."""
     names = {path.relative_to(drawn).as_posix(): path for path in drawn.rglob("*") if path.is_file()}
     for name in sorted(names, key=lambda name: (name == "index.html", name)):

@@ -18,10 +18,10 @@ from gc_core.backbones.weights import (
     RANDOM_PREFIX,
     Trunk,
     check_kernels,
-    local_path,
     parse_state,
     random_kernels,
     sha256_of,
+    weight_file,
 )
 
 DEFAULT_LAYER = "inception3b"
@@ -74,7 +74,7 @@ def content_of(weights: str) -> bytes:
         return (files("gc_core.backbones") / "data" / BUNDLED_FILE).read_bytes()
     if weights == "torchvision":
         return _download()
-    return local_path(weights).read_bytes()
+    return weight_file(weights).read_bytes()
 
 
 def fold_batch_norm(state: Mapping[str, Tensor], name: str) -> Kernel:

@@ -19,11 +19,11 @@ from gc_core.backbones.weights import (
     RANDOM_PREFIX,
     Trunk,
     check_kernels,
-    local_path,
     looks_like_state,
     parse_state,
     random_kernels,
     sha256_of,
+    weight_file,
 )
 
 DEFAULT_LAYER = "mixed3b"
@@ -59,7 +59,7 @@ def load_inceptionv1(weights: str | None) -> Trunk:
     if weights.startswith(RANDOM_PREFIX):
         kernels, sha256 = random_kernels(layers, weights)
     else:
-        content = local_path(weights).read_bytes()
+        content = weight_file(weights).read_bytes()
         sha256 = sha256_of(content)
         if looks_like_state(content):
             layers, kernels = _from_state(layers, parse_state(content, weights), weights)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import safetensors
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from gc_core.backbones.evaluate import Kernel
 from gc_core.backbones.layers import Layer, convolutions
 from gc_core.damage import LIBRARY_ERRORS
+from gc_core.io.location import local_path, scheme_of
 
 RANDOM_PREFIX = "random:"
 
@@ -35,19 +35,18 @@ class Trunk:
     """For people: how pixels are scaled, and how that is known."""
 
 
-def local_path(weights: str) -> Path:
+def weight_file(weights: str) -> Path:
     """The file that a path or a file:// URL names. Raises ValueError when there is none, or for another scheme."""
     try:
-        url = urlparse(weights)
+        scheme = scheme_of(weights)
     except ValueError:  # brackets where a host would stand
         raise ValueError(f"{weights}: no path and no file:// URL of weights; check it.") from None
-    if len(url.scheme) > 1 and url.scheme != "file":  # one letter is a Windows drive
+    if scheme not in ("", "file"):
         raise ValueError(f"{weights}: weights are read from a path or a file:// URL; download the file first.")
-    path = Path(unquote(url.path) if url.scheme == "file" else weights)
     try:
-        found = path.expanduser()
+        found = local_path(weights)
         is_file = found.is_file()
-    except (RuntimeError, OSError) as error:  # an unknown user's `~`, or a name that no file can have
+    except (ValueError, OSError) as error:  # an unknown user's `~`, or a name that no file can have
         raise ValueError(f"{weights[:200]}: no weight file can be here ({error}); check the path.") from None
     if not is_file:
         raise ValueError(f"{weights[:200]}: there is no such weight file, or no regular one; check the path.")

@@ -12,6 +12,7 @@ R rows of the weights (features, or prototypes where poses are tied), K active f
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +24,7 @@ from gc_core.activations import ALONE, Choice, Peers, Shards, SparseCode
 from gc_core.crosscoder.files import entries, read_crosscoder, write_crosscoder
 from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.groups import Group
+from gc_core.io.location import Location
 
 
 class Crosscoder(nn.Module, ABC):
@@ -67,13 +69,13 @@ class Crosscoder(nn.Module, ABC):
         return Crosscoder._kinds[shape.tying](shape, shards)
 
     @staticmethod
-    def load(url: str) -> "Crosscoder":
-        """Read what `save` wrote, of either kind.
+    def load(place: str | Path | Location) -> "Crosscoder":
+        """Read what `save` wrote into a folder (path or URL), of either kind.
 
         Raises:
             ValueError: nothing is there, or it is not a crosscoder's, or damaged.
         """
-        return read_crosscoder(url, Crosscoder.of_tensors)
+        return read_crosscoder(Location.parse(place), Crosscoder.of_tensors)
 
     @staticmethod
     def of_tensors(shape: CrosscoderShape, tensors: Mapping[str, Tensor]) -> "Crosscoder":
@@ -177,14 +179,14 @@ class Crosscoder(nn.Module, ABC):
         if self.threshold is not None:  # a score: it shrinks with the decoder's norm
             self.threshold.div_(scale)
 
-    def save(self, url: str) -> None:
+    def save(self, place: str | Path | Location) -> None:
         """Write `model.safetensors` and `config.json` into a folder (path or URL); the JSON's other entries stay.
 
         Raises:
             ValueError: a weight is not finite.
         """
         content = self.weights_file()
-        write_crosscoder(url, content, self.about(content))
+        write_crosscoder(Location.parse(place), content, self.about(content))
 
     def weights_file(self) -> bytes:
         """The bytes of `model.safetensors`; ValueError if a weight is not finite."""

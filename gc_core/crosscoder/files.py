@@ -12,6 +12,7 @@ from torch import Tensor
 from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.io import objects
 from gc_core.io.artefacts import DamagedError, checked_file, digest, fault_of, hashes_in
+from gc_core.io.location import Location
 from gc_core.io.run_folder import read_json, write_json
 from gc_core.typed import record_of
 
@@ -25,8 +26,8 @@ class NotTrainedError(ValueError):
     """No crosscoder stands there, or none that is finished."""
 
 
-def read_crosscoder(url: str, made: Callable[[CrosscoderShape, Mapping[str, Tensor]], T]) -> T:
-    """What `made` makes of the shape and the tensors that lie in a folder (path or URL).
+def read_crosscoder(folder: Location, made: Callable[[CrosscoderShape, Mapping[str, Tensor]], T]) -> T:
+    """What `made` makes of the shape and the tensors that lie in a folder.
 
     The tensors are the file itself, mapped into memory: what is read of them the processes of one machine share, and
     what is changed is changed in this process alone.
@@ -34,24 +35,24 @@ def read_crosscoder(url: str, made: Callable[[CrosscoderShape, Mapping[str, Tens
     Raises:
         ValueError: nothing is there, or it is not a crosscoder's, or damaged.
     """
-    with _one_line_errors(url):
-        config = _config_of(url)
+    with _one_line_errors(folder):
+        config = _config_of(folder)
         shape = _shape_in(config)
-        expected = hashes_in(config, objects.join(url, "config.json")).get(WEIGHTS)
-        with checked_file(url, WEIGHTS, expected, REMEDY) as path:  # a mapping outlasts the name of its file
+        expected = hashes_in(config, folder / "config.json").get(WEIGHTS)
+        with checked_file(folder, WEIGHTS, expected, REMEDY) as path:  # a mapping outlasts the name of its file
             tensors = load_file(path)
         return made(shape, tensors)
 
 
-def read_shape(url: str) -> CrosscoderShape:
-    """What a crosscoder in a folder (path or URL) is, its weights unread.
+def read_shape(folder: Location) -> CrosscoderShape:
+    """What a crosscoder in a folder is, its weights unread.
 
     Raises:
         ValueError: as `read_crosscoder`, but for weights that are damaged.
     """
-    with _one_line_errors(url):
-        shape = _shape_in(_config_of(url))
-        objects.size(url, WEIGHTS)
+    with _one_line_errors(folder):
+        shape = _shape_in(_config_of(folder))
+        objects.size(folder, WEIGHTS)
         return shape
 
 
@@ -60,29 +61,31 @@ def entries(shape: CrosscoderShape, weights_file: bytes) -> dict[str, Any]:
     return {"crosscoder": asdict(shape), "files": {WEIGHTS: digest(weights_file)}}
 
 
-def write_crosscoder(url: str, weights_file: bytes, about: Mapping[str, Any]) -> None:
+def write_crosscoder(folder: Location, weights_file: bytes, about: Mapping[str, Any]) -> None:
     """Write the weights, and `about` into `config.json`, whose other entries stay."""
-    objects.write(url, WEIGHTS, weights_file)
-    write_json(url, "config.json", {**_known(url), **about})
+    objects.write(folder, WEIGHTS, weights_file)
+    write_json(folder, "config.json", {**_known(folder), **about})
 
 
-def fault_of_weights(url: str) -> str | None:
+def fault_of_weights(folder: Location) -> str | None:
     """What is wrong with the stored weights of a finished crosscoder, without loading them; None if nothing is."""
     try:
-        expected = hashes_in(read_json(url, "config.json"), objects.join(url, "config.json")).get(WEIGHTS)
+        expected = hashes_in(read_json(folder, "config.json"), folder / "config.json").get(WEIGHTS)
         if expected is None:  # stored before there were hashes
-            objects.size(url, WEIGHTS)
+            objects.size(folder, WEIGHTS)
             return None
     except FileNotFoundError as error:
         return str(error)
-    return fault_of(url, WEIGHTS, expected)
+    return fault_of(folder, WEIGHTS, expected)
 
 
-def _config_of(url: str) -> dict[str, Any]:
+def _config_of(folder: Location) -> dict[str, Any]:
     try:
-        return read_json(url, "config.json")
+        return read_json(folder, "config.json")
     except FileNotFoundError:
-        raise NotTrainedError(f"{url}: no finished crosscoder found; train one with `python -m jobs.train`") from None
+        raise NotTrainedError(
+            f"{folder}: no finished crosscoder found; train one with `python -m jobs.train`"
+        ) from None
 
 
 def _shape_in(config: Mapping[str, Any]) -> CrosscoderShape:
@@ -90,20 +93,20 @@ def _shape_in(config: Mapping[str, Any]) -> CrosscoderShape:
 
 
 @contextmanager
-def _one_line_errors(url: str) -> Iterator[None]:
+def _one_line_errors(folder: Location) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise ValueError(f"{url}: its {WEIGHTS} is missing; {REMEDY}") from None
+        raise ValueError(f"{folder}: its {WEIGHTS} is missing; {REMEDY}") from None
     except (DamagedError, NotTrainedError):
         raise
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{url}: not a crosscoder that this version reads ({reason}); train it again") from error
+        raise ValueError(f"{folder}: not a crosscoder that this version reads ({reason}); train it again") from error
 
 
-def _known(url: str) -> dict[str, Any]:
+def _known(folder: Location) -> dict[str, Any]:
     try:
-        return read_json(url, "config.json")
+        return read_json(folder, "config.json")
     except FileNotFoundError:
         return {}

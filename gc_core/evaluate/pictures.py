@@ -15,6 +15,7 @@ from gc_core.evaluate.downstream import Batch
 from gc_core.images import ImageError, ImageRef
 from gc_core.images.moved import Move, option
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import MANIFEST, open_store
 
@@ -89,7 +90,7 @@ def _cropped(ref: ImageRef) -> np.ndarray | None:
 
 def _read_labels(location: str) -> Mapping[str, int]:
     """Lines `NAME CLASS`, separated by a blank, a tab or a comma; NAME is a picture's file or member name."""
-    lines = objects.read(*objects.split(objects.normalise(location))).decode().splitlines()
+    lines = objects.read(*Location.parse(location).split()).decode().splitlines()
     return dict(_label(line, f"{location}: line {number}") for number, line in enumerate(lines, 1) if line.strip())
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from gc_core.evaluate.downstream import Downstream
 from gc_core.evaluate.held_out import HeldOut
 from gc_core.evaluate.stability import Stability
-from gc_core.io import objects
 from gc_core.io.artefacts import DamagedError
 from gc_core.io.run_folder import RunFolder, read_json, write_json
 
@@ -52,6 +51,6 @@ def read_evaluation(run: RunFolder, name: str, step: int | None = None) -> dict[
         return None
     kinds = (record.get("held_out"), record.get("stability", {}), record.get("downstream", {}))
     if not all(isinstance(kind, dict) for kind in kinds):
-        where = objects.join(run.crosscoder(name), file_name(step))
+        where = run.crosscoder(name) / file_name(step)
         raise DamagedError(f"{where}: no evaluation found there; delete it, then run jobs.evaluate again")
     return record

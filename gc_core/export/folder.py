@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from gc_core.io import objects, ownership
 from gc_core.io.artefacts import digest
+from gc_core.io.location import Location
 from gc_core.io.ownership import ForeignError
 
 
-def write_files(folder: str, files: Mapping[str, bytes]) -> None:
+def write_files(folder: Location, files: Mapping[str, bytes]) -> None:
     """Write an export's files by name, with a marker that says which bytes are this program's.
 
     Raises:
@@ -23,10 +24,10 @@ def write_files(folder: str, files: Mapping[str, bytes]) -> None:
     objects.write(folder, ownership.MARKER, ownership.marker("export", files=hashes))
 
 
-def _refuse_edited(folder: str, name: str, ours: set[str | None]) -> None:
+def _refuse_edited(folder: Location, name: str, ours: set[str | None]) -> None:
     try:
         found = digest(objects.read(folder, name))
     except FileNotFoundError:
         return
     if found not in ours:
-        raise ForeignError(f"{objects.join(folder, name)}: was edited, or is not this program's; name a new folder")
+        raise ForeignError(f"{folder / name}: was edited, or is not this program's; name a new folder")

@@ -11,6 +11,7 @@ from gc_core.crosscoder import WEIGHTS, Crosscoder
 from gc_core.export.card import card
 from gc_core.export.folder import write_files
 from gc_core.io.artefacts import sealed
+from gc_core.io.location import Location
 from gc_core.io.run_folder import finite, json_bytes
 
 NOT_FOR_OTHERS = ("images", "weights")
@@ -30,7 +31,7 @@ class Story:
     """`evaluation.json`, if `jobs.evaluate` ran."""
 
 
-def write_hub(folder: str, model: Crosscoder, story: Story) -> None:
+def write_hub(folder: Location, model: Crosscoder, story: Story) -> None:
     """Write `model.safetensors`, `config.json` and `README.md`, for `Crosscoder.load(folder)`.
 
     Raises:

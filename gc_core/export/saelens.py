@@ -26,6 +26,7 @@ from torch import Tensor
 
 from gc_core.crosscoder import Crosscoder
 from gc_core.export.folder import write_files
+from gc_core.io.location import Location
 
 ARCHITECTURE = {"l1": "standard", "topk": "topk", "jumprelu": "jumprelu", "batchtopk": "jumprelu"}
 
@@ -44,7 +45,7 @@ class IdentityAutoencoder:
     """Its code is the crosscoder's times this."""
 
 
-def write_saelens(folder: str, model: Crosscoder, about: dict[str, Any]) -> None:
+def write_saelens(folder: Location, model: Crosscoder, about: dict[str, Any]) -> None:
     """Write `cfg.json` and `sae_weights.safetensors`, for `sae_lens.SAE.load_from_disk`; `about` becomes the metadata.
 
     Raises:

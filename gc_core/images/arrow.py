@@ -13,6 +13,7 @@ from gc_core.images.decode import ImageError
 from gc_core.images.parquet import CACHE_BYTES, Kept
 from gc_core.images.ranges import open_ranges
 from gc_core.images.ref import ImageRef, Listed
+from gc_core.io.location import Location
 
 SUFFIXES = (".arrow",)
 _FILE_MAGIC = b"ARROW1\0\0"
@@ -23,7 +24,7 @@ _DAMAGE = (pa.ArrowException, struct.error)
 _kept = Kept(CACHE_BYTES)
 
 
-def scan(url: str, key: str | None = None) -> Iterator[Listed]:
+def scan(location: Location, key: str | None = None) -> Iterator[Listed]:
     """Every picture of the file's column of pictures; one batch of rows is in memory at a time.
 
     `offset` is where the batch begins; the first number in brackets behind a member's name is its row there.
@@ -32,7 +33,7 @@ def scan(url: str, key: str | None = None) -> Iterator[Listed]:
         OSError: the file cannot be reached.
     """
     try:
-        with open_ranges(url) as plain:
+        with open_ranges(location) as plain:
             schema = _begin(plain)
             column = columns.find(schema, key)
             first, offset = 0, plain.tell()
@@ -40,11 +41,11 @@ def scan(url: str, key: str | None = None) -> Iterator[Listed]:
                 for cell in columns.cells(batch.column(column.name), column):
                     place = f"[{cell.row}]" + ("" if cell.position is None else f"[{cell.position}]")
                     row = first + cell.row
-                    yield columns.listed(cell, column, container=url, row=row, offset=offset, place=place, key=key)
+                    yield columns.listed(cell, column, container=location, row=row, offset=offset, place=place, key=key)
                 first, offset = first + batch.num_rows, plain.tell()
     except (*_DAMAGE, ImageError) as error:
         reason = str(error) if isinstance(error, ImageError) else f"damaged Arrow file ({_line(error)})"
-        yield Listed(ref=ImageRef(url=url, member="(the rest of the file)", offset=-1), error=reason)
+        yield Listed(ref=ImageRef(url=location.url, member="(the rest of the file)", offset=-1), error=reason)
 
 
 def read(ref: ImageRef) -> bytes:
@@ -55,12 +56,12 @@ def read(ref: ImageRef) -> bytes:
     """
     places = columns.place_in(ref.member)
     try:
-        schema = _layout(ref.url)
+        schema = _layout(ref.location)
         column = columns.find(schema, columns.chosen_in(ref.member, schema))
         places = places[-2:] if column.is_list else places[-1:]
         if ref.offset < 0 or len(places) != 1 + column.is_list:
             raise ImageError(f"no such row ({ref.member})")
-        values = _kept.get((ref.url, ref.offset, column.name), lambda: _read_batch(ref, column, schema))
+        values = _kept.get((ref.location, ref.offset, column.name), lambda: _read_batch(ref, column, schema))
     except _DAMAGE as error:
         raise ImageError(f"damaged Arrow file ({_line(error)})") from error
     if places[0] >= len(values):
@@ -69,8 +70,8 @@ def read(ref: ImageRef) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _layout(url: str) -> pa.Schema:
-    with open_ranges(url) as plain:
+def _layout(location: Location) -> pa.Schema:
+    with open_ranges(location) as plain:
         return _begin(plain)
 
 
@@ -85,7 +86,7 @@ def _begin(plain: BinaryIO) -> pa.Schema:
 
 
 def _read_batch(ref: ImageRef, column: Column, schema: pa.Schema) -> pa.ChunkedArray:
-    with open_ranges(ref.url) as plain:
+    with open_ranges(ref.location) as plain:
         plain.seek(ref.offset)
         batch = _next_batch(plain, schema)
         if batch is None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from gc_core.images import budget, formats, url_list
 from gc_core.images.decode import ImageError
 from gc_core.images.ref import ImageRef, Listed
-from gc_core.io import objects
+from gc_core.io.location import Location
 
 PICTURE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "images", "jpg_bytes", "picture")
 """Which of several columns holds the pictures: the first of these that is there, in small letters or capitals."""
@@ -95,7 +95,7 @@ def cells(array: pa.Array, column: Column) -> Iterator[Cell]:
 
 
 def listed(
-    cell: Cell, column: Column, *, container: str, row: int, offset: int, place: str, key: str | None = None
+    cell: Cell, column: Column, *, container: Location, row: int, offset: int, place: str, key: str | None = None
 ) -> Listed:
     """A picture as a listing names it: inside the container, or where its path leads. With a `key`, the name inside
     begins with that column's.
@@ -105,12 +105,12 @@ def listed(
     if cell.has_bytes:
         name = cell.text if column.form == "struct" and cell.text else str(row)
         name = name if key is None else f"[{column.name}]{name}"
-        return Listed(ref=ImageRef(url=container, member=f"{name}{place}", offset=offset))
-    nowhere = ImageRef(url=container, member=f"{cell.text or row}{place}", offset=offset)
+        return Listed(ref=ImageRef(url=container.url, member=f"{name}{place}", offset=offset))
+    nowhere = ImageRef(url=container.url, member=f"{cell.text or row}{place}", offset=offset)
     if not cell.text:
         is_text = column.form == "text"
         return Listed(ref=nowhere, error="not a location (empty)" if is_text else "no bytes in this row (and no path)")
-    folder = objects.split(container)[0]
+    folder = container.parent
     if column.form == "struct" and not _stays_below(cell.text):
         return Listed(ref=nowhere, error=f"no bytes in this row (and its path leads out of {folder}: not followed)")
     return next(iter(url_list.listed([cell.text], folder)))

@@ -44,7 +44,7 @@ def read(ref: ImageRef) -> bytes:
     if ref.url.startswith(packaged.BUILTIN):
         return packaged.read(ref)
     if not ref.member:
-        return ranges.read_whole(ref.url)
+        return ranges.read_whole(ref.location)
     return _reader_of(ref.url)(ref)
 
 

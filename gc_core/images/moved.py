@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from gc_core.images.ref import ImageRef
-from gc_core.io import objects
+from gc_core.io.location import Location
 
 
 class ReplacedError(OSError):
@@ -87,9 +87,9 @@ class Absent:
 
 def option(ref: ImageRef) -> str:
     """What to add to a command, with the folder that a picture, or the file around it, was in."""
-    folder, _ = objects.split(ref.url)
-    plain = objects.is_local(folder) and "=" not in unquote(folder)
-    return f"--images-at {objects.local_path(folder) if plain else folder.replace('=', '%3D')}=NEW"
+    folder = ref.location.parent
+    plain = folder.is_local and "=" not in folder.path
+    return f"--images-at {folder.path if plain else folder.url.replace('=', '%3D')}=NEW"
 
 
 def _move(text: str) -> Move:
@@ -97,7 +97,7 @@ def _move(text: str) -> Move:
     if not (equals and old and new):
         raise ValueError(f"images_at: found {text!r}, expected OLD=NEW, such as /data/photos=/mnt/photos")
     try:
-        return Move(objects.normalise(old).removesuffix("/"), objects.normalise(new).removesuffix("/"))
+        return Move(Location.parse(old).url.removesuffix("/"), Location.parse(new).url.removesuffix("/"))
     except ValueError as error:
         raise ValueError(f"images_at: {error}") from None
 

@@ -18,6 +18,7 @@ from gc_core.images.columns import Cell, Column
 from gc_core.images.decode import ImageError
 from gc_core.images.ranges import open_ranges
 from gc_core.images.ref import ImageRef, Listed
+from gc_core.io.location import Location
 
 SUFFIXES = (".parquet", ".pq")
 CACHE_BYTES = 256 << 20
@@ -32,19 +33,19 @@ def is_parquet(url: str) -> bool:
     return url.lower().endswith(SUFFIXES)
 
 
-def scan(url: str, key: str | None = None) -> Iterator[Listed]:
+def scan(location: Location, key: str | None = None) -> Iterator[Listed]:
     """Every picture of a Parquet file's column of pictures: inside it, or where its paths and URLs lead.
 
     Raises:
         OSError: the file cannot be reached, or its end is damaged.
     """
     try:
-        with _opened(url) as (file, parquet):
+        with _opened(location) as (file, parquet):
             budget.refuse_rows(parquet.metadata.num_rows, file.seek(0, 2))
-            yield from _each(url, file, parquet, key)
+            yield from _each(location, file, parquet, key)
     except (pa.ArrowException, ImageError) as error:
         reason = str(error) if isinstance(error, ImageError) else f"damaged Parquet file ({_line(error)})"
-        yield Listed(ref=ImageRef(url=url, member="(the whole file)", offset=-1), error=reason)
+        yield Listed(ref=ImageRef(url=location.url, member="(the whole file)", offset=-1), error=reason)
 
 
 def read(ref: ImageRef) -> bytes:
@@ -54,12 +55,12 @@ def read(ref: ImageRef) -> bytes:
         ImageError: the row holds none, or its part of the file is damaged.
     """
     try:
-        ends, schema = _layout(ref.url)
+        ends, schema = _layout(ref.location)
         column = columns.find(schema, columns.chosen_in(ref.member, schema))
         group = bisect_right(ends, ref.offset)
         if ref.offset < 0 or group == len(ends):
             raise ImageError(f"no such row ({ref.offset} of {ends[-1] if ends else 0})")
-        values = _kept.get((ref.url, group, column.name), lambda: _read_group(ref.url, group, column))
+        values = _kept.get((ref.location, group, column.name), lambda: _read_group(ref.location, group, column))
     except pa.ArrowException as error:
         raise ImageError(f"damaged Parquet file ({_line(error)})") from error
     value = values[ref.offset - (ends[group - 1] if group else 0)].as_py()
@@ -122,19 +123,21 @@ _kept = Kept(CACHE_BYTES)
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[tuple[BinaryIO, pq.ParquetFile]]:
-    with open_ranges(url) as file, pq.ParquetFile(file) as parquet:
+def _opened(location: Location) -> Iterator[tuple[BinaryIO, pq.ParquetFile]]:
+    with open_ranges(location) as file, pq.ParquetFile(file) as parquet:
         yield file, parquet
 
 
-def _each(url: str, file: BinaryIO, parquet: pq.ParquetFile, key: str | None) -> Iterator[Listed]:
+def _each(location: Location, file: BinaryIO, parquet: pq.ParquetFile, key: str | None) -> Iterator[Listed]:
     """Every picture. Bytes are looked at only where rows may have none, or several."""
     column = columns.find(parquet.schema_arrow, key)
     first = 0
     for group in range(parquet.num_row_groups):
         for row, cell in _cells(file, parquet, group, column):
             place = "" if cell.position is None else f"[{cell.position}]"
-            yield columns.listed(cell, column, container=url, row=first + row, offset=first + row, place=place, key=key)
+            yield columns.listed(
+                cell, column, container=location, row=first + row, offset=first + row, place=place, key=key
+            )
         first += parquet.metadata.row_group(group).num_rows
 
 
@@ -167,15 +170,15 @@ def _may_lack_bytes(parquet: pq.ParquetFile, group: int, column: Column) -> bool
 
 
 @lru_cache(maxsize=256)
-def _layout(url: str) -> tuple[list[int], pa.Schema]:
+def _layout(location: Location) -> tuple[list[int], pa.Schema]:
     """Row after the last row of each row group, and the columns."""
-    with _opened(url) as (_, parquet):
+    with _opened(location) as (_, parquet):
         groups = (parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups))
         return list(accumulate(groups)), parquet.schema_arrow
 
 
-def _read_group(url: str, group: int, column: Column) -> pa.ChunkedArray:
-    with _opened(url) as (file, parquet):
+def _read_group(location: Location, group: int, column: Column) -> pa.ChunkedArray:
+    with _opened(location) as (file, parquet):
         part = f"{column.name}.bytes" if column.form == "struct" and not column.is_list else column.name
         return pa.chunked_array(list(_read_parts(file, parquet, group, part)))
 

@@ -5,7 +5,6 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import obstore
@@ -14,25 +13,26 @@ from obstore.exceptions import BaseError
 from gc_core.images import budget
 from gc_core.images.walk import Found, walk
 from gc_core.io import objects, s3
+from gc_core.io.location import Location
 
 BUFFER_BYTES = 1 << 20
 LIST_BATCH = 1000
 
 
-def read_range(url: str, offset: int, size: int) -> bytes:
+def read_range(location: Location, offset: int, size: int) -> bytes:
     """`size` bytes from `offset` on; fewer where the file ends before.
 
     Raises:
         FileNotFoundError: there is no such file. OSError: it cannot be read.
     """
-    folder, name = objects.split(url)
-    if not objects.is_local(url):
+    folder, name = location.split()
+    if not location.is_local:
         return bytes(objects.read_range(folder, name, offset, offset + size)) if size else b""
-    with objects.one_line_errors(folder, name), Path(objects.local_path(url)).open("rb", buffering=0) as file:
+    with objects.one_line_errors(folder, name), location.local_path.open("rb", buffering=0) as file:
         return os.pread(file.fileno(), size, offset)
 
 
-def read_whole(url: str) -> bytes:
+def read_whole(location: Location) -> bytes:
     """A file's bytes.
 
     Raises:
@@ -40,10 +40,10 @@ def read_whole(url: str) -> bytes:
         FileNotFoundError: there is no such file. OSError: it cannot be read, or is no regular file: a pipe would be
             waited for without end.
     """
-    folder, name = objects.split(url)
-    if not objects.is_local(url):
+    folder, name = location.split()
+    if not location.is_local:
         return objects.read(folder, name, check_bytes=budget.refuse_picture)
-    path = Path(objects.local_path(url))
+    path = location.local_path
     with objects.one_line_errors(folder, name):
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError("no regular file (a folder, a pipe, a socket or a device)")
@@ -51,20 +51,20 @@ def read_whole(url: str) -> bytes:
         return path.read_bytes()
 
 
-def open_ranges(url: str) -> BinaryIO:
+def open_ranges(location: Location) -> BinaryIO:
     """A file to read and seek in. On object storage, one request brings a buffer of 1 MiB."""
-    folder, name = objects.split(url)
+    folder, name = location.split()
     with objects.one_line_errors(folder, name):
-        if objects.is_local(url):
-            return Path(objects.local_path(url)).open("rb")
-        return io.BufferedReader(_Ranges(url, objects.size(folder, name)), BUFFER_BYTES)
+        if location.is_local:
+            return location.local_path.open("rb")
+        return io.BufferedReader(_Ranges(location, objects.size(folder, name)), BUFFER_BYTES)
 
 
-def each_file(location: str) -> Iterator[list[Found]]:
+def each_file(location: Location) -> Iterator[list[Found]]:
     """Every file below a folder, in batches as they are found, in no order."""
     with objects.one_line_errors(location):
-        if objects.is_local(location):
-            yield from _batches(walk(Path(objects.local_path(location))))
+        if location.is_local:
+            yield from _batches(walk(location.local_path))
             return
         try:
             for batch in obstore.list(objects.open_folder(location), chunk_size=LIST_BATCH):
@@ -75,7 +75,7 @@ def each_file(location: str) -> Iterator[list[Found]]:
             yield from _batches(_with_odd_keys(location))
 
 
-def _with_odd_keys(location: str) -> Iterator[Found]:
+def _with_odd_keys(location: Location) -> Iterator[Found]:
     """As botocore lists them: obstore refuses a bucket for one key with an empty part between slashes."""
     for key, size in s3.list_keys(location):
         odd = "//" in key or key.startswith("/")
@@ -92,8 +92,8 @@ def _batches(found: Iterable[Found]) -> Iterator[list[Found]]:
 class _Ranges(io.RawIOBase):
     """An object as an unbuffered file; each read is a request."""
 
-    def __init__(self, url: str, size: int) -> None:
-        self._url, self._size, self._position = url, size, 0
+    def __init__(self, location: Location, size: int) -> None:
+        self._location, self._size, self._position = location, size, 0
 
     def readable(self) -> bool:
         return True
@@ -112,7 +112,7 @@ class _Ranges(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         count = max(0, min(len(view), self._size - self._position))
-        content = read_range(self._url, self._position, count)
+        content = read_range(self._location, self._position, count)
         view[: len(content)] = content
         self._position += len(content)
         return len(content)

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 import pyarrow as pa
 
-from gc_core.io import objects
+from gc_core.io.location import Location
 
 LISTING = pa.schema(
     [
@@ -43,9 +44,14 @@ class ImageRef:
     """Length in bytes; -1 for all there is."""
 
     @property
+    def location(self) -> Location:
+        """Of the file: of no picture that is drawn, or comes with a package."""
+        return Location.of_url(self.url)
+
+    @property
     def name(self) -> str:
         """What a person would call it."""
-        return self.member or objects.split(self.url)[1]
+        return self.member or unquote(self.url.rpartition("/")[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
-from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from gc_core.images.formats import SUFFIXES
 from gc_core.images.ref import ImageRef, Listed
 from gc_core.images.walk import Found
 from gc_core.io import objects
+from gc_core.io.location import Location
 
 Kind = Literal["picture", "tar", "zip", "parquet", "arrow", "list"]
 _CONTAINERS: tuple[Kind, ...] = ("tar", "zip", "parquet", "arrow")
@@ -47,7 +47,7 @@ class File:
     """A file that holds pictures, or names them."""
 
     kind: Kind
-    url: str
+    location: Location
     size: int
     column: str | None = None
     """Of a table, the one with pictures; None for the one that could be meant."""
@@ -95,12 +95,12 @@ def scan(file: File) -> pa.Table:
     """
     assert file.kind != "picture", "a picture is no container"
     if file.kind in _TABLES:
-        return ref.table_of(_TABLES[file.kind](file.url, file.column))
+        return ref.table_of(_TABLES[file.kind](file.location, file.column))
     if file.kind == "list":
-        return ref.table_of(url_list.scan(file.url))
+        return ref.table_of(url_list.scan(file.location))
     others: Counter[str] = Counter()
-    whole = ref.table_of(_ARCHIVES[file.kind](file.url, lambda name: others.update(_ends([name]))))
-    return pa.concat_tables([whole, ref.left_out(file.url, others)])
+    whole = ref.table_of(_ARCHIVES[file.kind](file.location, lambda name: others.update(_ends([name]))))
+    return pa.concat_tables([whole, ref.left_out(file.location.url, others)])
 
 
 def list_images(location: str, *, stimulus_px: int, max_stimuli: int, image_key: str | None = None) -> list[ImageRef]:
@@ -149,43 +149,55 @@ def choose(count: int, at_most: int | None, seed: int) -> NDArray[np.int64]:
 class _Files:
     """What lies at a location."""
 
-    root: str
+    root: Location
     """The folder that names begin at."""
     found: list[Found]
     """In the order of names."""
     num_hidden: int = 0
+    is_one_file: bool = False
+    """The location is no folder and no pattern."""
 
 
-def _files(location: str, tick: Tick) -> _Files:
+def _files(text: str, tick: Tick) -> _Files:
+    location = Location.parse(text)
     if (size := _size_of_file(location)) is not None:
-        folder, name = objects.split(objects.normalise(location))
-        return _Files(folder, [Found(name, size)])
-    if _is_local_folder(location) or not patterns.is_pattern(location):
-        root = objects.normalise(location)
-        if objects.is_local(root) and not _is_local_folder(location):
-            raise ValueError(f"images: {location} is neither a file nor a folder; expected {KNOWN}")
-        everything = sorted(_below(root, tick), key=lambda each: each.name)
+        folder, name = location.split()
+        return _Files(folder, [Found(name, size)], is_one_file=True)
+    if _is_local_folder(location) or not patterns.is_pattern(text):
+        if location.is_local and not _is_local_folder(location):
+            raise ValueError(f"images: {text} is neither a file nor a folder; expected {KNOWN}")
+        everything = sorted(_below(location, tick), key=lambda each: each.name)
         shown = [each for each in everything if not choice.is_hidden(each.name)]
-        return _Files(root, shown, len(everything) - len(shown))
+        return _Files(location, shown, len(everything) - len(shown))
     return _matching(location, tick)
 
 
-def _matching(location: str, tick: Tick) -> _Files:
+def _matching(location: Location, tick: Tick) -> _Files:
     """The files that a pattern means; each part of a brace must mean one."""
-    whole = str(Path(objects.local_path(location)).absolute()) if objects.is_local(location) else unquote(location)
+    whole = f"/{location.path.lstrip('/')}"
     roots = {patterns.split_root(pattern)[0] for pattern in patterns.expand_braces(whole)}
-    root = min(roots, key=len)
-    while not all(f"{other}/".startswith(f"{root}/") for other in roots):
-        root = root.rpartition("/")[0]
-    below = len(root.rstrip("/")) + 1
+    path = min(roots, key=len)
+    while not all(f"{other}/".startswith(f"{path}/") for other in roots):
+        path = path.rpartition("/")[0]
+    below = len(path.rstrip("/")) + 1
+    root = _at(location, path)
     files = {each.name: each for each in _below(root, tick)}
     found: dict[str, Found] = {}
     for pattern in (text[below:] for text in patterns.expand_braces(whole)):
         names = [pattern] if pattern in files else _names(pattern, files)
         if not names:
-            raise ValueError(f"images: nothing found for {pattern} below {root}; expected {KNOWN}")
+            where = path if root.is_local else root
+            raise ValueError(f"images: nothing found for {pattern} below {where}; expected {KNOWN}")
         found |= {name: files[name] for name in names}
-    return _Files(objects.normalise(root), list(found.values()))
+    return _Files(root, list(found.values()))
+
+
+def _at(location: Location, path: str) -> Location:
+    """Another path on the same disk, or in the same bucket."""
+    if location.is_local:
+        return Location.parse(Path(path or "/"))
+    bucket = Location.of_url(f"s3://{location.bucket}")
+    return bucket / path.strip("/") if path.strip("/") else bucket
 
 
 def _names(pattern: str, files: Mapping[str, Found]) -> list[str]:
@@ -193,7 +205,7 @@ def _names(pattern: str, files: Mapping[str, Found]) -> list[str]:
     return sorted(name for name in files if means.fullmatch(name))
 
 
-def _below(root: str, tick: Tick) -> Iterator[Found]:
+def _below(root: Location, tick: Tick) -> Iterator[Found]:
     count = 0
     for batch in ranges.each_file(root):
         yield from batch
@@ -201,20 +213,19 @@ def _below(root: str, tick: Tick) -> Iterator[Found]:
         tick(count)
 
 
-def _size_of_file(location: str) -> int | None:
+def _size_of_file(location: Location) -> int | None:
     """Size in bytes if the location is one file."""
-    if objects.is_local(location):
-        path = Path(objects.local_path(location))
+    if location.is_local:
+        path = location.local_path
         return path.stat().st_size if path.is_file() else None
-    folder, name = objects.split(objects.normalise(location))
     try:
-        return objects.size(folder, name) if folder != "s3:/" else None
+        return objects.size(*location.split()) if location.name else None
     except FileNotFoundError:
         return None
 
 
-def _is_local_folder(location: str) -> bool:
-    return objects.is_local(location) and Path(objects.local_path(location)).is_dir()
+def _is_local_folder(location: Location) -> bool:
+    return location.is_local and location.local_path.is_dir()
 
 
 def _source(location: str, there: _Files) -> Source:
@@ -222,14 +233,13 @@ def _source(location: str, there: _Files) -> Source:
     faults = [Listed(ref=_ref(root, each), error=each.error) for each in there.found if each.error]
     notes = [choice.hidden_note(there.num_hidden)]
     if pictures := by_kind["picture"]:
-        base = objects.normalise(root)  # once: for a million names, objects.join would ask the disk a million times
-        refs = (ImageRef(url=f"{base}/{quote(name)}", size=size) for name, size in pictures)
+        refs = (ImageRef(url=(root / name).url, size=size) for name, size in pictures)
         notes.append(_left_out(by_kind, *_CONTAINERS, "compressed", "other"))
         listed = chain((Listed(ref=picture) for picture in refs), faults)
         return Source(listing=ref.table_of(listed), note="; ".join(filter(None, notes)))
     if packed := by_kind["compressed"]:
         raise ValueError(
-            f"images: {objects.join(root, packed[0][0])} is a compressed archive; pictures are read by their place, "
+            f"images: {root / packed[0][0]} is a compressed archive; pictures are read by their place, "
             "which needs a plain .tar: decompress it (pictures are compressed already)"
         )
     kinds: list[Kind] = [kind for kind in _CONTAINERS if by_kind[kind]]
@@ -239,18 +249,18 @@ def _source(location: str, there: _Files) -> Source:
         by_kind["arrow"], unnamed = saved.ordered(by_kind["arrow"], states, lambda name: _content(root, name))
         by_kind["other"] += unnamed
     if kind == "list":
-        by_kind["list"], by_kind["other"] = [_only_list(location, root, there.found)], []
-    containers = tuple(File(kind=kind, url=objects.join(root, name), size=size) for name, size in by_kind[kind])
+        by_kind["list"], by_kind["other"] = [_only_list(location, there)], []
+    containers = tuple(File(kind=kind, location=root / name, size=size) for name, size in by_kind[kind])
     others = (*_CONTAINERS[_CONTAINERS.index(kind) + 1 :], "other") if kind in _CONTAINERS else ()
     notes.append(_left_out(by_kind, *others))
     return Source(listing=ref.table_of(faults), containers=containers, note="; ".join(filter(None, notes)))
 
 
-def _content(root: str, name: str) -> bytes:
-    return ranges.read_range(f"{objects.normalise(root)}/{quote(name)}", 0, saved.MOST_STATE_BYTES)
+def _content(root: Location, name: str) -> bytes:
+    return ranges.read_range(root / name, 0, saved.MOST_STATE_BYTES)
 
 
-def _by_kind(root: str, found: Iterable[Found]) -> dict[str, list[tuple[str, int]]]:
+def _by_kind(root: Location, found: Iterable[Found]) -> dict[str, list[tuple[str, int]]]:
     """Names and sizes of what can be read; a file without a suffix is a picture if it begins like one."""
     by_kind: dict[str, list[tuple[str, int]]] = {kind: [] for kind in (*get_args(Kind), "compressed", "other")}
     for each in found:
@@ -266,16 +276,16 @@ def _by_kind(root: str, found: Iterable[Found]) -> dict[str, list[tuple[str, int
     return by_kind
 
 
-def _begins_as_picture(root: str, name: str) -> bool:
+def _begins_as_picture(root: Location, name: str) -> bool:
     try:
-        head = ranges.read_range(f"{objects.normalise(root)}/{quote(name)}", 0, formats.HEAD_BYTES)
+        head = ranges.read_range(root / name, 0, formats.HEAD_BYTES)
     except OSError:
         return False
     return formats.is_picture(head)
 
 
-def _ref(root: str, each: Found) -> ImageRef:
-    return ImageRef(url=f"{root}/{quote(each.name)}", size=each.size)
+def _ref(root: Location, each: Found) -> ImageRef:
+    return ImageRef(url=(root / each.name).url, size=each.size)
 
 
 def _kind_by_name(name: str) -> str:
@@ -294,15 +304,16 @@ def _kind_by_name(name: str) -> str:
     return "picture" if lower.endswith(SUFFIXES) else "other"
 
 
-def _only_list(location: str, root: str, files: Sequence[Found]) -> tuple[str, int]:
+def _only_list(location: str, there: _Files) -> tuple[str, int]:
     """The one file that was asked for, if it is text."""
-    if _size_of_file(location) is None:
+    root, files = there.root, there.found
+    if not there.is_one_file:
         known = ", ".join(SUFFIXES)
         raise ValueError(
             f"images: no picture among the {len(files)} files below {location}; expected {known}, .tar, .zip, "
             ".parquet or .arrow"
         )
-    start = ranges.read_range(objects.join(root, files[0].name), 0, min(files[0].size, 1024))
+    start = ranges.read_range(root / files[0].name, 0, min(files[0].size, 1024))
     hints = {
         b"PAR1": "name it .parquet",
         b"\x1f\x8b": "decompress it",

@@ -11,6 +11,7 @@ from gc_core.images.decode import ImageError
 from gc_core.images.formats import SUFFIXES
 from gc_core.images.ranges import open_ranges, read_range
 from gc_core.images.ref import ImageRef, Listed
+from gc_core.io.location import Location
 
 _DAMAGE = (tarfile.TarError, ValueError, OverflowError, ArithmeticError, LookupError, RecursionError)
 """What Python's tarfile raises for headers that mean nothing. OSError is none of them: that is the network."""
@@ -27,7 +28,7 @@ _LONG_HEADERS = frozenset(b"xgXLK")
 _ZEROS_AT_ONCE = 1 << 20
 
 
-def scan(url: str, other: Callable[[str], None] = lambda name: None) -> Iterator[Listed]:
+def scan(location: Location, other: Callable[[str], None] = lambda name: None) -> Iterator[Listed]:
     """Every picture in an archive, and in archives inside it (ImageNet's own training set is a tar of tars), in the
     order they stand in. `other` hears the names of files that are no pictures.
 
@@ -37,8 +38,8 @@ def scan(url: str, other: Callable[[str], None] = lambda name: None) -> Iterator
     Raises:
         OSError: the archive cannot be reached.
     """
-    with open_ranges(url) as file:
-        yield from _Archive(file, url=url, inside="", base=0, other=other).pictures()
+    with open_ranges(location) as file:
+        yield from _Archive(file, url=location.url, inside="", base=0, other=other).pictures()
 
 
 def read(ref: ImageRef) -> bytes:
@@ -48,7 +49,7 @@ def read(ref: ImageRef) -> bytes:
         ImageError: the archive ends inside the member.
     """
     budget.refuse_picture(ref.size)
-    content = read_range(ref.url, ref.offset, ref.size) if ref.size >= 0 else b""
+    content = read_range(ref.location, ref.offset, ref.size) if ref.size >= 0 else b""
     if len(content) != ref.size:
         raise ImageError(f"the archive is cut ({len(content)} of {ref.size} bytes are there)")
     return content

@@ -14,6 +14,7 @@ from gc_core.images.decode import ImageError
 from gc_core.images.formats import SUFFIXES
 from gc_core.images.ranges import open_ranges, read_range
 from gc_core.images.ref import ImageRef, Listed
+from gc_core.io.location import Location
 
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 0x41
@@ -47,21 +48,21 @@ class _Directory:
     """What stands before the archive: offsets in it are short by that."""
 
 
-def scan(url: str, other: Callable[[str], None] = lambda name: None) -> Iterator[Listed]:
+def scan(location: Location, other: Callable[[str], None] = lambda name: None) -> Iterator[Listed]:
     """Every picture in an archive, in the order of its directory; what cannot be read later with its reason. `other`
     hears the names of files that are no pictures.
 
     Raises:
         OSError: the archive cannot be reached.
     """
-    with open_ranges(url) as file:
+    with open_ranges(location) as file:
         try:
             directory = _find_directory(file)
             if directory.shift and file.seek(0) == 0 and file.read(4) == b"PK\3\4":
-                yield _rest(url, "another archive stands before the last one (joined zips: split them)")
-            yield from _pictures(url, file, directory, other)
+                yield _rest(location, "another archive stands before the last one (joined zips: split them)")
+            yield from _pictures(location, file, directory, other)
         except (ImageError, struct.error) as error:
-            yield _rest(url, f"damaged archive ({error})")
+            yield _rest(location, f"damaged archive ({error})")
 
 
 def read(ref: ImageRef) -> bytes:
@@ -71,14 +72,14 @@ def read(ref: ImageRef) -> bytes:
         ImageError: it is damaged, or unpacks to far more than a picture does.
     """
     budget.refuse_picture(ref.size)
-    head = read_range(ref.url, ref.offset, _LOCAL.size + _NAME_GUESS_BYTES + ref.size) if ref.size >= 0 else b""
+    head = read_range(ref.location, ref.offset, _LOCAL.size + _NAME_GUESS_BYTES + ref.size) if ref.size >= 0 else b""
     if len(head) < _LOCAL.size or head[:4] != b"PK\3\4":
         raise ImageError("no member of the archive begins here")
     _, _, flags, method, _, _, checksum, _, _, name_bytes, extra_bytes = _LOCAL.unpack_from(head)
     start = _LOCAL.size + name_bytes + extra_bytes
     packed = head[start : start + ref.size]
     if len(packed) < ref.size:
-        packed = read_range(ref.url, ref.offset + start, ref.size)
+        packed = read_range(ref.location, ref.offset + start, ref.size)
     if len(packed) != ref.size:
         raise ImageError(f"the archive is cut ({len(packed)} of {ref.size} bytes are there)")
     content = packed if method == _STORED else _inflated(packed)
@@ -87,10 +88,12 @@ def read(ref: ImageRef) -> bytes:
     return content
 
 
-def _pictures(url: str, file: BinaryIO, directory: _Directory, other: Callable[[str], None]) -> Iterator[Listed]:
+def _pictures(
+    location: Location, file: BinaryIO, directory: _Directory, other: Callable[[str], None]
+) -> Iterator[Listed]:
     for member in _members(file, directory):
         if member.name.lower().endswith(SUFFIXES):
-            ref = ImageRef(url=url, member=member.name, offset=member.offset, size=member.packed_bytes)
+            ref = ImageRef(url=location.url, member=member.name, offset=member.offset, size=member.packed_bytes)
             yield Listed(ref=ref, error=_reason(member))
         elif not member.name.endswith("/"):
             other(member.name)
@@ -195,5 +198,5 @@ def _most_bytes(packed_bytes: int) -> int:
     return budget.most_unpacked(packed_bytes, most_bytes=budget.MOST_PICTURE_BYTES)
 
 
-def _rest(url: str, error: str) -> Listed:
-    return Listed(ref=ImageRef(url=url, member="(the rest of the archive)", offset=-1), error=error)
+def _rest(location: Location, error: str) -> Listed:
+    return Listed(ref=ImageRef(url=location.url, member="(the rest of the archive)", offset=-1), error=error)

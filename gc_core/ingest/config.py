@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from gc_core import bounds, groups
 from gc_core.config import Compression, Config
-from gc_core.io import objects
+from gc_core.io.location import Location
 
 
 class IngestError(ValueError):
@@ -64,8 +64,8 @@ class IngestConfig(Config):
 
     def absolute(self) -> Self:
         """The same with places as URLs, which mean the same wherever they are read again."""
-        image = self.image and objects.normalise(self.image)
-        return replace(self, activations=objects.normalise(self.activations), image=image)
+        image = self.image and str(Location.parse(self.image))
+        return replace(self, activations=str(Location.parse(self.activations)), image=image)
 
     def __post_init__(self) -> None:
         super().__post_init__()

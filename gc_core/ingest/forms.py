@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from gc_core.damage import LIBRARY_ERRORS
 from gc_core.ingest.config import IngestError
 from gc_core.io import objects
+from gc_core.io.location import Location
 
 UNREADABLE = (*LIBRARY_ERRORS, SafetensorError)
 KEPT_OPEN = 64
@@ -46,40 +47,40 @@ Arrays = dict[str, Callable[[], Opened]]
 """What a file holds, by name; opened when asked for. The one array of a format without names has the name ''."""
 
 
-def arrays_in(url: str) -> Arrays:
-    """What the file at a URL holds.
+def arrays_in(location: Location) -> Arrays:
+    """What the file at a location holds.
 
     Raises:
         IngestError: it is damaged, or could run code when opened. OSError: it cannot be read.
     """
-    return _arrays_in(url, objects.stat(*objects.split(url)))
+    return _arrays_in(location, objects.stat(*location.split()))
 
 
 @lru_cache(maxsize=KEPT_OPEN)
-def _arrays_in(url: str, version: tuple[int, str]) -> Arrays:
-    suffix = Path(url).suffix.lower()
-    path = _local_file(url, version)
+def _arrays_in(location: Location, version: tuple[int, str]) -> Arrays:
+    suffix = Path(location.name).suffix.lower()
+    path = _local_file(location, version)
     try:
         return FORMATS[suffix](path)
     except IngestError:
         raise
     except UNREADABLE as error:
-        raise refused(url, suffix, error) from None
+        raise refused(location, suffix, error) from None
 
 
-def refused(url: str, what: str, error: Exception) -> IngestError:
+def refused(location: Location, what: str, error: Exception) -> IngestError:
     """One line about a file that its library does not open."""
     said = " ".join(str(error).split())[:160] or type(error).__name__
-    return IngestError(f"{url}: cannot be read as {what} ({said}); write it again, or name another form")
+    return IngestError(f"{location}: cannot be read as {what} ({said}); write it again, or name another form")
 
 
 @lru_cache(maxsize=KEPT_OPEN)
-def _local_file(url: str, version: tuple[int, str]) -> Path:
+def _local_file(location: Location, version: tuple[int, str]) -> Path:
     """The file, or for as long as this process lives a copy of the remote object; `version` tells the cache when it is
     out of date."""
     del version
     held = ExitStack()
-    path = held.enter_context(objects.as_file(*objects.split(url)))
+    path = held.enter_context(objects.as_file(*location.split()))
     atexit.register(held.close)
     return path
 

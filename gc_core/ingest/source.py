@@ -18,6 +18,7 @@ from gc_core.ingest import zarr_arrays
 from gc_core.ingest.config import IngestConfig, IngestError
 from gc_core.ingest.forms import FORMATS, UNREADABLE, Arrays, Opened, arrays_in
 from gc_core.io import objects
+from gc_core.io.location import Location
 
 ZARR = "zarr"
 FLOATS = re.compile(r"[<>=]?(float|bfloat|bf|f)\d+(_\w+)?")
@@ -35,13 +36,18 @@ class Piece:
     dtype: str
 
     @property
+    def location(self) -> Location:
+        """Of the file."""
+        return Location.of_url(self.url)
+
+    @property
     def name(self) -> str:
         """What a person would call it."""
         return f"{self.url} ({self.array})" if self.array else self.url
 
     def open(self) -> Opened:
         """The array; IngestError if it cannot be read."""
-        return _arrays(self.url, self.form)[self.array]()
+        return _arrays(self.location, self.form)[self.array]()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +118,7 @@ def image_ids(config: IngestConfig, source: Source) -> NDArray[Any] | None:
     if config.image is not None:
         pieces = pieces_at(config.image, config.image_array)
     else:
-        pieces = [_piece(piece.url, piece.form, config.image_array) for piece in source.pieces]
+        pieces = [_piece(piece.location, piece.form, config.image_array) for piece in source.pieces]
     ids_N = np.concatenate([_ids(piece) for piece in pieces])
     if len(ids_N) != source.num_rows:
         where = config.image or config.activations
@@ -122,41 +128,42 @@ def image_ids(config: IngestConfig, source: Source) -> NDArray[Any] | None:
     return ids_N
 
 
-def pieces_at(location: str, array: str | None) -> list[Piece]:
-    """The arrays at a location, in natural order.
+def pieces_at(place: str, array: str | None) -> list[Piece]:
+    """The arrays at a path or URL, in natural order.
 
     Raises:
         IngestError: there is nothing that can be read, or the name of an array is missing or wrong.
     """
-    found = _files(location)
+    found = _files(Location.parse(place))
     if not found:
         forms = ", ".join([*FORMATS, "Zarr"])
-        raise IngestError(f"{location}: no activations found, expected {forms}, or a folder or pattern of such files")
-    return [_piece(url, form, array) for url, form in found]
+        raise IngestError(f"{place}: no activations found, expected {forms}, or a folder or pattern of such files")
+    return [_piece(file, form, array) for file, form in found]
 
 
-def _files(location: str) -> list[tuple[str, str]]:
-    """URL and form of each file; FileNotFoundError-free: an empty list where nothing is."""
-    url = objects.normalise(location)
-    folder, pattern = objects.split(url)
+def _files(location: Location) -> list[tuple[Location, str]]:
+    """Each file, and its form; FileNotFoundError-free: an empty list where nothing is."""
+    folder, pattern = location.split()
     if not re.search(r"[*?[]", pattern):
-        if (suffix := Path(url).suffix.lower()) in FORMATS and not _is_folder(url):
-            return [(url, suffix)]
-        folder, pattern = url, "*"
+        if (suffix := _suffix(location)) in FORMATS and not _is_folder(location):
+            return [(location, suffix)]
+        folder, pattern = location, "*"
     if zarr_arrays.is_zarr(folder):
         return [(folder, ZARR)]
     names = [name for name in objects.sizes(folder) if "/" not in name and not name.startswith(".")]
-    chosen = [
-        (objects.join(folder, name), Path(name).suffix.lower()) for name in names if fnmatch.fnmatch(name, pattern)
-    ]
-    stores = [objects.join(folder, name) for name in objects.folders(folder) if fnmatch.fnmatch(name, pattern)]
+    chosen = [(folder / name, Path(name).suffix.lower()) for name in names if fnmatch.fnmatch(name, pattern)]
+    stores = [folder / name for name in objects.folders(folder) if fnmatch.fnmatch(name, pattern)]
     chosen = [(each, form) for each, form in chosen if form in FORMATS]
     chosen += [(each, ZARR) for each in stores if zarr_arrays.is_zarr(each)]
-    return sorted(chosen, key=lambda entry: _natural(entry[0]))
+    return sorted(chosen, key=lambda entry: _natural(entry[0].url))
 
 
-def _is_folder(url: str) -> bool:
-    return objects.is_local(url) and Path(objects.local_path(url)).is_dir()
+def _suffix(location: Location) -> str:
+    return Path(location.name).suffix.lower()
+
+
+def _is_folder(location: Location) -> bool:
+    return location.is_local and location.local_path.is_dir()
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -164,25 +171,27 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(digits or 0), text) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
-def _arrays(url: str, form: str) -> Arrays:
-    return zarr_arrays.arrays_below(url) if form == ZARR else arrays_in(url)
+def _arrays(location: Location, form: str) -> Arrays:
+    return zarr_arrays.arrays_below(location) if form == ZARR else arrays_in(location)
 
 
-def _piece(url: str, form: str, array: str | None) -> Piece:
-    held = _arrays(url, form)
+def _piece(location: Location, form: str, array: str | None) -> Piece:
+    held = _arrays(location, form)
     names = ", ".join(sorted(held)[:8]) or "no array"
     if array is None and len(held) != 1:
-        raise IngestError(f"{url}: {names} found, expected one array; name it with --array")
+        raise IngestError(f"{location}: {names} found, expected one array; name it with --array")
     name = array if array is not None and "" not in held else next(iter(held))
     if name not in held:
-        raise IngestError(f"{url}: no array {name!r} found, expected one of {names}")
+        raise IngestError(f"{location}: no array {name!r} found, expected one of {names}")
     try:
         opened = held[name]()
     except IngestError:
         raise
     except UNREADABLE as error:
-        raise IngestError(f"{url}: {name or 'its array'} cannot be read ({' '.join(str(error).split())})") from None
-    return Piece(url=url, form=form, array=name, shape=opened.shape, dtype=opened.dtype)
+        raise IngestError(
+            f"{location}: {name or 'its array'} cannot be read ({' '.join(str(error).split())})"
+        ) from None
+    return Piece(url=location.url, form=form, array=name, shape=opened.shape, dtype=opened.dtype)
 
 
 def _blocks(piece: Piece, config: IngestConfig) -> tuple[int, int]:
@@ -217,7 +226,7 @@ def _hint(row: list[int], order: int) -> str:
 def _refuse_absent(piece: Piece, config: IngestConfig) -> None:
     if piece.form != ZARR or config.absent_chunks:
         return
-    if absent := zarr_arrays.absent_chunks(piece.url, piece.array):
+    if absent := zarr_arrays.absent_chunks(piece.location, piece.array):
         found = f"{piece.name}: {absent:,} chunks are not there and would read as the fill value"
         raise IngestError(f"{found}; write them, or accept that with --absent-chunks")
 

@@ -14,6 +14,7 @@ from zarr.storage import ObjectStore
 from gc_core.ingest.config import IngestError
 from gc_core.ingest.forms import KEPT_OPEN, UNREADABLE, Arrays, Opened, refused
 from gc_core.io import objects
+from gc_core.io.location import Location
 
 MARKS = ("zarr.json", ".zarray", ".zgroup")
 """A location that holds one of these is a Zarr array or group."""
@@ -24,49 +25,49 @@ CODECS = (
 """Codecs that turn bytes into numbers; there are others, which unpickle."""
 
 
-def is_zarr(url: str) -> bool:
+def is_zarr(location: Location) -> bool:
     """Whether a location is a Zarr array or group."""
-    return _mark(url) is not None
+    return _mark(location) is not None
 
 
-def arrays_below(url: str) -> Arrays:
+def arrays_below(location: Location) -> Arrays:
     """Every array of the store, by its path; the array itself, named '', if the location is one.
 
     Raises:
         IngestError: its metadata are damaged.
     """
-    return _arrays_below(url, _mark(url))
+    return _arrays_below(location, _mark(location))
 
 
-def _mark(url: str) -> tuple[int, str] | None:
+def _mark(location: Location) -> tuple[int, str] | None:
     """Size and tag of what marks a Zarr array or group; None where there is none."""
     for mark in MARKS:
         try:
-            return objects.stat(url, mark)
+            return objects.stat(location, mark)
         except (FileNotFoundError, NotADirectoryError):
             continue
     return None
 
 
 @lru_cache(maxsize=KEPT_OPEN)
-def _arrays_below(url: str, version: tuple[int, str] | None) -> Arrays:
+def _arrays_below(location: Location, version: tuple[int, str] | None) -> Arrays:
     """`version` tells the cache when what it knows is out of date."""
     del version
     try:
-        with objects.one_line_errors(url):
-            found = zarr.open(ObjectStore(objects.open_folder(url), read_only=True), mode="r")
+        with objects.one_line_errors(location):
+            found = zarr.open(ObjectStore(objects.open_folder(location), read_only=True), mode="r")
             if isinstance(found, zarr.Array):
-                return {"": lambda: _opened(url, found)}
+                return {"": lambda: _opened(location, found)}
             arrays = [(name, item) for name, item in found.members(None) if isinstance(item, zarr.Array)]
     except UNREADABLE as error:
-        raise refused(url, "Zarr", error) from None
-    return {name: lambda item=item: _opened(url, item) for name, item in sorted(arrays)}
+        raise refused(location, "Zarr", error) from None
+    return {name: lambda item=item: _opened(location, item) for name, item in sorted(arrays)}
 
 
-def absent_chunks(url: str, name: str) -> int:
+def absent_chunks(location: Location, name: str) -> int:
     """How many objects of an array are not there."""
-    with objects.one_line_errors(url):
-        found = zarr.open(ObjectStore(objects.open_folder(url), read_only=True), mode="r")
+    with objects.one_line_errors(location):
+        found = zarr.open(ObjectStore(objects.open_folder(location), read_only=True), mode="r")
         array = found if isinstance(found, zarr.Array) else found[name]
         assert isinstance(array, zarr.Array), f"{name} is not an array"
         stored_as = array.shards or array.chunks
@@ -75,9 +76,11 @@ def absent_chunks(url: str, name: str) -> int:
         return wanted - array.nchunks_initialized // chunks_each
 
 
-def _opened(url: str, array: Any) -> Opened:
+def _opened(location: Location, array: Any) -> Opened:
     if strange := sorted(_codecs(array.metadata.to_dict()) - CODECS):
-        raise IngestError(f"{url}: codec {strange[0]!r} found, which is not read here; store it with zstd or blosc")
+        raise IngestError(
+            f"{location}: codec {strange[0]!r} found, which is not read here; store it with zstd or blosc"
+        )
     return Opened(shape=array.shape, dtype=str(array.dtype), read=lambda start, stop: np.asarray(array[start:stop]))
 
 

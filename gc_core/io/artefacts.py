@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gc_core.io import objects
+from gc_core.io.location import Location
 
 SEAL = "record_sha256"
 HASH_DIGITS = 64
@@ -34,7 +35,7 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, SEAL: _digest_of_json(content)}
 
 
-def unsealed(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+def unsealed(record: Mapping[str, Any], where: str | Location) -> dict[str, Any]:
     """The record without its hash, which is checked if there is one.
 
     Raises:
@@ -55,7 +56,7 @@ def _is_renamed_seal(record: Mapping[str, Any]) -> bool:
     return any(_digest_of_json(rest) == found for rest, found in zip(others, hashes.values(), strict=True))
 
 
-def hashes_in(record: Mapping[str, Any], where: str) -> dict[str, str]:
+def hashes_in(record: Mapping[str, Any], where: str | Location) -> dict[str, str]:
     """The SHA-256 of each file that a record names; early versions named none.
 
     Raises:
@@ -68,14 +69,14 @@ def hashes_in(record: Mapping[str, Any], where: str) -> dict[str, str]:
     return files
 
 
-def check(content: bytes | memoryview, expected: str | None, where: str, remedy: str) -> None:
+def check(content: bytes | memoryview, expected: str | None, where: str | Location, remedy: str) -> None:
     """Raise DamagedError unless the bytes have this SHA-256; None: none was recorded."""
     if expected is not None and (found := digest(content)) != expected:
         raise DamagedError(f"{_other_hash(where, found, expected)}; {remedy}")
 
 
 @contextmanager
-def checked_file(location: str, name: str, expected: str | None, remedy: str) -> Iterator[Path]:
+def checked_file(location: Location, name: str, expected: str | None, remedy: str) -> Iterator[Path]:
     """An object as a file on this machine, which was read once, piece by piece, to see that it is what was recorded.
 
     Raises:
@@ -83,13 +84,13 @@ def checked_file(location: str, name: str, expected: str | None, remedy: str) ->
     """
     with objects.as_file(location, name) as path:
         if expected is not None and (found := _digest_of_file(path)) != expected:
-            raise DamagedError(_other_hash(objects.join(location, name), found, expected) + f"; {remedy}")
+            raise DamagedError(_other_hash(location / name, found, expected) + f"; {remedy}")
         yield path
 
 
-def fault_of(location: str, name: str, expected: str) -> str | None:
+def fault_of(location: Location, name: str, expected: str) -> str | None:
     """What is wrong with an object, read piece by piece; None if it has this SHA-256."""
-    url = objects.join(location, name)
+    url = location / name
     try:
         with objects.as_file(location, name) as path:
             found = _digest_of_file(path)
@@ -103,7 +104,7 @@ def _digest_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _other_hash(where: str, found: str, expected: str) -> str:
+def _other_hash(where: str | Location, found: str, expected: str) -> str:
     return f"{where}: SHA-256 {found[:12]}... found, {expected[:12]}... was recorded"
 
 

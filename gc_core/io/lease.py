@@ -25,6 +25,7 @@ from typing import Any
 
 from gc_core.io import objects
 from gc_core.io.artefacts import DamagedError, sealed
+from gc_core.io.location import Location
 from gc_core.io.run_folder import json_bytes, parse_json, read_json
 
 FOLDER = "lease"
@@ -48,7 +49,7 @@ class LostError(OSError):
 class Term:
     """A lease as others may know it, such as workers that write for its holder."""
 
-    folder: str
+    folder: Location
     number: int
 
     def check(self) -> None:
@@ -139,8 +140,8 @@ class Lease:
 
 
 @contextmanager
-def held(folder: str, wait: Callable[[str, float], None], *, rhythm: Rhythm | None = None) -> Iterator[Lease]:
-    """The lease of a folder (path or URL), for as long as the block lasts.
+def held(folder: Location, wait: Callable[[str, float], None], *, rhythm: Rhythm | None = None) -> Iterator[Lease]:
+    """The lease of a folder, for as long as the block lasts.
 
     While another has it, `wait` hears every now and then who that is, and for how many seconds it was waited for; it
     may refuse to wait longer by raising.
@@ -156,7 +157,7 @@ def held(folder: str, wait: Callable[[str, float], None], *, rhythm: Rhythm | No
             lease.give_up()
 
 
-def _taken(folder: str, wait: Callable[[str, float], None], rhythm: Rhythm) -> Lease:
+def _taken(folder: Location, wait: Callable[[str, float], None], rhythm: Rhythm) -> Lease:
     began_s = time.monotonic()
     seen, seen_s = Found(0, b""), began_s
     while True:
@@ -171,7 +172,7 @@ def _taken(folder: str, wait: Callable[[str, float], None], rhythm: Rhythm) -> L
         time.sleep(rhythm.look_s)
 
 
-def _created(folder: str, number: int, rhythm: Rhythm) -> Lease | None:
+def _created(folder: Location, number: int, rhythm: Rhythm) -> Lease | None:
     """The next lease, if this process gets it and no newer one was made meanwhile."""
     record = {
         "host": socket.gethostname(),
@@ -195,27 +196,27 @@ def _created(folder: str, number: int, rhythm: Rhythm) -> Lease | None:
     return Lease(Term(folder, number), record, rhythm)
 
 
-def _newest(folder: str) -> Found:
+def _newest(folder: Location) -> Found:
     while numbers := _numbers(folder):
         with contextlib.suppress(FileNotFoundError):  # a newer one was made, and this one cleared
             return Found(numbers[-1], objects.read(_folder(folder), _name(numbers[-1])))
     return Found(0, b"")
 
 
-def _numbers(folder: str) -> list[int]:
+def _numbers(folder: Location) -> list[int]:
     found = (re.fullmatch(RECORD, name) for name in objects.sizes(_folder(folder)))
     return sorted(int(match[1]) for match in found if match)
 
 
-def _token(folder: str, number: int) -> str | None:
+def _token(folder: Location, number: int) -> str | None:
     try:
         return read_json(_folder(folder), _name(number)).get("token")
     except (FileNotFoundError, DamagedError):
         return None
 
 
-def _folder(folder: str) -> str:
-    return objects.join(folder, FOLDER)
+def _folder(folder: Location) -> Location:
+    return folder / FOLDER
 
 
 def _name(number: int) -> str:

@@ -1,7 +1,6 @@
 """Bytes under URLs: read, write, write once, list; local folders and object stores alike.
 
-A location is a path or a URL; a name is an object's key below it, plain text with slashes. In URLs, names stand
-percent-encoded.
+A name is an object's key below a location, plain text with slashes.
 """
 
 import contextlib
@@ -14,14 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
-from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore
 
-from gc_core.bounds import refuse_odd_text
 from gc_core.io import s3
+from gc_core.io.location import Location
 
 T = TypeVar("T")
 
@@ -40,95 +38,31 @@ STREAM_BYTES = 32 << 20
 """Of an object that is written or read piece by piece. Object stores take 10,000 pieces: 320 GB."""
 
 
-def normalise(location: str) -> str:
-    """A URL without trailing slash for a path or a URL: `/data/run` becomes `file:///data/run`.
-
-    Raises:
-        ValueError: the URL is not one that this system stores to.
-    """
-    if not location.strip():
-        raise ValueError(f"location: {location!r} found, expected a path, file:///path or s3://bucket/prefix")
-    refuse_odd_text("location", location)
-    parts = _parts(location)
-    if not parts.scheme:
-        return _uri(local_path(location))
-    if parts.scheme not in ("file", "s3"):
-        raise ValueError(
-            f"{location}: scheme {parts.scheme!r} found, expected a path, file:///path or s3://bucket/prefix"
-        )
-    if parts.query or parts.fragment:
-        raise ValueError(f"{location}: a bare '?' or '#' found in a URL; write %3F or %23")
-    if parts.scheme == "s3":
-        if not parts.netloc:
-            raise ValueError(f"{location}: no bucket found, expected s3://bucket/prefix")
-        return location.rstrip("/")
-    if parts.netloc:
-        raise ValueError(f"{location}: host {parts.netloc!r} found, expected three slashes: file:///{parts.netloc}...")
-    return _uri(local_path(location))
-
-
-def local_path(location: str) -> str:
-    """The path behind a path or file:// URL, `~` expanded in a path.
-
-    Raises:
-        ValueError: `~` names a user that is not known here.
-    """
-    parts = _parts(location)
-    if parts.scheme == "file":
-        return unquote(parts.path)
-    try:
-        return str(Path(location).expanduser())
-    except RuntimeError:  # as pathlib says it
-        raise ValueError(f"{location[:200]!r}: no home folder is known for '~'; write the whole path") from None
-
-
-def without_scheme(location: str) -> str:
-    """`bucket/prefix` or the path: what Arrow and Ray Train call a place, its file system given apart."""
-    url = normalise(location)
-    return local_path(url) if is_local(url) else unquote(url.removeprefix("s3://"))
-
-
-def is_local(location: str) -> bool:
-    """Whether the location is a folder on this machine."""
-    return _parts(location).scheme in ("", "file")
-
-
-def join(location: str, *names: str) -> str:
-    """The URL of something below `location`."""
-    return "/".join([normalise(location), *(quote(name) for name in names)])
-
-
-def split(url: str) -> tuple[str, str]:
-    """An object's folder, a URL, and its name there: `read(*split(join(location, name)))` reads that object."""
-    folder, _, name = url.rpartition("/")
-    return folder, unquote(name)
-
-
-def open_folder(location: str, *, create: bool = False) -> ObjectStore:
+def open_folder(location: Location, *, create: bool = False) -> ObjectStore:
     """The store whose keys are relative to `location`.
 
     Raises:
         FileNotFoundError: a local folder does not exist and `create` is off.
     """
-    url = normalise(location)
-    if not is_local(url):
-        return s3.open_prefix(url)
-    path = Path(local_path(url))
+    if not location.is_local:
+        return s3.open_prefix(location.bucket, location.path)
+    path = location.local_path
     if not create and not path.is_dir():
         raise FileNotFoundError(f"{location}: no such folder")
     return LocalStore(path, mkdir=create)
 
 
 @contextmanager
-def one_line_errors(location: str, *name: str) -> Iterator[None]:
+def one_line_errors(location: Location, *name: str) -> Iterator[None]:
     """The store's errors in one line that names the object: obstore prints a page, and its errors are no OSErrors."""
     try:
         yield
     except (BaseError, OSError) as error:
-        raise _in_one_line(error, join(location, *name)) from None  # a store's text repeats keys and signatures
+        where = location / name[0] if name else location
+        raise _in_one_line(error, where) from None  # a store's text repeats keys and signatures
 
 
-def read(location: str, name: str, *, check_bytes: Callable[[int], None] = lambda num_bytes: None) -> bytes:
+def read(location: Location, name: str, *, check_bytes: Callable[[int], None] = lambda num_bytes: None) -> bytes:
     """The object's bytes. `check_bytes` hears how many there are before they are read, and may refuse by raising.
 
     Raises:
@@ -139,7 +73,7 @@ def read(location: str, name: str, *, check_bytes: Callable[[int], None] = lambd
 
 
 def read_tagged(
-    location: str, name: str, *, check_bytes: Callable[[int], None] = lambda num_bytes: None
+    location: Location, name: str, *, check_bytes: Callable[[int], None] = lambda num_bytes: None
 ) -> tuple[bytes, str]:
     """The object's bytes and their tag."""
     with one_line_errors(location, name):
@@ -148,32 +82,32 @@ def read_tagged(
         return bytes(found.bytes()), found.meta["e_tag"] or ""
 
 
-def read_range(location: str, name: str, start: int, stop: int) -> memoryview:
+def read_range(location: Location, name: str, start: int, stop: int) -> memoryview:
     """Some of the object's bytes, in one request and without a copy."""
     with one_line_errors(location, name):
         folder, key = _object(location, name)
         return memoryview(obstore.get_range(folder, key, start=start, length=stop - start))
 
 
-def read_tail(location: str, name: str, num_bytes: int) -> memoryview:
+def read_tail(location: Location, name: str, num_bytes: int) -> memoryview:
     """The object's last bytes, fewer if it has fewer."""
     with one_line_errors(location, name):
         folder, key = _object(location, name)
         return memoryview(obstore.get(folder, key, options={"range": {"suffix": num_bytes}}).bytes())
 
 
-def write(location: str, name: str, content: bytes, *, media_type: str | None = None) -> None:
+def write(location: Location, name: str, content: bytes, *, media_type: str | None = None) -> None:
     """Replace the object as a whole: readers see the old bytes or the new, never a part.
 
     `media_type`, such as text/html, is what a browser hears of an object in a bucket; a file has none.
     """
-    attributes = {"Content-Type": media_type} if media_type and not is_local(location) else None
+    attributes = {"Content-Type": media_type} if media_type and not location.is_local else None
     with one_line_errors(location, name):
         obstore.put(*_object(location, name, create=True), content, attributes=attributes)
         _to_disk(location, name)
 
 
-def write_once(location: str, name: str, content: bytes) -> bool:
+def write_once(location: Location, name: str, content: bytes) -> bool:
     """Write unless the object exists; False if it did. Of racing writers at most one gets True, and one's bytes stay.
 
     A writer whose answer was lost on the way is told False for its own bytes: whoever needs to know compares them.
@@ -181,7 +115,7 @@ def write_once(location: str, name: str, content: bytes) -> bool:
     return create(location, name, content) is not None
 
 
-def create(location: str, name: str, content: bytes) -> str | None:
+def create(location: Location, name: str, content: bytes) -> str | None:
     """`write_once`, with the tag by which `stat` knows these bytes again; None if the object existed."""
     with one_line_errors(location, name):
         try:
@@ -193,14 +127,14 @@ def create(location: str, name: str, content: bytes) -> str | None:
         return done["e_tag"] or ""
 
 
-def stat(location: str, name: str) -> tuple[int, str]:
+def stat(location: Location, name: str) -> tuple[int, str]:
     """The object's size in bytes, and its tag: another when other bytes are written there."""
     with one_line_errors(location, name):
         found = obstore.head(*_object(location, name))
         return found["size"], found["e_tag"] or ""
 
 
-def delete(location: str, name: str) -> None:
+def delete(location: Location, name: str) -> None:
     """Remove the object, if there is one."""
     with one_line_errors(location, name):
         try:
@@ -210,7 +144,7 @@ def delete(location: str, name: str) -> None:
             return
 
 
-def sizes(location: str) -> dict[str, int]:
+def sizes(location: Location) -> dict[str, int]:
     """Size in bytes of every object below the location, by name; empty where nothing is."""
     with one_line_errors(location):
         try:
@@ -220,13 +154,13 @@ def sizes(location: str) -> dict[str, int]:
         return {entry["path"]: entry["size"] for batch in batches for entry in batch}
 
 
-def size(location: str, name: str) -> int:
+def size(location: Location, name: str) -> int:
     """The object's size in bytes; FileNotFoundError if there is none."""
     return stat(location, name)[0]
 
 
 @contextmanager
-def stream_to(location: str, name: str) -> Iterator[BinaryIO]:
+def stream_to(location: Location, name: str) -> Iterator[BinaryIO]:
     """Replace an object by what is written in the block; readers see the old bytes or the new, never a part.
 
     An error in the block leaves the old object. Memory: a few pieces of STREAM_BYTES.
@@ -241,11 +175,11 @@ def stream_to(location: str, name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def as_file(location: str, name: str) -> Iterator[Path]:
+def as_file(location: Location, name: str) -> Iterator[Path]:
     """The object as a file on this machine, for as long as the block lasts; FileNotFoundError if there is none."""
     with one_line_errors(location, name):
-        if is_local(location):
-            yield Path(local_path(location)) / name
+        if location.is_local:
+            yield location.local_path / name
             return
         with tempfile.NamedTemporaryFile() as copy:
             for piece in obstore.get(open_folder(location), name).stream(STREAM_BYTES):
@@ -254,7 +188,7 @@ def as_file(location: str, name: str) -> Iterator[Path]:
             yield Path(copy.name)
 
 
-def folders(location: str) -> list[str]:
+def folders(location: Location) -> list[str]:
     """Names of the folders directly below the location, empty and half-written ones included."""
     with one_line_errors(location):
         try:
@@ -263,7 +197,7 @@ def folders(location: str) -> list[str]:
             return []
 
 
-def first_names(location: str, *, most: int) -> list[str]:
+def first_names(location: Location, *, most: int) -> list[str]:
     """Names directly below the location, of objects, files and folders, at most about that many; empty where nothing
     is.
 
@@ -272,26 +206,26 @@ def first_names(location: str, *, most: int) -> list[str]:
     """
     with one_line_errors(location):
         try:
-            if is_local(location):
-                return sorted(path.name for path in Path(local_path(location)).iterdir())[:most]
+            if location.is_local:
+                return sorted(path.name for path in location.local_path.iterdir())[:most]
             batch = next(iter(obstore.list(open_folder(location), chunk_size=most)), [])
         except FileNotFoundError:
             return []
         return list(dict.fromkeys(entry["path"].partition("/")[0] for entry in batch))
 
 
-def delete_named(location: str, pattern: str) -> None:
+def delete_named(location: Location, pattern: str) -> None:
     """Remove the objects below the location whose whole name matches, and on a disk the folders that are empty then.
 
     Whatever else is there, a stranger's, stays.
     """
     with one_line_errors(location):
-        if not is_local(location):
+        if not location.is_local:
             for name in sizes(location):
                 if re.fullmatch(pattern, name):
                     delete(location, name)
             return
-        top = Path(local_path(location))
+        top = location.local_path
         for folder, _, names in os.walk(top, onerror=_unless_gone):
             for path in (Path(folder) / name for name in names):
                 # #: what was cut off in writing
@@ -300,27 +234,12 @@ def delete_named(location: str, pattern: str) -> None:
         _remove_empty_folders(top)
 
 
-def _parts(location: str) -> SplitResult:
-    try:
-        return urlsplit(location)
-    except ValueError as error:  # brackets where a host would stand
-        raise ValueError(f"{location}: no path and no URL ({error}); expected such as s3://bucket/prefix") from None
-
-
-def _uri(path: str) -> str:
-    try:
-        return Path(path).resolve().as_uri()
-    except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"location: {path[:200]!r} found, which no path can be ({reason})") from None
-
-
-def _to_disk(location: str, name: str) -> None:
+def _to_disk(location: Location, name: str) -> None:
     """Have a local file, and its name in its folder, outlast a loss of power: a record that is written next must not
     outlast what it is of. A bucket does so by itself."""
-    if not is_local(location):
+    if not location.is_local:
         return
-    path = Path(local_path(location)) / name
+    path = location.local_path / name
     for place in (path, path.parent):
         with contextlib.suppress(FileNotFoundError):  # another process has replaced or removed it
             handle = os.open(place, os.O_RDONLY)
@@ -342,12 +261,11 @@ def _remove_empty_folders(top: Path) -> None:
             Path(folder).rmdir()
 
 
-def _object(location: str, name: str, *, create: bool = False) -> tuple[ObjectStore, str]:
+def _object(location: Location, name: str, *, create: bool = False) -> tuple[ObjectStore, str]:
     """The client to ask, and the object's key there. A bucket has one client, however many folders are read in it."""
-    url = normalise(location)
-    if is_local(url):
-        return open_folder(url, create=create), name
-    return s3.open_bucket(url), "/".join(filter(None, [s3.prefix(url), name]))
+    if location.is_local:
+        return open_folder(location, create=create), name
+    return s3.open_bucket(location.bucket), "/".join(filter(None, [location.path, name]))
 
 
 def _repeated(request: Callable[[], T]) -> T:
@@ -363,20 +281,19 @@ def _repeated(request: Callable[[], T]) -> T:
     return request()
 
 
-def _in_one_line(error: Exception, url: str) -> OSError:
-    said = str(error)
-    if not is_local(url) and s3.is_missing_bucket(said):
-        bucket = urlsplit(url).netloc
-        return OSError(f"{url}: no bucket {bucket!r} at {s3.endpoint_name()}; make it, or correct the URL")
+def _in_one_line(error: Exception, location: Location) -> OSError:
+    said, url = str(error), location.url
+    if not location.is_local and s3.is_missing_bucket(said):
+        return OSError(f"{url}: no bucket {location.bucket!r} at {s3.endpoint_name()}; make it, or correct the URL")
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(f"{url}: not found")
     if "No space left on device" in said:
         return OSError(f"{url}: no space left on the disk; free some, then run the same command again")
-    what = "permission denied" if is_local(url) else s3.explain(said)
+    what = "permission denied" if location.is_local else s3.explain(said)
     refused = isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError))
     if refused or what.startswith("refused"):
         return PermissionError(f"{url}: {what}")
-    return UnavailableError(f"{url}: {said.splitlines()[0] if is_local(url) else what}")
+    return UnavailableError(f"{url}: {said.splitlines()[0] if location.is_local else what}")
 
 
 class _Pieces(io.RawIOBase):

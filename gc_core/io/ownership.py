@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from gc_core.io import objects
 from gc_core.io.artefacts import sealed, unsealed
+from gc_core.io.location import Location
 
 MARKER = "group-crosscoders.json"
 FORMAT_VERSION = 1
@@ -28,7 +29,7 @@ class ForeignError(ValueError):
     """A folder or file is not this project's, or is of another kind."""
 
 
-def claim(location: str, kind: Kind, *, recognises: Callable[[], bool] = lambda: False) -> None:
+def claim(location: Location, kind: Kind, *, recognises: Callable[[], bool] = lambda: False) -> None:
     """Mark an empty or new folder as this project's; a marked one is left as it is. Of racing claims all succeed.
 
     `recognises` tells whether an unmarked folder was made before there were markers.
@@ -55,7 +56,7 @@ def marker(kind: Kind, **about: Any) -> bytes:
     return json.dumps(record, indent=1).encode()
 
 
-def read_marker(location: str, kind: Kind) -> dict[str, Any] | None:
+def read_marker(location: Location, kind: Kind) -> dict[str, Any] | None:
     """What the folder's marker says; None if it has none.
 
     Raises:
@@ -66,12 +67,11 @@ def read_marker(location: str, kind: Kind) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     try:
-        found = unsealed(dict(json.loads(content)), objects.join(location, MARKER))
+        found = unsealed(dict(json.loads(content)), location / MARKER)
         known = (found["group_crosscoders"], found["format_version"])
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ForeignError(
-            f"{objects.join(location, MARKER)}: not this program's marker, expected that of a {kind}; name another"
-            " folder"
+            f"{location / MARKER}: not this program's marker, expected that of a {kind}; name another folder"
         ) from None
     if known != (kind, FORMAT_VERSION):
         said = f"is marked as {known[0]!r}, version {known[1]!r}; expected {kind!r}, version {FORMAT_VERSION}"

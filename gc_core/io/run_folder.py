@@ -5,10 +5,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gc_core.io import objects, ownership
 from gc_core.io.artefacts import DamagedError, sealed, unsealed
+from gc_core.io.location import Location
 
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 """What a crosscoder may be called."""
@@ -16,14 +18,23 @@ NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """A run below a path or URL."""
+    """A run, which need not exist yet."""
 
-    url: str
+    location: Location
 
     @staticmethod
-    def at(location: str) -> "RunFolder":
-        """The run at a path or URL, which need not exist yet."""
-        return RunFolder(objects.normalise(location))
+    def at(place: "str | Path | Location") -> "RunFolder":
+        """The run at a path or URL.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        return RunFolder(Location.parse(place))
+
+    @property
+    def url(self) -> str:
+        """For messages and records."""
+        return self.location.url
 
     def claim(self) -> None:
         """Make it a run folder, if nothing else is there.
@@ -31,7 +42,7 @@ class RunFolder:
         Raises:
             ForeignError: the folder holds something else.
         """
-        ownership.claim(self.url, "run", recognises=self._was_made_before_markers)
+        ownership.claim(self.location, "run", recognises=self._was_made_before_markers)
 
     def _was_made_before_markers(self) -> bool:
         """By files that only this project writes."""
@@ -43,37 +54,37 @@ class RunFolder:
             return bool(parts) and all(re.fullmatch(r"(part-\d{5}|listing-[0-9a-f]{24})\.parquet", n) for n in parts)
 
     @property
-    def manifest(self) -> str:
-        return objects.join(self.url, "manifest.parquet")
+    def manifest(self) -> Location:
+        return self.location / "manifest.parquet"
 
     @property
-    def index(self) -> str:
+    def index(self) -> Location:
         """Parts of the manifest, while it is made."""
-        return objects.join(self.url, "index")
+        return self.location / "index"
 
     @property
-    def activations(self) -> str:
-        return objects.join(self.url, "activations.zarr")
+    def activations(self) -> Location:
+        return self.location / "activations.zarr"
 
     @property
-    def commits(self) -> str:
-        return objects.join(self.url, "commits")
+    def commits(self) -> Location:
+        return self.location / "commits"
 
-    def crosscoder(self, name: str) -> str:
-        return objects.join(self.url, "crosscoders", checked_name(name))
+    def crosscoder(self, name: str) -> Location:
+        return self.location / "crosscoders" / checked_name(name)
 
-    def feature_table(self, name: str) -> str:
-        return objects.join(self.url, "features", f"{checked_name(name)}.parquet")
+    def feature_table(self, name: str) -> Location:
+        return self.location / "features" / f"{checked_name(name)}.parquet"
 
-    def feature_arrays(self, name: str) -> str:
-        return objects.join(self.url, "features", f"{checked_name(name)}.zarr")
+    def feature_arrays(self, name: str) -> Location:
+        return self.location / "features" / f"{checked_name(name)}.zarr"
 
-    def atlas(self, name: str) -> str:
-        return objects.join(self.url, "atlas", checked_name(name))
+    def atlas(self, name: str) -> Location:
+        return self.location / "atlas" / checked_name(name)
 
     def crosscoder_names(self) -> list[str]:
         """Finished crosscoders, by name."""
-        stored = objects.sizes(objects.join(self.url, "crosscoders"))
+        stored = objects.sizes(self.location / "crosscoders")
         found = (re.fullmatch(r"([^/]+)/model\.safetensors", path) for path in stored)
         return sorted(match[1] for match in found if match)
 
@@ -89,19 +100,17 @@ def checked_name(name: str) -> str:
     return name
 
 
-def read_json(location: str, name: str) -> dict[str, Any]:
+def read_json(location: Location, name: str) -> dict[str, Any]:
     """A JSON object, whose own hash is checked where it has one.
 
     Raises:
         FileNotFoundError: there is none.
         DamagedError: it is not JSON, no JSON object, or was changed since it was written.
     """
-    return unsealed(
-        parse_json(objects.read(location, name), objects.join(location, name)), objects.join(location, name)
-    )
+    return unsealed(parse_json(objects.read(location, name), location / name), location / name)
 
 
-def read_trained(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_trained(folder: Location) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options and results of a finished crosscoder, as its `config.json` says.
 
     Raises:
@@ -110,19 +119,19 @@ def read_trained(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
     config = read_json(folder, "config.json")
     found = config.get("train"), config.get("results")
     if not all(isinstance(part, dict) for part in found):
-        where = objects.join(folder, "config.json")
+        where = folder / "config.json"
         raise DamagedError(f"{where}: no options and results of a training found; train it again")
     if odd := [name for name, value in config["results"].items() if not isinstance(value, float | int | None)]:
-        raise DamagedError(f"{objects.join(folder, 'config.json')}: {odd[0]!r:.80} of its results is no number")
+        raise DamagedError(f"{folder / 'config.json'}: {odd[0]!r:.80} of its results is no number")
     return config["train"], config["results"]
 
 
-def write_json(location: str, name: str, record: Mapping[str, Any]) -> None:
+def write_json(location: Location, name: str, record: Mapping[str, Any]) -> None:
     """Replace a JSON object, indented for people, with its own hash; NaN and infinities become null."""
     objects.write(location, name, json_bytes(sealed(finite(record))))
 
 
-def write_json_once(location: str, name: str, record: Mapping[str, Any]) -> bool:
+def write_json_once(location: Location, name: str, record: Mapping[str, Any]) -> bool:
     """The same unless the object exists; False if it did."""
     return objects.write_once(location, name, json_bytes(sealed(finite(record))))
 
@@ -132,7 +141,7 @@ def json_bytes(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, indent=1, sort_keys=True, allow_nan=False).encode()
 
 
-def parse_json(content: bytes, where: str) -> dict[str, Any]:
+def parse_json(content: bytes, where: str | Location) -> dict[str, Any]:
     """A JSON object from outside; NaN, which JSON does not know, is null.
 
     Raises:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import botocore.session
 from botocore import UNSIGNED
@@ -23,6 +23,8 @@ from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.store import S3Store
 from pyarrow.fs import S3FileSystem
+
+from gc_core.io.location import Location
 
 CONNECT_TIMEOUT_S = 5
 SILENCE_TIMEOUT_S = 30
@@ -65,23 +67,18 @@ class Settings:
         return _flag("AWS_ALLOW_HTTP") or (self.endpoint is not None and _is_loopback(self.endpoint))
 
 
-def open_bucket(url: str) -> S3Store:
-    """The client of the bucket that an `s3://bucket/prefix` URL names; keys are relative to the bucket.
+def open_bucket(bucket: str) -> S3Store:
+    """The client of a bucket; keys are relative to the bucket.
 
     Raises:
         PermissionError: there are no credentials. ValueError: the endpoint is plain HTTP and not on this machine.
     """
-    return _open(urlsplit(url).netloc, None, _environment())
+    return _open(bucket, None, _environment())
 
 
-def open_prefix(url: str) -> S3Store:
-    """As `open_bucket`, with keys relative to the prefix."""
-    return _open(urlsplit(url).netloc, prefix(url), _environment())
-
-
-def prefix(url: str) -> str | None:
-    """The prefix in plain text; None if the URL names the whole bucket."""
-    return unquote(urlsplit(url).path).strip("/") or None
+def open_prefix(bucket: str, prefix: str) -> S3Store:
+    """As `open_bucket`, with keys relative to the prefix, which is empty for the whole bucket."""
+    return _open(bucket, prefix or None, _environment())
 
 
 def file_system() -> S3FileSystem:
@@ -134,13 +131,13 @@ def settings(environment: tuple[tuple[str, str], ...]) -> Settings:
     return found
 
 
-def list_keys(url: str) -> Iterator[tuple[str, int]]:
+def list_keys(location: Location) -> Iterator[tuple[str, int]]:
     """Key below the prefix, whatever it looks like, and size of every object; by botocore, a thousand a request.
 
     Raises:
         OSError: the store refuses, or does not answer.
     """
-    found, below = settings(_environment()), f"{prefix(url)}/" if prefix(url) else ""
+    found, below = settings(_environment()), f"{location.path}/" if location.path else ""
     client = botocore.session.Session().create_client(
         "s3",
         region_name=found.region,
@@ -154,10 +151,10 @@ def list_keys(url: str) -> Iterator[tuple[str, int]]:
     )
     with closing(client):
         try:
-            for page in client.get_paginator("list_objects_v2").paginate(Bucket=urlsplit(url).netloc, Prefix=below):
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=below):
                 yield from ((each["Key"].removeprefix(below), each["Size"]) for each in page.get("Contents", ()))
         except (BotoCoreError, ClientError) as error:
-            raise OSError(f"{url}: {' '.join(str(error).split())}") from None
+            raise OSError(f"{location}: {' '.join(str(error).split())}") from None
 
 
 def _refuse_no_endpoint(endpoint: str | None) -> None:

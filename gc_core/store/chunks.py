@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.store.cache import DiskCache
 from gc_core.store.encoded import Form, decode_chunk, read_index, span
 from gc_core.store.layout import object_name
@@ -35,7 +36,7 @@ class DamagedError(ValueError):
 class ChunkReader:
     """Reads one array. Threads may share it."""
 
-    def __init__(self, folder: str, name: str, form: Form, num_rows: int, cache: DiskCache | None) -> None:
+    def __init__(self, folder: Location, name: str, form: Form, num_rows: int, cache: DiskCache | None) -> None:
         self._folder, self._name, self._form, self._num_rows, self._cache = folder, name, form, num_rows, cache
         self._index = lru_cache(maxsize=INDICES_KEPT)(self._read_index)
         row_bytes = int(np.prod(form.row_shape, dtype=np.int64)) * form.dtype.itemsize

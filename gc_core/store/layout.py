@@ -263,5 +263,5 @@ def _make_array(root: zarr.Group, spec: StoreSpec, name: str, shape: tuple[int, 
 
 
 def _damaged_metadata(run: RunFolder, name: str, error: Exception) -> StoreError:
-    said = f"{objects.join(run.activations, name)}: missing or damaged ({error})"
+    said = f"{run.activations / name}: missing or damaged ({error})"
     return StoreError(f"{said}; restore it from a copy, or harvest into another --out")

@@ -41,7 +41,7 @@ def place(store: Store, shard: int, name: str, array: NDArray[np.generic], conte
             return Placed(array=found, num_bytes=len(stored), tag=tag)
         objects.delete(folder, key)
     raise objects.UnavailableError(
-        f"{objects.join(folder, key)}: another attempt at shard {shard} keeps replacing it; run again later"
+        f"{folder / key}: another attempt at shard {shard} keeps replacing it; run again later"
     )
 
 
@@ -59,7 +59,7 @@ def check_still_there(run: RunFolder, shard: int, placed: Mapping[str, Placed]) 
             same = False
         if not same:
             found = "was replaced before its shard was finished; another attempt is running"
-            raise objects.UnavailableError(f"{objects.join(run.activations, key)}: {found}")
+            raise objects.UnavailableError(f"{run.activations / key}: {found}")
 
 
 def _sound(form: Form, stored: bytes, like: NDArray[np.generic], threads: Executor) -> NDArray[np.generic] | None:

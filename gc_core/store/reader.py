@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from zarr.core.array import Array
 
 from gc_core.groups import Group
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.store.cache import DiskCache
 from gc_core.store.chunks import ChunkReader, DamagedError
@@ -39,13 +41,13 @@ from gc_core.store.layout import (
 from gc_core.store.records import SQUARED_AT_ONCE, Commit, digest, read_commit, read_commits, sum_squares
 
 
-def open(url: str, *, cache: DiskCache | None = None) -> "Store":
+def open(place: str | Path | Location, *, cache: DiskCache | None = None) -> "Store":
     """The activations of the run at a path or URL, read-only: `open("s3://bucket/run")[:256]` is NumPy.
 
     Raises:
         StoreError: there is no store, or a shard is missing or damaged.
     """
-    return open_store(RunFolder.at(url), cache=cache)
+    return open_store(RunFolder.at(place), cache=cache)
 
 
 def open_store(run: RunFolder, *, unfinished: bool = False, cache: DiskCache | None = None) -> "Store":
@@ -227,15 +229,13 @@ class Store:
             found, expected = (array.shape, array.shards, array.dtype), (shape, shards, np.dtype(types[name]))
             if found != expected:
                 said = f"shape, shards and type {found} found, the store's attributes say {expected}"
-                raise StoreError(
-                    f"{objects.join(self.run.activations, name)}: {said}; restore it from a copy, or harvest again"
-                )
+                raise StoreError(f"{self.run.activations / name}: {said}; restore it from a copy, or harvest again")
 
     def _form_of(self, name: str, array: Array[Any]) -> Form:
         try:
             return form_of(array)
         except ValueError as error:
-            raise StoreError(f"{objects.join(self.run.activations, name)}: {error}") from None
+            raise StoreError(f"{self.run.activations / name}: {error}") from None
 
     def _damage(self, shard: int, what: str) -> str:
         return f"{self.run.url}: shard {shard} of {self.num_shards} is damaged ({what}). {to_repair(self.run)}"

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, write_json, write_json_once
 from gc_core.store.layout import Placed, StoreError
 from gc_core.typed import record_of
@@ -70,9 +71,9 @@ def discard_commit(run: RunFolder, shard: int) -> None:
     objects.delete(run.commits, _name(shard))
 
 
-def commit_url(run: RunFolder, shard: int) -> str:
+def commit_url(run: RunFolder, shard: int) -> Location:
     """Where a shard's record stands."""
-    return objects.join(run.commits, _name(shard))
+    return run.commits / _name(shard)
 
 
 class Figures:

@@ -133,7 +133,7 @@ def fault_of_mean(run: RunFolder) -> str | None:
     if found is None or math.isclose(found, expected, rel_tol=1e-12):
         return None
     said = f"{MEAN} {found:.6g} found, the shards say {expected:.6g}"
-    return f"{objects.join(run.activations, 'zarr.json')}: {said}. {to_repair(run)}"
+    return f"{run.activations / 'zarr.json'}: {said}. {to_repair(run)}"
 
 
 def _mean_of_records(store: Store) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 from gc_core.checkpoint import checkpoints, load
 from gc_core.config import ResolvedTrainConfig
 from gc_core.crosscoder import Crosscoder
-from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json
 from gc_core.store import open_store
 from gc_core.train.data import scale_of
@@ -26,7 +26,7 @@ def crosscoder_at(run: RunFolder, name: str, step: int | None) -> tuple[Crosscod
     folder = run.crosscoder(name)
     if step is None:
         return Crosscoder.load(folder), read_json(folder, "config.json")
-    found = {each.step: each for each in checkpoints(objects.join(folder, CHECKPOINTS))}
+    found = {each.step: each for each in checkpoints(folder / CHECKPOINTS)}
     if step not in found:
         known = f"expected one of {', '.join(map(str, found))}" if found else "nor of any other"
         raise ValueError(f"{folder}: no checkpoint of step {step} found, {known}; jobs.train --keep.last keeps more")
@@ -35,7 +35,7 @@ def crosscoder_at(run: RunFolder, name: str, step: int | None) -> tuple[Crosscod
         return _folded(state, _config_of(state, folder), run)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{found[step].url}: not a checkpoint that this version reads ({reason})") from error
+        raise ValueError(f"{found[step].folder}: not a checkpoint that this version reads ({reason})") from error
 
 
 def _folded(state: Mapping[str, Any], config: ResolvedTrainConfig, run: RunFolder) -> tuple[Crosscoder, dict[str, Any]]:
@@ -46,7 +46,7 @@ def _folded(state: Mapping[str, Any], config: ResolvedTrainConfig, run: RunFolde
     return model, {"train": config.to_json(), "results": results}
 
 
-def _config_of(state: Mapping[str, Any], folder: str) -> ResolvedTrainConfig:
+def _config_of(state: Mapping[str, Any], folder: Location) -> ResolvedTrainConfig:
     """Earlier versions' checkpoints do not say what options they are of; the file beside them does."""
     return ResolvedTrainConfig.from_json(
         state["config"] if "config" in state else read_json(folder, "config.json")["train"]

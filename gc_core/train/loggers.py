@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from gc_core.config import TrainConfig
 from gc_core.io import objects
+from gc_core.io.location import Location
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 class Subject:
     """What is logged."""
 
-    folder: str
+    folder: Location
     """The crosscoder's folder, a path or URL."""
     name: str
     """The crosscoder's name."""
@@ -62,7 +63,7 @@ def check_installed(names: Iterable[LoggerName]) -> None:
 
 @contextmanager
 def following(
-    names: Sequence[LoggerName], folders: Mapping[str, str], configs: Mapping[str, TrainConfig]
+    names: Sequence[LoggerName], folders: Mapping[str, Location], configs: Mapping[str, TrainConfig]
 ) -> Iterator[Callable[[Sequence[Mapping[str, float]]], None]]:
     """Loggers for each crosscoder by name, until the block ends: takes the newest row of metrics of each, in order."""
     with ExitStack() as stack:
@@ -132,9 +133,9 @@ class TensorBoard:
     """Event files in the crosscoder's folder `tensorboard/`; on object storage uploaded after every row."""
 
     def __init__(self, subject: Subject) -> None:
-        self._url = objects.join(subject.folder, "tensorboard")
-        self._temporary = None if objects.is_local(self._url) else tempfile.TemporaryDirectory()
-        self._at = Path(self._temporary.name if self._temporary else objects.local_path(self._url))
+        self._url = subject.folder / "tensorboard"
+        self._temporary = None if self._url.is_local else tempfile.TemporaryDirectory()
+        self._at = Path(self._temporary.name if self._temporary else self._url.local_path)
         self._writer = importlib.import_module("tensorboardX").SummaryWriter(str(self._at))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gc_core.checkpoint import Keep
 from gc_core.config import ResolvedTrainConfig
+from gc_core.io.location import Location
 from gc_core.train.data import TrainingData
 from gc_core.train.evaluate import HeldOutSamples
 from gc_core.train.first import first_samples, statistics
@@ -31,7 +32,7 @@ def train(
     place: Place,
     *,
     report: Report,
-    folders: Sequence[str] | None = None,
+    folders: Sequence[Location] | None = None,
     keep: Keep | None = None,
     before_writing: Callable[[], None] = lambda: None,
 ) -> list[Trainer]:

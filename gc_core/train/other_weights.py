@@ -9,6 +9,7 @@ from torch import Tensor
 from gc_core.config import AnalyseConfig, ResolvedTrainConfig
 from gc_core.crosscoder import Crosscoder, CrosscoderShape, read_shape
 from gc_core.initial import FirstSamples, match_size
+from gc_core.io.location import Location
 from gc_core.io.run_folder import NAME
 from gc_core.prototypes import MOST_FEATURES, family_prototypes
 from gc_core.train.data import TrainingData
@@ -39,9 +40,9 @@ def read_other(config: ResolvedTrainConfig, data: TrainingData) -> Crosscoder | 
     """
     if config.init_from is None:
         return None
-    url = _url_of(config.init_from, data)
-    _refuse_misfit(config, url, data)
-    model = Crosscoder.load(url)
+    where = _location_of(config.init_from, data)
+    _refuse_misfit(config, where, data)
+    model = Crosscoder.load(where)
     model.fold_scale(1 / data.scale)
     return model
 
@@ -78,10 +79,10 @@ def begin_with(model: Crosscoder, other: Crosscoder | None, acts_BGC: Tensor) ->
         match_size(model, acts_BGC, model.b_dec.detach())
 
 
-def _refuse_misfit(config: ResolvedTrainConfig, url: str, data: TrainingData) -> None:
+def _refuse_misfit(config: ResolvedTrainConfig, where: Location, data: TrainingData) -> None:
     wanted = shape_of(config, data.channels)
-    found = read_shape(url)
-    _refuse_families(config, found, url)
+    found = read_shape(where)
+    _refuse_families(config, found, where)
     is_untied = found.tying == "orbit" and wanted.tying == "none"
     offered = replace(found, tying="none", poses=1, invariant=0) if is_untied else found
     names = ("group", "channels") if (found.tying, wanted.tying) == ("none", "orbit") else SAME
@@ -91,15 +92,15 @@ def _refuse_misfit(config: ResolvedTrainConfig, url: str, data: TrainingData) ->
         if (theirs := getattr(offered, name)) != (mine := getattr(wanted, name))
     ]
     if differing:
-        raise ValueError(f"init_from: {url} has {'; '.join(differing)}; expected the same group, kind and size")
+        raise ValueError(f"init_from: {where} has {'; '.join(differing)}; expected the same group, kind and size")
 
 
-def _refuse_families(config: ResolvedTrainConfig, found: CrosscoderShape, url: str) -> None:
+def _refuse_families(config: ResolvedTrainConfig, found: CrosscoderShape, where: Location) -> None:
     """ValueError where families would have to be found among too many features, or would not be used."""
     if (found.tying, config.tying) != ("none", "orbit"):
         return
     if found.num_rows > MOST_FEATURES:
-        too_many = f"{url} has {found.num_rows:,} features, expected at most {MOST_FEATURES:,} to find families of"
+        too_many = f"{where} has {found.num_rows:,} features, expected at most {MOST_FEATURES:,} to find families of"
         raise ValueError(f"init_from: {too_many}; begin with a smaller one, or without")
     if config.init != "data":
         raise ValueError(
@@ -107,5 +108,5 @@ def _refuse_families(config: ResolvedTrainConfig, found: CrosscoderShape, url: s
         )
 
 
-def _url_of(init_from: str, data: TrainingData) -> str:
-    return data.store.run.crosscoder(init_from) if re.fullmatch(NAME, init_from) else init_from
+def _location_of(init_from: str, data: TrainingData) -> Location:
+    return data.store.run.crosscoder(init_from) if re.fullmatch(NAME, init_from) else Location.parse(init_from)

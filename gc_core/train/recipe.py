@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gc_core.config import ResolvedTrainConfig, TrainConfig, defaults
-from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import NAME
 from gc_core.train.data import DataShape, TrainingData
 
@@ -148,7 +148,7 @@ def _tied_sizes(config: TrainConfig, data: DataShape) -> _Sizes:
 
 def _place_of(init_from: str) -> str:
     """A crosscoder's name in the run as it is, a path as a URL that means the same everywhere."""
-    return init_from if re.fullmatch(NAME, init_from) else objects.normalise(init_from)
+    return init_from if re.fullmatch(NAME, init_from) else str(Location.parse(init_from))
 
 
 def _check(config: ResolvedTrainConfig, num_elements: int) -> None:

@@ -21,7 +21,7 @@ from gc_core.checkpoint import (
     write_metrics,
 )
 from gc_core.config import ResolvedTrainConfig
-from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import read_json
 from gc_core.train.more_steps import goes_on_from
 from gc_core.train.trainer import Trainer
@@ -33,7 +33,7 @@ CHECKPOINTS = "checkpoints"
 """Folder in a crosscoder's own."""
 
 
-def newest(folders: Sequence[str]) -> list[Checkpoint]:
+def newest(folders: Sequence[Location]) -> list[Checkpoint]:
     """The newest checkpoint of each crosscoder, all of one step; empty if there is no step that all have."""
     found = _by_step(folders)
     return [of_step[max(found[0])] for of_step in found] if found[0] else []
@@ -47,7 +47,7 @@ class Recovery:
     """
 
     def __init__(
-        self, folders: Sequence[str], place: Place, keep: Keep, before_writing: Callable[[], None] = lambda: None
+        self, folders: Sequence[Location], place: Place, keep: Keep, before_writing: Callable[[], None] = lambda: None
     ) -> None:
         self._folders, self._place, self._keep = list(folders), place, keep
         self._before_writing = before_writing
@@ -104,7 +104,7 @@ class Recovery:
         self._before_writing()
         for folder, state in zip(self._folders, states, strict=True):
             if state is not None:
-                save_part(objects.join(folder, CHECKPOINTS, name_of(step, self._attempt)), state)
+                save_part(folder / CHECKPOINTS / name_of(step, self._attempt), state)
         if self._place.rank == 0:
             for folder, metrics in zip(self._folders, self._metrics, strict=True):
                 write_metrics(folder, metrics)
@@ -117,34 +117,34 @@ class Recovery:
             held_out = {row["step"]: row["held_out_fvu"] for row in metrics if "held_out_fvu" in row}
             best = sorted(of_step.keys() & held_out.keys(), key=lambda step: held_out[step])[: self._keep.best]
             last = sorted(of_step)[-self._keep.last :]
-            delete_older(objects.join(folder, CHECKPOINTS), keep=[of_step[step] for step in {*best, *last}])
+            delete_older(folder / CHECKPOINTS, keep=[of_step[step] for step in {*best, *last}])
 
 
 def _refuse_other_config(
-    state: Mapping[str, Any], checkpoint: Checkpoint, folder: str, config: ResolvedTrainConfig
+    state: Mapping[str, Any], checkpoint: Checkpoint, folder: Location, config: ResolvedTrainConfig
 ) -> None:
     """A checkpoint says which options it is of; earlier versions' are believed beside such a version's config.json."""
-    remedy = f"choose another --name, or delete {objects.join(folder, CHECKPOINTS)}"
+    remedy = f"choose another --name, or delete {folder / CHECKPOINTS}"
     if "config" in state:
         other = ResolvedTrainConfig.from_json(state["config"])
         if goes_on_from(config, other, state["step"]):
             return
         if changed := config.differences(other):
-            raise ValueError(f"{checkpoint.url}: was trained with other options ({'; '.join(changed)}); {remedy}")
+            raise ValueError(f"{checkpoint.folder}: was trained with other options ({'; '.join(changed)}); {remedy}")
     elif _version_of(folder) >= NAMES_ITS_CONFIG:
-        raise ValueError(f"{checkpoint.url}: an earlier version's, and the config.json beside it is not; {remedy}")
+        raise ValueError(f"{checkpoint.folder}: an earlier version's, and the config.json beside it is not; {remedy}")
 
 
-def _version_of(folder: str) -> int:
+def _version_of(folder: Location) -> int:
     try:
         return int(read_json(folder, "config.json").get("format_version", 1))
     except FileNotFoundError:
         return 1
 
 
-def _by_step(folders: Sequence[str]) -> list[dict[int, Checkpoint]]:
+def _by_step(folders: Sequence[Location]) -> list[dict[int, Checkpoint]]:
     """Each crosscoder's checkpoints, of the steps that all have."""
-    found = [{each.step: each for each in checkpoints(objects.join(folder, CHECKPOINTS))} for folder in folders]
+    found = [{each.step: each for each in checkpoints(folder / CHECKPOINTS)} for folder in folders]
     common = set.intersection(*(set(of_step) for of_step in found))
     return [{step: of_step[step] for step in common} for of_step in found]
 

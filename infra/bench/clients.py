@@ -17,6 +17,7 @@ import s3fs
 from rich.table import Table
 
 from gc_core.io import objects
+from gc_core.io.location import Location
 from jobs import console
 from jobs.options import cli
 
@@ -39,24 +40,24 @@ def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench clients`."""
     with console.one_line_errors(remedy="Objects below clients-* may be left."):
         options = cli(ClientsBench, prog="python -m infra.bench clients", args=args, description=__doc__)
-        url = objects.join(options.url, f"clients-{os.getpid()}")
-        rounds = [measure(url, options.num_objects) for _ in range(options.rounds)]
-        table = Table("client", "", "MB/s", "processor s/GB", title=f"plain objects on {url}")
+        folder = Location.parse(options.url) / f"clients-{os.getpid()}"
+        rounds = [measure(folder, options.num_objects) for _ in range(options.rounds)]
+        table = Table("client", "", "MB/s", "processor s/GB", title=f"plain objects on {folder}")
         for client, what in rounds[0]:
             rate, cpu = (statistics.median(found[client, what][i] for found in rounds) for i in range(2))
             table.add_row(client, what, f"{rate:.0f}", f"{cpu:.2f}")
         console.console.print(table)
 
 
-def measure(url: str, count: int) -> dict[tuple[str, str], tuple[float, float]]:
+def measure(folder: Location, count: int) -> dict[tuple[str, str], tuple[float, float]]:
     """(MB/s, processor seconds a GB) by client and direction."""
     content, names = np.random.default_rng(0).bytes(OBJECT_BYTES), [str(number) for number in range(count)]
     other = s3fs.S3FileSystem(endpoint_url=os.environ.get("AWS_ENDPOINT_URL"))
-    below = objects.without_scheme(url)
+    below = folder.without_scheme
     ways: dict[tuple[str, str], Callable[[str], object]] = {
-        ("obstore", "write"): lambda name: objects.write(url, name, content),
+        ("obstore", "write"): lambda name: objects.write(folder, name, content),
         ("s3fs", "write"): lambda name: other.pipe_file(f"{below}/s3fs-{name}", content),
-        ("obstore", "read"): lambda name: objects.read(url, name),
+        ("obstore", "read"): lambda name: objects.read(folder, name),
         ("s3fs", "read"): lambda name: other.cat_file(f"{below}/s3fs-{name}"),
     }
     found: dict[tuple[str, str], tuple[float, float]] = {}
@@ -64,7 +65,7 @@ def measure(url: str, count: int) -> dict[tuple[str, str], tuple[float, float]]:
         for way, work in ways.items():
             found[way] = _timed(work, names)
     finally:
-        objects.delete_named(url, r"(s3fs-)?\d+")
+        objects.delete_named(folder, r"(s3fs-)?\d+")
     return found
 
 

@@ -30,6 +30,7 @@ from rich.table import Table
 from gc_core import groups, store, stream
 from gc_core.config import Compression
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import ShardArrays
 from infra.bench.machine import device_name, load_average
@@ -80,23 +81,23 @@ def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench store`."""
     with console.one_line_errors(remedy="Objects below bench-* may be left."), tempfile.TemporaryDirectory() as folder:
         options = cli(StoreBench, prog="python -m infra.bench store", args=args, description=__doc__)
-        url = objects.normalise(options.url or folder)
+        where = Location.parse(options.url or folder)
         shards = max(LEAST_SHARDS, round(options.megabytes * 1e6 / ROW_BYTES / SHARD_ROWS))
         rounds: list[dict[str, float]] = []
         for number in range(options.rounds):
             console.say(f"round {number + 1} of {options.rounds}, {shards} shards of {SHARD_ROWS} samples")
-            rounds.append(measure(objects.join(url, f"bench-{os.getpid()}-{number}"), shards))
+            rounds.append(measure(where / f"bench-{os.getpid()}-{number}", shards))
         parts = costs(activations(SHARD_ROWS), rounds=options.rounds)
         if options.json is not None:
-            write_results(options.json, as_json(rounds, url, parts))
-        show(rounds, url, parts)
+            write_results(options.json, as_json(rounds, where, parts))
+        show(rounds, where, parts)
 
 
-def measure(url: str, num_shards: int) -> dict[str, float]:
-    """MB a second of every phase, once; nothing is left at the URL."""
+def measure(folder: Location, num_shards: int) -> dict[str, float]:
+    """MB a second of every phase, once; nothing is left in the folder."""
     acts_NGC = activations(SHARD_ROWS)
-    runs: dict[Compression, RunFolder] = {name: RunFolder.at(f"{url}/run-{name}") for name in store.COMPRESSIONS}
-    run, plain, num_rows = runs["zstd"], f"{url}/plain", num_shards * SHARD_ROWS
+    runs: dict[Compression, RunFolder] = {name: RunFolder(folder / f"run-{name}") for name in store.COMPRESSIONS}
+    run, plain, num_rows = runs["zstd"], folder / "plain", num_shards * SHARD_ROWS
     order = stream.lane_order(np.arange(num_rows), num_lanes=LANES, buffer_rows=BUFFER_ROWS, seed=0)
     megabytes = num_rows * ROW_BYTES / 1e6
     phases: dict[str, Callable[[], float]] = {
@@ -118,9 +119,9 @@ def measure(url: str, num_shards: int) -> dict[str, float]:
         for name, phase in ((name, phases[name]) for name in PHASES):
             with _delayed(LATENCY_S) if name.startswith("latency") else contextlib.nullcontext():
                 found[name] = phase()
-            _to_disk(url)
+            _to_disk(folder)
     finally:
-        objects.delete_named(url, r"(run-\w+|plain)/.*")
+        objects.delete_named(folder, r"(run-\w+|plain)/.*")
     return found
 
 
@@ -129,18 +130,18 @@ def activations(num_rows: int) -> NDArray[np.float16]:
     return np.maximum(np.random.default_rng(0).normal(size=(num_rows, GROUP.order, CHANNELS)), 0).astype(np.float16)
 
 
-def as_json(rounds: list[dict[str, float]], url: str, parts: list[Cost]) -> dict[str, Any]:
+def as_json(rounds: list[dict[str, float]], folder: Location, parts: list[Cost]) -> dict[str, Any]:
     """One flat object, for machines."""
-    where = "local disk" if objects.is_local(url) else "s3"
+    where = "local disk" if folder.is_local else "s3"
     rates = {f"{name}_mb_per_s": statistics.median(found[name] for found in rounds) for name in PHASES}
     each = {f"{cost.part}, MB/s a core": cost.mb_per_s for cost in parts}
     return {"device": device_name("cpu"), "load": load_average(), "where": where, **rates, **each}
 
 
-def show(rounds: list[dict[str, float]], url: str, parts: list[Cost]) -> None:
+def show(rounds: list[dict[str, float]], folder: Location, parts: list[Cost]) -> None:
     """The table and, line by line, what was to be reached and was."""
     console.console.print(table_of(parts))
-    table = Table(title=f"activation store on {url}, {device_name('cpu')}, load {load_average():.1f}")
+    table = Table(title=f"activation store on {folder}, {device_name('cpu')}, load {load_average():.1f}")
     for heading in ("", "MB/s", "of the plain copy", "over rounds"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, title in PHASES.items():
@@ -185,7 +186,7 @@ def _plain(name: str) -> str:
     return "plain_write" if "_write" in name else "plain_read"
 
 
-def _plain_write(folder: str, acts_NGC: NDArray[np.float16], num_shards: int) -> None:
+def _plain_write(folder: Location, acts_NGC: NDArray[np.float16], num_shards: int) -> None:
     raw = acts_NGC.tobytes()
     with ThreadPoolExecutor(WRITERS) as threads:
         list(threads.map(lambda shard: objects.write(folder, str(shard), raw), range(num_shards)))
@@ -210,10 +211,10 @@ def _store_write(run: RunFolder, acts_NGC: NDArray[np.float16], num_shards: int,
     with ThreadPoolExecutor(WRITERS) as threads:
         list(threads.map(lambda shard: store.write_shard(run, shard, arrays, attempt="bench"), range(num_shards)))
     store.finish(run)
-    _to_disk(run.url)
+    _to_disk(run.location)
 
 
-def _plain_read(folder: str) -> None:
+def _plain_read(folder: Location) -> None:
     with ThreadPoolExecutor(stream.THREADS) as threads:
         list(threads.map(lambda name: len(objects.read(folder, name)), objects.sizes(folder)))
 
@@ -249,11 +250,11 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _to_disk(url: str) -> None:
+def _to_disk(folder: Location) -> None:
     """On a local disk: wait until it has the bytes, and forget them from memory."""
-    if not objects.is_local(url):
+    if not folder.is_local:
         return
-    for path in Path(objects.local_path(url)).rglob("*"):
+    for path in folder.local_path.rglob("*"):
         if path.is_file():
             file = os.open(path, os.O_RDONLY)
             os.fsync(file)
@@ -266,7 +267,7 @@ def _delayed(seconds: float) -> Iterator[None]:
     """A pause before every request of this process: each begins by asking for its client."""
     undelayed = objects._object
 
-    def waited(location: str, name: str, *, create: bool = False) -> Any:
+    def waited(location: Location, name: str, *, create: bool = False) -> Any:
         time.sleep(seconds)
         return undelayed(location, name, create=create)
 

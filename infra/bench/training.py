@@ -136,7 +136,7 @@ def empty_data(size: Size, num_rows: int = CHUNK_ROWS) -> TrainingData:
     """An empty store that says what is trained on; the steps' samples do not come from it."""
     group = groups.parse(size.group)
     with TemporaryDirectory() as folder:
-        run = RunFolder(folder)
+        run = RunFolder.at(folder)
         store.create(
             run,
             store.StoreSpec(

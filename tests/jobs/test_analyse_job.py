@@ -72,7 +72,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 def folder_of(run: RunFolder) -> Path:
-    return Path(run.url.removeprefix("file://")) / "features"
+    return run.location.local_path / "features"
 
 
 def parts_in(run: RunFolder) -> list[Path]:

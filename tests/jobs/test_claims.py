@@ -11,6 +11,7 @@ from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.io import lease, objects
 from gc_core.io.lease import Term
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, write_json
 from jobs import analyse, claims, interrupt
 from jobs.analyse import analyse_and_draw
@@ -54,7 +55,7 @@ def test_another_job_is_waited_for_aloud_and_not_for_ever(
 
 def test_a_signal_ends_the_wait(tmp_path: Path, half_a_minute_a_look: list[float]) -> None:
     folder = str(tmp_path)
-    with lease.held(folder, never):
+    with lease.held(Location.parse(folder), never):
         interrupt.note(2)
         try:
             with pytest.raises(KeyboardInterrupt), claims.at_work([folder], Workers()):
@@ -69,27 +70,31 @@ def test_jobs_of_several_crosscoders_never_wait_for_each_other(tmp_path: Path, m
 
     def noting(folder: str, wait: Callable[[str, float], None]):
         taken.append(folder)
-        return held(folder, wait)
+        return held(Location.parse(folder), wait)
 
     monkeypatch.setattr(lease, "held", noting)
-    folders = [objects.normalise(str(tmp_path / name)) for name in ("b", "a", "c")]
+    folders = [Location.parse(tmp_path / name) for name in ("b", "a", "c")]
     with claims.at_work(folders, Workers()) as leases:
         assert [each.term for each in leases] == [Term(folder, 1) for folder in sorted(folders)]
     assert taken == sorted(folders)
-    assert all(read_json(f"{folder}/lease", "00000001.json")["ended"] for folder in folders)
+    assert all(read_json(Location.parse(f"{folder}/lease"), "00000001.json")["ended"] for folder in folders)
 
 
 def test_what_is_finished_is_known_without_a_lease(tmp_path: Path) -> None:
     folder = str(tmp_path)
-    assert not claims.is_finished(folder, CONFIG)
-    assert claims.claim(folder, CONFIG) is None
-    assert not claims.is_finished(folder, CONFIG)
+    assert not claims.is_finished(Location.parse(folder), CONFIG)
+    assert claims.claim(Location.parse(folder), CONFIG) is None
+    assert not claims.is_finished(Location.parse(folder), CONFIG)
     GroupCrosscoder.of(SHAPE).save(folder)
-    write_json(folder, "config.json", {**read_json(folder, "config.json"), "results": {"fvu": 0.5}})
-    assert claims.is_finished(folder, CONFIG)
-    assert not claims.is_finished(folder, replace(CONFIG, steps=60))
-    objects.write(folder, "model.safetensors", b"other")
-    assert not claims.is_finished(folder, CONFIG)
+    write_json(
+        Location.parse(folder),
+        "config.json",
+        {**read_json(Location.parse(folder), "config.json"), "results": {"fvu": 0.5}},
+    )
+    assert claims.is_finished(Location.parse(folder), CONFIG)
+    assert not claims.is_finished(Location.parse(folder), replace(CONFIG, steps=60))
+    objects.write(Location.parse(folder), "model.safetensors", b"other")
+    assert not claims.is_finished(Location.parse(folder), CONFIG)
 
 
 def test_an_analysis_of_what_is_not_there_makes_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

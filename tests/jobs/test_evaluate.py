@@ -11,6 +11,7 @@ from torchvision.models import googlenet
 
 from gc_core.config import HarvestConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, write_json
 from jobs import evaluate, export
 from jobs.harvest import run_harvest
@@ -51,8 +52,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None, classifier:
     return found
 
 
-def path_of(url: str) -> Path:
-    return Path(url.removeprefix("file://"))
+def path_of(location: Location) -> Path:
+    return location.local_path
 
 
 def evaluation_of(run: RunFolder, name: str) -> dict[str, dict[str, float]]:

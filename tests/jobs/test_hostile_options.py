@@ -22,7 +22,8 @@ from gc_core.config import AnalyseConfig, Config, HarvestConfig, TrainConfig
 from gc_core.images import moved, patterns, sources
 from gc_core.images.url_list import listed
 from gc_core.ingest import IngestConfig
-from gc_core.io import objects
+from gc_core.io import location
+from gc_core.io.location import Location
 from jobs import cluster
 from jobs.console import printable
 from jobs.errors import in_one_line
@@ -117,14 +118,13 @@ def test_every_number_of_a_config_has_a_bound(kind: type[Config]) -> None:
 @pytest.mark.parametrize(
     "read",
     [
-        objects.normalise,
-        objects.local_path,
-        objects.without_scheme,
-        weights.local_path,
+        Location.parse,
+        location.local_path,
+        weights.weight_file,
         groups.parse,
         lambda text: moved.parse((text,)),
         lambda text: [patterns.matcher(pattern) for pattern in patterns.expand_braces(text)],
-        lambda text: list(listed([text], "file:///lists")),
+        lambda text: list(listed([text], Location.parse("file:///lists"))),
         lambda text: TrainConfig(encoder_reads=text).elements_read(64),
         lambda text: TrainConfig(matryoshka=text).prefix_sizes(64),
         lambda text: weights.random_kernels((), f"random:{text}"),
@@ -157,7 +157,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     for name in ("pipe", "pipe.jpg"):
         pipe = str(tmp_path / name)
-        assert "weight file" in assert_used_or_refused(lambda pipe=pipe: weights.local_path(pipe), name)
+        assert "weight file" in assert_used_or_refused(lambda pipe=pipe: weights.weight_file(pipe), name)
         line = assert_used_or_refused(lambda pipe=pipe: sources.list_images(pipe, stimulus_px=64, max_stimuli=4), name)
         assert "pipe" in line
 

@@ -42,7 +42,7 @@ def test_later_stages_work_and_the_page_says_why_it_has_no_pictures(run: RunFold
     train.main(["--run", run.url, "--name", "small", *sizes])
     analyse.main(["--run", run.url])
     evaluate.main(["--run", run.url])
-    page = (Path(run.url.removeprefix("file://")) / "atlas" / "small" / "index.html").read_text()
+    page = (run.location.local_path / "atlas" / "small" / "index.html").read_text()
     assert "computed elsewhere and read from files" in page
     assert "strip" not in page.split("<main")[-1] or "f0.jpg" not in page
     held = manifest.held_out(manifest.load_table(run.manifest))

@@ -20,6 +20,7 @@ from processes import await_end, descendants
 
 from gc_core import checkpoint
 from gc_core.config import HarvestConfig
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from jobs import cluster, harvest
 from jobs.board import Board, ended
@@ -120,7 +121,7 @@ def harvests(job: Job) -> bool:
 
 
 def trains(job: Job) -> bool:
-    return bool(checkpoint.checkpoints(f"{job.out}/crosscoders/topk-32/checkpoints"))
+    return bool(checkpoint.checkpoints(Location.parse(f"{job.out}/crosscoders/topk-32/checkpoints")))
 
 
 def trains_again(job: Job) -> bool:
@@ -131,7 +132,7 @@ def trains_again(job: Job) -> bool:
 
 
 def newest_step(job: Job) -> int:
-    found = checkpoint.checkpoints(f"{job.out}/crosscoders/topk-32/checkpoints")
+    found = checkpoint.checkpoints(Location.parse(f"{job.out}/crosscoders/topk-32/checkpoints"))
     return max((each.step for each in found), default=0)
 
 

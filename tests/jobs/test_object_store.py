@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gc_core.io import objects
+from gc_core.io.location import Location
 from infra import certificates
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def ports_of(server: "ObjectServer", kind: str = "") -> list[int]:
 
 @pytest.mark.s3
 def test_no_port_reads_or_writes_a_bucket_without_credentials(object_server: "ObjectServer", s3_url: str) -> None:
-    objects.write(s3_url, "theirs.txt", b"secret")
+    objects.write(Location.parse(s3_url), "theirs.txt", b"secret")
     below = "/".join(s3_url.removeprefix("s3://").split("/"))
     for port in ports_of(object_server):
         for method, name in TRIES:
@@ -38,8 +39,8 @@ def test_no_port_reads_or_writes_a_bucket_without_credentials(object_server: "Ob
                 request = urllib.request.Request(url, method=method, data=b"evil" if method[0] == "P" else None)
                 with pytest.raises((urllib.error.HTTPError, OSError)):
                     urllib.request.urlopen(request, timeout=5).close()
-    assert objects.sizes(s3_url) == {"theirs.txt": 6}
-    assert objects.read(s3_url, "theirs.txt") == b"secret", "the control: with credentials it is there"
+    assert objects.sizes(Location.parse(s3_url)) == {"theirs.txt": 6}
+    assert objects.read(Location.parse(s3_url), "theirs.txt") == b"secret", "the control: with credentials it is there"
 
 
 def master_of(server: "ObjectServer") -> int:
@@ -51,11 +52,11 @@ def master_of(server: "ObjectServer") -> int:
 @pytest.mark.s3
 def test_nobody_deletes_a_bucket_or_gets_a_token_from_the_master(object_server: "ObjectServer", s3_url: str) -> None:
     """A single GET did both, as any page in a browser may send it."""
-    objects.write(s3_url, "theirs.txt", b"secret")
+    objects.write(Location.parse(s3_url), "theirs.txt", b"secret")
     for path in ("dir/assign?collection=runs", "dir/lookup?fileId=1,01deadbeef", "col/delete?collection=runs"):
         with pytest.raises((urllib.error.HTTPError, OSError)):
             urllib.request.urlopen(f"http://127.0.0.1:{master_of(object_server)}/{path}", timeout=5).close()
-    assert objects.read(s3_url, "theirs.txt") == b"secret"
+    assert objects.read(Location.parse(s3_url), "theirs.txt") == b"secret"
 
 
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])

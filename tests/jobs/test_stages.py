@@ -19,6 +19,7 @@ from gc_core import checkpoint, store
 from gc_core import train as training
 from gc_core.config import HarvestConfig, TrainConfig
 from gc_core.crosscoder import GroupCrosscoder
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from jobs import analyse, evaluate, harvest, pipeline, train, verify
@@ -43,8 +44,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Run
     return RunFolder.at(str(folder))
 
 
-def path_of(url: str) -> Path:
-    return Path(url.removeprefix("file://"))
+def path_of(location: Location) -> Path:
+    return location.local_path
 
 
 def test_every_part_of_the_run_folder_is_there(finished: RunFolder) -> None:
@@ -66,7 +67,7 @@ def test_every_part_of_the_run_folder_is_there(finished: RunFolder) -> None:
 
 
 def test_files_of_others_in_every_folder_of_a_run_outlast_every_command(finished: RunFolder, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(path_of(finished.url), tmp_path / "run"))
+    run = Path(shutil.copytree(path_of(finished.location), tmp_path / "run"))
     (run / "index/src").mkdir(parents=True)
     planted = [folder / "thesis.tex" for folder in [run, *run.rglob("*")] if folder.is_dir()]
     for stranger in planted:
@@ -111,7 +112,7 @@ def test_a_folder_of_others_is_refused_before_anything_is_written(
 def test_a_finished_run_is_left_as_it_is(finished: RunFolder) -> None:
     before = {
         file: file.stat().st_mtime_ns
-        for file in path_of(finished.url).rglob("*")
+        for file in path_of(finished.location).rglob("*")
         if file.is_file() and "atlas" not in file.parts
     }
     run_harvest(finished, HARVEST, Workers())
@@ -245,7 +246,7 @@ def test_a_killed_worker_is_started_again_where_it_left_off(finished: RunFolder)
     folder, killed = finished.crosscoder("killed"), []
 
     def kill() -> None:
-        while not killed and not checkpoint.checkpoints(f"{folder}/checkpoints"):
+        while not killed and not checkpoint.checkpoints(Location.parse(f"{folder}/checkpoints")):
             time.sleep(0.05)
         for pid in training_workers():
             os.kill(pid, signal.SIGKILL)
@@ -264,7 +265,7 @@ def test_a_killed_worker_is_started_again_where_it_left_off(finished: RunFolder)
     )
     for row, expected in zip(rows, trainer.metrics, strict=True):
         assert {name: value for name, value in row.items() if value is not None} == pytest.approx(expected, rel=1e-4)
-    assert [each.step for each in checkpoint.checkpoints(f"{folder}/checkpoints")][-2:] == [380, 400]
+    assert [each.step for each in checkpoint.checkpoints(Location.parse(f"{folder}/checkpoints"))][-2:] == [380, 400]
     assert list((path_of(folder) / "tensorboard").glob("events.*"))
 
 

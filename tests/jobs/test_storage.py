@@ -44,7 +44,7 @@ def local(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> RunFol
 
 @pytest.fixture
 def copy(local: RunFolder, tmp_path: Path) -> RunFolder:
-    shutil.copytree(objects.local_path(local.url), tmp_path / "run")
+    shutil.copytree(local.location.local_path, tmp_path / "run")
     return RunFolder.at(str(tmp_path / "run"))
 
 
@@ -90,15 +90,15 @@ def test_a_sound_run_is_verified_and_not_touched(copy: RunFolder, capsys: pytest
 
 
 def stamps(run: RunFolder) -> dict[str, tuple[int, str]]:
-    return {name: objects.stat(run.url, name) for name in objects.sizes(run.url)}
+    return {name: objects.stat(run.location, name) for name in objects.sizes(run.location)}
 
 
 @pytest.mark.parametrize("harm", ["missing", "flipped", "record", "unrecorded"])
 def test_damage_ends_with_code_1_and_is_repaired_alone(
     copy: RunFolder, local: RunFolder, harm: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = Path(objects.local_path(copy.activations)) / "activations/c/1/0/0"
-    record = Path(objects.local_path(copy.commits)) / "00000001.json"
+    data = copy.activations.local_path / "activations/c/1/0/0"
+    record = copy.commits.local_path / "00000001.json"
     whole = data.read_bytes()
     {
         "missing": data.unlink,

@@ -41,7 +41,7 @@ def started(out: Path, scratch: str, log: Path) -> "subprocess.Popen[bytes]":
 
 def trainings(run: RunFolder, name: str) -> set[str]:
     """Ray's own records lie apart for each training that was begun."""
-    return {path.partition("/")[0] for path in objects.sizes(objects.join(run.crosscoder(name), "ray"))}
+    return {path.partition("/")[0] for path in objects.sizes(run.crosscoder(name) / "ray")}
 
 
 def test_a_pipeline_that_is_started_twice_at_once_ends_well_twice(tmp_path: Path) -> None:

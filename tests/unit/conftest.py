@@ -16,6 +16,7 @@ from gc_core import groups, manifest, store
 from gc_core.groups import Group
 from gc_core.images import ImageRef
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import ImageRecord
 
@@ -113,11 +114,10 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     open_folder = objects.open_folder
 
-    def opened(location: str, *, create: bool = False) -> ObjectStore:
-        below = location.removeprefix("s3://bucket")
-        if below == location:
+    def opened(location: Location, *, create: bool = False) -> ObjectStore:
+        if location.bucket != "bucket":
             return open_folder(location, create=create)
-        return open_folder(folder.as_uri() + below, create=True)  # a prefix without objects is no error
+        return open_folder(Location.parse(folder / location.path), create=True)  # a prefix without objects is no error
 
     monkeypatch.setattr(objects, "open_folder", opened)
     monkeypatch.setattr(objects, "_object", lambda location, name, **options: (opened(location, **options), name))

@@ -89,7 +89,7 @@ def object_of(folder: Path, name: str, shard: int) -> Path:
 
 def write_forever(url: str) -> None:
     """A writer to be killed: finish the store, take the records away, and again."""
-    run = RunFolder(url)
+    run = RunFolder.at(url)
     while True:
         create(run)
         write(run, *(shard for shard in range(NUM_SHARDS) if shard not in store.commits(run)))

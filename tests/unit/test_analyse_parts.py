@@ -4,7 +4,6 @@ Letters: F features, G group elements, C channels.
 """
 
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,7 +82,7 @@ def test_what_each_task_leaves_is_what_its_function_gives(run: RunFolder) -> Non
 def test_a_damaged_part_is_not_read_and_is_gone(run: RunFolder) -> None:
     found = kept(run)
     name = found.write("encode", 0, {"a": np.arange(5)})
-    (path,) = Path(run.url.removeprefix("file://")).rglob(name)
+    (path,) = run.location.local_path.rglob(name)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert found.read(name) is None
     assert found.known("encode") == {}
@@ -105,7 +104,7 @@ def test_parts_of_other_options_weights_or_samples_are_not_known(run: RunFolder,
 def test_clearing_leaves_what_others_put_there(run: RunFolder) -> None:
     for config in (CONFIG, replace(CONFIG, family_similarity=0.51)):
         kept(run, config).write("encode", 0, {"a": np.arange(5)})
-    (folder,) = Path(run.url.removeprefix("file://")).rglob("one.parts")
+    (folder,) = run.location.local_path.rglob("one.parts")
     (folder / "thesis.tex").write_text("mine")
     kept(run).clear()
     assert [path.name for path in folder.rglob("*")] == ["thesis.tex"]

@@ -14,7 +14,7 @@ from gc_core.atlas import build
 from gc_core.images import ImageRef
 from gc_core.images.load import content_key
 from gc_core.images.moved import parse
-from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, write_json
 from gc_core.manifest import ImageRecord
 
@@ -48,7 +48,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     for i in range(NUM_PICTURES):
         content = png(40 * i, 9)
         (tmp_path / f"pics/{i}.png").write_bytes(content)
-        ref = ImageRef(url=objects.join(str(tmp_path / "pics"), f"{i}.png"))
+        ref = ImageRef(url=(Location.parse(tmp_path / "pics") / f"{i}.png").url)
         records.append(ImageRecord(ref=ref, status="ok", height=9, width=9, key=content_key(ref, content)))
     run = RunFolder.at(str(tmp_path / "run"))
     manifest.write(run.manifest, manifest.build(records, {}))
@@ -72,7 +72,7 @@ def page_of(run: RunFolder, moves: tuple[str, ...] = ()) -> tuple[str, list[str]
     """The page's text, and what was warned of."""
     warned: list[str] = []
     url = build.build_atlas(run, "a", lambda count: None, moves=parse(moves), warn=warned.append)
-    return Path(objects.local_path(url)).read_text(), warned
+    return url.local_path.read_text(), warned
 
 
 def test_a_page_with_all_its_pictures_warns_of_nothing(run: RunFolder) -> None:

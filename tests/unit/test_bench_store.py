@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gc_core.io.location import Location
 from gc_core.store import COMPRESSIONS
 from infra.bench import store
 from infra.bench.store_costs import costs
@@ -14,7 +15,7 @@ def test_every_phase_is_measured_and_nothing_is_left(tmp_path: Path, monkeypatch
     monkeypatch.setattr(store, "SHARD_ROWS", 128)
     monkeypatch.setattr(store, "BUFFER_ROWS", 64)
     monkeypatch.setattr(store, "LATENCY_S", 0.0)
-    found = store.measure(str(tmp_path / "bench"), 4)
+    found = store.measure(Location.parse(tmp_path / "bench"), 4)
     assert found.keys() == store.PHASES.keys()
     assert min(found.values()) > 0
     assert not [path for path in (tmp_path / "bench").rglob("*") if path.is_file()]
@@ -35,7 +36,7 @@ def test_each_compression_is_judged_by_the_plain_copy(capsys: pytest.CaptureFixt
     assert [line.split()[0] for line in lines[:3]] == ["MISSED", "reached", "reached"]
     assert "30% of the plain copy" in lines[0]
     parts = costs(store.activations(128), rounds=1)
-    store.show(rounds, "/tmp", parts)
+    store.show(rounds, Location.parse("/tmp"), parts)
     said = " ".join(capsys.readouterr().out.split())
     assert "30% to 50%" in said
-    assert json.loads(json.dumps(store.as_json(rounds, "/tmp", parts)))["store_write_mb_per_s"] == 30
+    assert json.loads(json.dumps(store.as_json(rounds, Location.parse("/tmp"), parts)))["store_write_mb_per_s"] == 30

@@ -30,12 +30,13 @@ from gc_core.checkpoint import (
     write_metrics,
 )
 from gc_core.io import objects
+from gc_core.io.location import Location
 
 METRICS = [{"step": 10, "loss": 2.5}, {"step": 20, "loss": 1.25, "held_out_fvu": 0.5}]
 
 
 def saved(folder: Path, state: dict[str, Any], *, step: int = 20, attempt: str = "0a") -> None:
-    save_part(objects.join(str(folder), name_of(step, attempt)), state)
+    save_part(Location.parse(folder) / name_of(step, attempt), state)
 
 
 def shard(first: int, last: int, dict_size: int, state: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
         "metrics": METRICS,
     }
     saved(tmp_path / "new" / "folder", state)
-    (found,) = checkpoints(str(tmp_path / "new" / "folder"))
+    (found,) = checkpoints(Location.parse(tmp_path / "new" / "folder"))
     assert (found.step, found.num_parts) == (20, 1)
     back = load(found)
     assert back.pop("metrics") == state.pop("metrics")
@@ -94,9 +95,9 @@ def test_parts_of_the_features_make_the_whole(tmp_path: Path, num_parts: int) ->
     parts = [shard(first, first + size, 8, state) for first in range(0, 8, size)]
     assert parts[0]["model"]["b_dec"].shape == (4, 3)
     for part in parts:
-        assert checkpoints(str(tmp_path)) == [], "not before all parts are there"
+        assert checkpoints(Location.parse(tmp_path)) == [], "not before all parts are there"
         saved(tmp_path, part)
-    (found,) = checkpoints(str(tmp_path))
+    (found,) = checkpoints(Location.parse(tmp_path))
     whole = load(found)
     assert whole.pop("features") == [0, 8]
     assert whole.pop("dict_size") == 8
@@ -117,9 +118,9 @@ def test_parts_of_different_attempts_never_mix(tmp_path: Path) -> None:
     first, second = (shard(at, at + 4, 8, split_state()) for at in (0, 4))
     saved(tmp_path, first, attempt="0a")
     saved(tmp_path, second, attempt="0b")
-    assert checkpoints(str(tmp_path)) == []
+    assert checkpoints(Location.parse(tmp_path)) == []
     saved(tmp_path, first, attempt="0b")
-    assert [found.attempt for found in checkpoints(str(tmp_path))] == ["0b"]
+    assert [found.attempt for found in checkpoints(Location.parse(tmp_path))] == ["0b"]
 
 
 def test_a_host_copy_stays_as_it_is_when_the_state_goes_on() -> None:
@@ -132,31 +133,31 @@ def test_a_host_copy_stays_as_it_is_when_the_state_goes_on() -> None:
 
 
 def test_a_part_whose_writing_was_cut_off_does_not_count(tmp_path: Path) -> None:
-    url = objects.join(str(tmp_path), name_of(20, "0a"))
+    url = Location.parse(tmp_path) / name_of(20, "0a")
     with contextlib.suppress(RuntimeError), objects.stream_to(url, "part-0-of-1.pt") as stream:
         stream.write(b"x" * (3 * objects.STREAM_BYTES))
         raise RuntimeError
-    assert checkpoints(str(tmp_path)) == []
-    assert objects.folders(str(tmp_path)) == [name_of(20, "0a")]
+    assert checkpoints(Location.parse(tmp_path)) == []
+    assert objects.folders(Location.parse(tmp_path)) == [name_of(20, "0a")]
     saved(tmp_path, {"step": 30}, step=30)
-    delete_older(str(tmp_path), keep=checkpoints(str(tmp_path)))
-    assert objects.folders(str(tmp_path)) == [name_of(30, "0a")], "its remains go with the next one"
+    delete_older(Location.parse(tmp_path), keep=checkpoints(Location.parse(tmp_path)))
+    assert objects.folders(Location.parse(tmp_path)) == [name_of(30, "0a")], "its remains go with the next one"
 
 
 def test_only_older_ones_are_deleted(tmp_path: Path) -> None:
     for step, attempt in ((10, "0a"), (20, "0a"), (20, "0b"), (30, "0a"), (40, "0a")):
         saved(tmp_path, {"step": step}, step=step, attempt=attempt)
     saved(tmp_path, shard(0, 4, 8, split_state()), step=50)
-    found = {(each.step, each.attempt): each for each in checkpoints(str(tmp_path))}
-    delete_older(str(tmp_path), keep=[found[20, "0b"], found[40, "0a"]])
-    assert [(each.step, each.attempt) for each in checkpoints(str(tmp_path))] == [(20, "0b"), (40, "0a")]
-    assert name_of(50, "0a") in objects.folders(str(tmp_path)), "under way"
+    found = {(each.step, each.attempt): each for each in checkpoints(Location.parse(tmp_path))}
+    delete_older(Location.parse(tmp_path), keep=[found[20, "0b"], found[40, "0a"]])
+    assert [(each.step, each.attempt) for each in checkpoints(Location.parse(tmp_path))] == [(20, "0b"), (40, "0a")]
+    assert name_of(50, "0a") in objects.folders(Location.parse(tmp_path)), "under way"
 
 
 def test_code_in_a_checkpoint_is_refused(tmp_path: Path) -> None:
     saved(tmp_path, {"step": 0, "code": Path("/anything")})
     with pytest.raises(ValueError, match=r"part-0-of-1\.pt: not readable .*delete .* to continue from an earlier"):
-        load(*checkpoints(str(tmp_path)))
+        load(*checkpoints(Location.parse(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -167,12 +168,12 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: Callable[[bytes
     (path,) = tmp_path.glob("*/part-0-of-1.pt")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=r"part-0-of-1\.pt: not readable .*delete"):
-        load(*checkpoints(str(tmp_path)))
+        load(*checkpoints(Location.parse(tmp_path)))
 
 
 def test_a_folder_without_checkpoints_has_none(tmp_path: Path) -> None:
-    assert checkpoints(str(tmp_path / "nothing")) == []
-    delete_older(str(tmp_path / "nothing"), keep=[])
+    assert checkpoints(Location.parse(tmp_path / "nothing")) == []
+    delete_older(Location.parse(tmp_path / "nothing"), keep=[])
 
 
 @pytest.mark.parametrize(
@@ -186,8 +187,8 @@ def test_the_newest_is_always_kept(last: int, best: int, line: str) -> None:
 def test_metrics_are_a_table_with_nulls_where_a_record_lacks_a_column(tmp_path: Path) -> None:
     expected = {"step": [10, 20], "loss": [2.5, 1.25], "held_out_fvu": [None, 0.5]}
     assert metrics_table(METRICS).to_pydict() == expected
-    write_metrics(str(tmp_path), METRICS)
-    assert pq.read_table(io.BytesIO(objects.read(str(tmp_path), "metrics.parquet"))).to_pydict() == expected
+    write_metrics(Location.parse(tmp_path), METRICS)
+    assert pq.read_table(io.BytesIO(objects.read(Location.parse(tmp_path), "metrics.parquet"))).to_pydict() == expected
 
 
 def test_a_whole_file_with_a_damaged_program_inside_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_a_whole_file_with_a_damaged_program_inside_is_refused_in_one_line(tmp_p
                 archive.writestr(name, bytes(changed) if name == program else content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of programs that it does not know
-            lines.append(refusal(checkpoints(str(tmp_path))[0]))
+            lines.append(refusal(checkpoints(Location.parse(tmp_path))[0]))
     refused = [line for line in lines if line]
     assert len(refused) > 100
     assert not any("\n" in line or "to continue from an earlier" not in line for line in refused)

@@ -13,6 +13,7 @@ from trainers import opened, trained
 from gc_core import groups, manifest, store
 from gc_core.images import ImageRef
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, write_json, write_json_once
 from gc_core.manifest import ImageRecord
 from gc_core.store import StoreError
@@ -93,16 +94,18 @@ def test_a_store_knows_its_manifest(tmp_path: Path) -> None:
     manifest.write(run.manifest, table_of(0))
     right = manifest.digest_of(run.manifest)
     assert len(manifest.load_table(run.manifest, sha256=right)) == 5
-    objects.delete(run.url, "manifest.parquet")
+    objects.delete(run.location, "manifest.parquet")
     manifest.write(run.manifest, table_of(1))
     with pytest.raises(ValueError, match=r"manifest\.parquet: SHA-256 .* found, .* was recorded; it is damaged, or of"):
         manifest.load_table(run.manifest, sha256=right)
 
 
 def test_of_racing_configs_of_one_name_one_is_written(tmp_path: Path) -> None:
-    found = raced([lambda who=i: write_json_once(str(tmp_path), "config.json", {"k": who}) for i in range(RACERS)])
+    found = raced(
+        [lambda who=i: write_json_once(Location.parse(tmp_path), "config.json", {"k": who}) for i in range(RACERS)]
+    )
     assert sum(found) == 1
-    assert read_json(str(tmp_path), "config.json")["k"] == found.index(True)
+    assert read_json(Location.parse(tmp_path), "config.json")["k"] == found.index(True)
 
 
 def test_checkpoints_are_not_believed_under_other_options(planted: Any, tmp_path: Path) -> None:
@@ -115,13 +118,13 @@ def test_checkpoints_are_not_believed_under_other_options(planted: Any, tmp_path
 
 def test_checkpoints_of_before_are_believed_beside_a_config_of_before_only(planted: Any, tmp_path: Path) -> None:
     folder, (config, data) = str(tmp_path / "0"), opened(planted.run, steps=4, checkpoint_every=2)
-    train([config], data, Place(), report=lambda metrics: None, folders=[folder])
+    train([config], data, Place(), report=lambda metrics: None, folders=[Location.parse(folder)])
     (part,) = (tmp_path / "0/checkpoints").rglob(f"step-*{4:04}-*/*.pt")
     state = torch.load(part, weights_only=True)
     del state["config"]
     torch.save(state, part)
-    write_json(folder, "config.json", {"train": config.to_json()})
-    train([config], data, Place(), report=lambda metrics: None, folders=[folder])
-    write_json(folder, "config.json", {"train": config.to_json(), "format_version": 2})
+    write_json(Location.parse(folder), "config.json", {"train": config.to_json()})
+    train([config], data, Place(), report=lambda metrics: None, folders=[Location.parse(folder)])
+    write_json(Location.parse(folder), "config.json", {"train": config.to_json(), "format_version": 2})
     with pytest.raises(ValueError, match=r"an earlier version's, and the config\.json beside it is not;"):
-        train([config], data, Place(), report=lambda metrics: None, folders=[folder])
+        train([config], data, Place(), report=lambda metrics: None, folders=[Location.parse(folder)])

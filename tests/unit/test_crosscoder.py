@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import read_json, write_json
 
 READS = [(0,), tuple(range(6)), (4, 1)]
@@ -205,9 +206,9 @@ def test_what_is_saved_comes_back(tmp_path: Path, reads: tuple[int, ...], activa
 
 
 def test_saving_keeps_what_else_the_json_says(tmp_path: Path) -> None:
-    write_json(str(tmp_path), "config.json", {"train": {"steps": 3}, "crosscoder": "older"})
+    write_json(Location.parse(tmp_path), "config.json", {"train": {"steps": 3}, "crosscoder": "older"})
     saved(tmp_path)
-    assert read_json(str(tmp_path), "config.json")["train"] == {"steps": 3}
+    assert read_json(Location.parse(tmp_path), "config.json")["train"] == {"steps": 3}
     assert GroupCrosscoder.load(str(tmp_path)).shape.dict_size == 12
 
 
@@ -236,9 +237,9 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path: Path
         model.save(str(tmp_path))
     saved(tmp_path)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    objects.write(str(tmp_path), "model.safetensors", save(weights))
-    config = read_json(str(tmp_path), "config.json")
-    write_json(str(tmp_path), "config.json", {name: config[name] for name in ("crosscoder",)})
+    objects.write(Location.parse(tmp_path), "model.safetensors", save(weights))
+    config = read_json(Location.parse(tmp_path), "config.json")
+    write_json(Location.parse(tmp_path), "config.json", {name: config[name] for name in ("crosscoder",)})
     with pytest.raises(ValueError, match="W_dec has values that are not finite"):
         GroupCrosscoder.load(str(tmp_path))
 
@@ -259,7 +260,7 @@ def test_what_is_no_crosscoder_is_refused_in_one_line(tmp_path: Path, damage: st
     saved(tmp_path / "intact")
     saved(tmp_path / "other", dict_size=13)
     name, content = DAMAGE[damage]
-    objects.write(str(tmp_path / "intact"), name, content(str(tmp_path / "other")))
+    objects.write(Location.parse(tmp_path / "intact"), name, content(str(tmp_path / "other")))
     named = (
         r"not a crosscoder that this version reads|SHA-256 .* was recorded|not readable as JSON|expected a JSON object"
     )

@@ -11,7 +11,7 @@ from PIL import Image
 from gc_core.evaluate import choose_pictures
 from gc_core.io.run_folder import RunFolder
 
-NOWHERE = RunFolder("file:///nowhere")
+NOWHERE = RunFolder.at("file:///nowhere")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from random_crosscoder import every_activation, random_crosscoder
 
 from gc_core.crosscoder import Crosscoder, CrosscoderShape, GroupCrosscoder
 from gc_core.export import Story, identity_autoencoder, materialised, materialised_bytes, write_hub
+from gc_core.io.location import Location
 from gc_core.io.ownership import MARKER, ForeignError
 
 STORY = Story(
@@ -43,7 +44,7 @@ def tied() -> Crosscoder:
 def test_tied_poses_are_written_with_weights_of_their_own_where_these_fit(tmp_path: Path) -> None:
     model = tied()
     needed = materialised_bytes(model.shape)
-    write_hub(str(tmp_path), materialised(model, needed), STORY)
+    write_hub(Location.parse(tmp_path), materialised(model, needed), STORY)
     found = Crosscoder.load(str(tmp_path))
     assert type(found) is GroupCrosscoder
     assert torch.equal(found.W_dec, model.decoder_of(torch.arange(26)))
@@ -61,7 +62,7 @@ def test_an_autoencoder_of_tied_poses_is_refused() -> None:
 @every_activation
 def test_a_crosscoder_comes_back_bit_for_bit(activation: str, tmp_path: Path) -> None:
     model = random_crosscoder(activation=activation, reads=(0, 3)).float()
-    write_hub(str(tmp_path), model, STORY)
+    write_hub(Location.parse(tmp_path), model, STORY)
     found = GroupCrosscoder.load(str(tmp_path))
     assert found.shape == model.shape
     for name, tensor in model.state_dict().items():
@@ -70,7 +71,7 @@ def test_a_crosscoder_comes_back_bit_for_bit(activation: str, tmp_path: Path) ->
 
 
 def test_the_card_opens_with_front_matter_and_leaves_the_licence_open(tmp_path: Path) -> None:
-    write_hub(str(tmp_path), random_crosscoder().float(), STORY)
+    write_hub(Location.parse(tmp_path), random_crosscoder().float(), STORY)
     card = (tmp_path / "README.md").read_text()
     matter = yaml.safe_load(card.split("---")[1])
     assert matter["library_name"] == "group-crosscoders"
@@ -79,7 +80,7 @@ def test_the_card_opens_with_front_matter_and_leaves_the_licence_open(tmp_path: 
 
 
 def test_the_card_tells_how_good_it_is_and_where_it_comes_from(tmp_path: Path) -> None:
-    write_hub(str(tmp_path), random_crosscoder().float(), STORY)
+    write_hub(Location.parse(tmp_path), random_crosscoder().float(), STORY)
     card = (tmp_path / "README.md").read_text()
     rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", card, flags=re.MULTILINE))
     assert rows["variance unexplained, held-out pictures"] == "0.375"
@@ -90,7 +91,7 @@ def test_the_card_tells_how_good_it_is_and_where_it_comes_from(tmp_path: Path) -
 
 
 def test_no_folder_of_a_persons_disk_is_published(tmp_path: Path) -> None:
-    write_hub(str(tmp_path), random_crosscoder().float(), STORY)
+    write_hub(Location.parse(tmp_path), random_crosscoder().float(), STORY)
     assert not any(b"someone" in path.read_bytes() for path in tmp_path.iterdir())
     assert json.loads((tmp_path / "config.json").read_text())["store"]["config"]["images"] == "photographs"
 
@@ -98,16 +99,16 @@ def test_no_folder_of_a_persons_disk_is_published(tmp_path: Path) -> None:
 def test_a_folder_of_others_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("my thesis")
     with pytest.raises(ForeignError, match=r"holds other files \(such as 'README.md'\) and is no export"):
-        write_hub(str(tmp_path), random_crosscoder().float(), STORY)
+        write_hub(Location.parse(tmp_path), random_crosscoder().float(), STORY)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert (tmp_path / "README.md").read_text() == "my thesis"
 
 
 def test_an_own_export_is_written_again_and_an_edited_card_is_not(tmp_path: Path) -> None:
     for activation in ("topk", "l1"):
-        write_hub(str(tmp_path), random_crosscoder(activation=activation).float(), STORY)
+        write_hub(Location.parse(tmp_path), random_crosscoder(activation=activation).float(), STORY)
     assert GroupCrosscoder.load(str(tmp_path)).shape.activation == "l1"
     (tmp_path / "README.md").write_text("edited by its owner")
     with pytest.raises(ForeignError, match=r"README\.md: was edited, or is not this program's"):
-        write_hub(str(tmp_path), random_crosscoder().float(), STORY)
+        write_hub(Location.parse(tmp_path), random_crosscoder().float(), STORY)
     assert GroupCrosscoder.load(str(tmp_path)).shape.activation == "l1"

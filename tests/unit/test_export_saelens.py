@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.export import identity_autoencoder, write_saelens
+from gc_core.io.location import Location
 
 
 def sae_encode(config: dict[str, object], weights: dict[str, Tensor], x_BC: Tensor) -> Tensor:
@@ -28,7 +29,7 @@ def sae_encode(config: dict[str, object], weights: dict[str, Tensor], x_BC: Tens
 
 
 def exported(folder: Path, model: GroupCrosscoder) -> tuple[dict[str, object], dict[str, Tensor]]:
-    write_saelens(str(folder), model, {"model_name": "googlenet", "hook_name": "inception3b"})
+    write_saelens(Location.parse(folder), model, {"model_name": "googlenet", "hook_name": "inception3b"})
     return json.loads((folder / "cfg.json").read_text()), load_file(folder / "sae_weights.safetensors")
 
 
@@ -73,7 +74,7 @@ def test_a_feature_whose_decoder_is_zero_stays_harmless(activation: str, tmp_pat
 
 def test_an_encoder_that_reads_transformed_blocks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="reads transformed blocks found, expected one that reads the identity block"):
-        write_saelens(str(tmp_path), random_crosscoder(reads=(0, 1)), {})
+        write_saelens(Location.parse(tmp_path), random_crosscoder(reads=(0, 1)), {})
 
 
 @every_activation

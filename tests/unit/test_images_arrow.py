@@ -9,6 +9,7 @@ from packing import as_arrow, as_folder, png
 from gc_core.images import ImageError, arrow
 from gc_core.images.load import read
 from gc_core.images.ref import Listed
+from gc_core.io.location import Location
 
 PICTURES = {f"{i}.png": png(i, 8 + i) for i in range(10)}
 BYTES = list(PICTURES.values())
@@ -16,7 +17,7 @@ STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def scanned(path: Path) -> list[Listed]:
-    return list(arrow.scan(path.as_uri()))
+    return list(arrow.scan(Location.parse(path.as_uri())))
 
 
 @pytest.mark.parametrize("rows_per_batch", [1, 3, 100])

@@ -14,15 +14,17 @@ from packing import png
 
 from gc_core.images import ImageError, arrow, parquet
 from gc_core.images.load import read
+from gc_core.io.location import Location
 
 CHILD = """
 import json, resource, sys
 import pyarrow as pa
 from gc_core.images import ImageError, arrow, parquet
+from gc_core.io.location import Location
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 said = []
 try:
-    for entry in (arrow if sys.argv[1].endswith(".arrow") else parquet).scan("file://" + sys.argv[1]):
+    for entry in (arrow if sys.argv[1].endswith(".arrow") else parquet).scan(Location.parse(sys.argv[1])):
         said.append(entry.error)
         if len(said) == 1 and not entry.error:
             (arrow if sys.argv[1].endswith(".arrow") else parquet).read(entry.ref)
@@ -132,7 +134,7 @@ def test_honest_pictures_are_read_from_pages_of_every_kind(
     own = {} if encoding == "dictionary" else {"use_dictionary": False, "column_encoding": encoding}
     table = pa.table({"image": pa.array(pictures, pa.binary())})
     pq.write_table(table, path, compression=codec, data_page_version=version, data_page_size=500, **own)
-    listed = list(parquet.scan(path.as_uri()))
+    listed = list(parquet.scan(Location.parse(path.as_uri())))
     assert [read(entry.ref) for entry in listed] == pictures
 
 
@@ -143,7 +145,7 @@ def test_honest_pictures_are_read_from_packed_batches(
 ) -> None:
     pictures = [png(i % 7, 9) for i in range(100)]
     path = stream(tmp_path / "a.arrow", pa.table({"image": pa.array(pictures, kind)}), compression)
-    assert [arrow.read(entry.ref) for entry in arrow.scan(path.as_uri())] == pictures
+    assert [arrow.read(entry.ref) for entry in arrow.scan(Location.parse(path.as_uri()))] == pictures
 
 
 @pytest.mark.parametrize("suffix", ["arrow", "parquet"])
@@ -164,7 +166,7 @@ def test_mutated_tables_are_listed_or_refused(tmp_path: Path, suffix: str) -> No
         (tmp_path / f"{number}.{suffix}").write_bytes(changed[: len(content)])
         path = tmp_path / f"{number}.{suffix}"
         try:
-            refused += any(entry.error or not read_one(entry.ref) for entry in scan(path.as_uri()))
+            refused += any(entry.error or not read_one(entry.ref) for entry in scan(Location.parse(path.as_uri())))
         except (ImageError, OSError):
             refused += 1
     assert refused > 0

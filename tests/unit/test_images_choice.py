@@ -108,5 +108,5 @@ def test_what_datasets_keeps_beside_a_saved_set_is_no_data(tmp_path: Path) -> No
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
     found = find(str(tmp_path), stimulus_px=59, max_stimuli=1)
-    assert [file.url.rpartition("/")[2] for file in found.containers] == ["data-00000-of-00001.arrow"]
+    assert [file.location.name for file in found.containers] == ["data-00000-of-00001.arrow"]
     assert "1 .arrow" in found.note

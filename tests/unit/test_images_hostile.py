@@ -20,6 +20,7 @@ from gc_core.images.decode import MOST_SCANS, decode
 from gc_core.images.ref import ImageRef
 from gc_core.images.sources import list_images
 from gc_core.images.tar import MOST_HEADER_BYTES
+from gc_core.io.location import Location
 
 decoding = sys.modules["gc_core.images.decode"]  # the package's own `decode` is the function
 SECONDS = 5.0
@@ -47,7 +48,7 @@ def header(name: str = "a.jpg", *, size: int = 0, kind: bytes = tarfile.REGTYPE)
 def scanned(path: Path, content: bytes) -> list[tuple[str, str]]:
     path.write_bytes(content)
     start = time.monotonic()
-    found = [(each.ref.member, each.error) for each in tar.scan(path.as_uri())]
+    found = [(each.ref.member, each.error) for each in tar.scan(Location.parse(path.as_uri()))]
     assert time.monotonic() - start < SECONDS
     return found
 
@@ -310,7 +311,7 @@ def test_attributes_that_lie_cost_what_they_are_of(tmp_path: Path) -> None:
                 if number in (1, 2):
                     member.pax_headers = {rng.choice(ATTRIBUTES): rng.choice(LIES) for _ in range(rng.randint(1, 3))}
                 written.addfile(member, io.BytesIO(content))
-        found = list(tar.scan(path.as_uri()))
+        found = list(tar.scan(Location.parse(path.as_uri())))
         assert len(found) < 8
         assert (found[0].ref.member, found[0].error) == ("0.jpg", "")
         for each in found:

@@ -11,7 +11,7 @@ from gc_core import manifest
 from gc_core.images import ImageRef, load
 from gc_core.images.load import content_key
 from gc_core.images.moved import Absent, Move, ReplacedError, option, parse, relocate
-from gc_core.io import objects
+from gc_core.io.location import Location
 
 NAMES = st.text(st.sampled_from("ab ü%=#"), min_size=1, max_size=3)
 PATHS = st.lists(NAMES, min_size=1, max_size=3)
@@ -35,10 +35,11 @@ def test_one_file_can_move_alone() -> None:
 
 @given(PATHS, PATHS, PATHS)
 def test_what_moved_there_and_back_is_where_it_was(old: list[str], new: list[str], rest: list[str]) -> None:
-    there = Move(objects.join("/r", *old), objects.join("/r", *new))
-    url = objects.join(there.old, *rest)
+    root = Location.parse("/r")
+    there = Move((root / "/".join(old)).url, (root / "/".join(new)).url)
+    (url, expected) = ((root / "/".join([*names, *rest])).url for names in (old, new))
     moved = relocate([url], [there])
-    assert moved == [objects.join(there.new, *rest)]
+    assert moved == [expected]
     assert relocate(moved, [Move(there.new, there.old)]) == [url]
 
 
@@ -56,7 +57,7 @@ def test_a_move_of_nothing_is_one_clear_line_with_a_picture_that_is_there() -> N
 def test_a_picture_that_moved_is_loaded_from_there_and_the_message_before_names_the_option(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new/a b.png").write_bytes(png(7))
-    ref = ImageRef(url=objects.join(str(tmp_path / "old"), "a b.png"))
+    ref = ImageRef(url=(Location.parse(tmp_path / "old") / "a b.png").url)
     key = content_key(ref, png(7))
     with pytest.raises(FileNotFoundError, match=r"not found; .*say where to: --images-at .*/old=NEW$"):
         load(ref, 8, key=key)
@@ -69,7 +70,7 @@ def test_a_picture_that_moved_is_loaded_from_there_and_the_message_before_names_
 
 @pytest.mark.parametrize("place", ["/data/my pics", "/a=b/c", "s3://bucket/x%20y"])
 def test_the_option_that_is_named_is_understood(place: str) -> None:
-    ref = ImageRef(url=objects.join(place, "a.png"))
+    ref = ImageRef(url=(Location.parse(place) / "a.png").url)
     (move,) = parse([option(ref).removeprefix("--images-at ").replace("NEW", "/new")])
     assert relocate([ref.url], [move]) == ["file:///new/a.png"]
 

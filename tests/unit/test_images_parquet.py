@@ -16,13 +16,14 @@ from gc_core.images.load import content_key
 from gc_core.images.load import read as read_anywhere
 from gc_core.images.parquet import Kept
 from gc_core.images.ref import Listed
+from gc_core.io.location import Location
 
 PICTURES = {f"class {i % 3}/{i}.png": png(i, 8 + i) for i in range(10)}
 BYTES = list(PICTURES.values())
 
 
 def scanned(path: Path) -> list[Listed]:
-    return list(parquet.scan(path.as_uri()))
+    return list(parquet.scan(Location.parse(path.as_uri())))
 
 
 def only_error(path: Path) -> str:
@@ -200,7 +201,7 @@ def test_a_row_group_is_read_once_for_all_its_pictures(tmp_path: Path, monkeypat
 
     def counted(url: str, group: int, column: Column) -> pa.ChunkedArray:
         groups.append(group)
-        return read_group(url, group, column)
+        return read_group(Location.parse(url), group, column)
 
     monkeypatch.setattr(parquet, "_read_group", counted)
     with ThreadPoolExecutor(4) as threads:

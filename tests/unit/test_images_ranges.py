@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gc_core.images import ranges
+from gc_core.io.location import Location
 
 CONTENT = bytes(range(256)) * 20
 WHERE = ["disk", "object store"]
@@ -23,16 +24,19 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, bucket: Path) -> str:
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 5120), (0, 0), (100, 0), (5119, 1), (77, 1000)])
 def test_a_range_is_those_bytes(url: str, offset: int, size: int) -> None:
-    assert ranges.read_range(url, offset, size) == CONTENT[offset : offset + size]
+    assert ranges.read_range(Location.parse(url), offset, size) == CONTENT[offset : offset + size]
 
 
 def test_a_range_beyond_the_end_is_what_is_there(url: str) -> None:
-    assert ranges.read_range(url, 5000, 1000) == CONTENT[5000:]
+    assert ranges.read_range(Location.parse(url), 5000, 1000) == CONTENT[5000:]
 
 
 def test_a_file_that_is_gone_is_file_not_found(url: str) -> None:
-    gone = url.replace("a%20b", "gone")
-    for ask in (lambda: ranges.read_range(gone, 0, 1), lambda: ranges.open_ranges(gone)):
+    gone = Location.parse(url.replace("a%20b", "gone"))
+    for ask in (
+        lambda: ranges.read_range(Location.parse(gone), 0, 1),
+        lambda: ranges.open_ranges(Location.parse(gone)),
+    ):
         with pytest.raises(FileNotFoundError, match=r"gone\.bin: not found"):
             ask()
 
@@ -43,7 +47,10 @@ def test_a_file_of_ranges_is_read_like_any_file(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "plain.bin"
     path.write_bytes(CONTENT)
-    with path.open("rb") as plain, ranges.io.BufferedReader(ranges._Ranges(path.as_uri(), 5120), 512) as file:
+    with (
+        path.open("rb") as plain,
+        ranges.io.BufferedReader(ranges._Ranges(Location.parse(path.as_uri()), 5120), 512) as file,
+    ):
         for whence, offset, count in moves:
             base = {0: 0, 1: plain.tell(), 2: 5120}[whence]
             if base + offset < 0:
@@ -62,7 +69,7 @@ def test_on_object_storage_one_request_brings_a_megabyte(bucket: Path, monkeypat
         return get_range(store, path, start=start, length=length)
 
     monkeypatch.setattr(ranges.obstore, "get_range", counted)
-    with ranges.open_ranges("s3://bucket/large.bin") as file:
+    with ranges.open_ranges(Location.parse("s3://bucket/large.bin")) as file:
         for header in range(0, 3 << 20, 100_000):
             file.seek(header)
             file.read(512)
@@ -74,7 +81,7 @@ def test_files_are_told_in_batches_as_they_are_found(tmp_path: Path, monkeypatch
     for i in range(5):
         (tmp_path / f"{i}").mkdir()
         (tmp_path / f"{i}/ü.png").write_bytes(bytes(i))
-    batches = list(ranges.each_file(str(tmp_path)))
+    batches = list(ranges.each_file(Location.parse(tmp_path)))
     assert [len(batch) for batch in batches] == [2, 2, 1]
     found = sorted((each.name, each.size, each.error) for batch in batches for each in batch)
     assert found == [(f"{i}/ü.png", i, "") for i in range(5)]

@@ -15,6 +15,7 @@ from PIL import Image, JpegImagePlugin
 from gc_core.images import ImageError, budget, decode, ranges, sources, tar, zip
 from gc_core.images.ref import ImageRef, listed_in
 from gc_core.io import objects
+from gc_core.io.location import Location
 
 
 def encoded(form: str, side: int = 40, **options: object) -> bytes:
@@ -127,7 +128,7 @@ def test_attributes_that_every_member_would_be_compared_with_are_few(tmp_path: P
     for count, errors in ((900, [False]), (1100, [True])):
         attributes = [(f"key{number}", "v") for number in range(count)]
         (tmp_path / "a.tar").write_bytes(pax(kind, attributes) + picture_member("a.png") + bytes(1024))
-        found = list(tar.scan((tmp_path / "a.tar").as_uri()))
+        found = list(tar.scan(Location.parse((tmp_path / "a.tar").as_uri())))
         assert [bool(each.error) for each in found] == errors
     assert found[0].error == "damaged archive (more than 1,000 attributes in a header)"
 
@@ -135,7 +136,7 @@ def test_attributes_that_every_member_would_be_compared_with_are_few(tmp_path: P
 def test_global_attributes_add_up(tmp_path: Path) -> None:
     parts = [pax(b"g", [(f"key{part} {number}", "v") for number in range(500)]) for part in range(3)]
     (tmp_path / "a.tar").write_bytes(b"".join(parts) + picture_member("a.png") + bytes(1024))
-    (found,) = tar.scan((tmp_path / "a.tar").as_uri())
+    (found,) = tar.scan(Location.parse((tmp_path / "a.tar").as_uri()))
     assert found.error == "damaged archive (more than 1,000 attributes in a header)"
 
 
@@ -163,20 +164,20 @@ def test_sizes_are_looked_at_before_anything_is_read(tmp_path: Path, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(Path, "read_bytes", lambda self: pytest.fail("it was read"))
         with pytest.raises(ImageError, match=r"^more than 1,073,741,824 bytes"):
-            ranges.read_whole(url)
+            ranges.read_whole(Location.parse(url))
 
 
 def test_an_object_s_size_is_heard_before_its_bytes_are_read(tmp_path: Path) -> None:
-    objects.write(str(tmp_path), "a", bytes(10))
+    objects.write(Location.parse(tmp_path), "a", bytes(10))
     heard: list[int] = []
-    assert objects.read(str(tmp_path), "a", check_bytes=heard.append) == bytes(10)
+    assert objects.read(Location.parse(tmp_path), "a", check_bytes=heard.append) == bytes(10)
     assert heard == [10]
 
     def refuse(num_bytes: int) -> None:
         raise ImageError(f"{num_bytes} are too many")
 
     with pytest.raises(ImageError, match=r"^10 are too many$"):
-        objects.read(str(tmp_path), "a", check_bytes=refuse)
+        objects.read(Location.parse(tmp_path), "a", check_bytes=refuse)
 
 
 def test_a_list_of_a_gigabyte_is_one_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

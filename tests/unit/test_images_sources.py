@@ -8,7 +8,7 @@ from packing import as_arrow, as_folder, as_parquet, as_tar, as_zip, png, write_
 from gc_core.images import ImageError, ImageRef, list_images, load, parquet
 from gc_core.images.load import content_key, read
 from gc_core.images.sources import choose, find
-from gc_core.io import objects
+from gc_core.io.location import Location
 
 
 def listed(location: str, max_stimuli: int = 3) -> list[ImageRef]:
@@ -16,7 +16,7 @@ def listed(location: str, max_stimuli: int = 3) -> list[ImageRef]:
 
 
 def ref_of(path: Path) -> ImageRef:
-    return ImageRef(url=objects.join(str(path.parent), path.name), member="")
+    return ImageRef(url=(Location.parse(path.parent) / path.name).url, member="")
 
 
 def fill(folder: Path, names: list[str]) -> None:
@@ -32,7 +32,7 @@ OTHERS = ["notes.txt", "b/c/data.csv", "jpg", ".DS_Store", "archive.jpg.zip"]
 def test_a_folder_lists_its_pictures_at_any_depth_sorted_and_nothing_else(tmp_path: Path) -> None:
     fill(tmp_path, PICTURES + OTHERS)
     refs = listed(str(tmp_path))
-    assert [objects.local_path(ref.url) for ref in refs] == [str(tmp_path / name) for name in sorted(PICTURES)]
+    assert [ref.location.local_path for ref in refs] == [tmp_path / name for name in sorted(PICTURES)]
     assert [ref.name for ref in refs] == [Path(name).name for name in sorted(PICTURES)]
     assert [ref.size for ref in refs] == [(tmp_path / name).stat().st_size for name in sorted(PICTURES)]
     for ref, name in zip(refs, sorted(PICTURES), strict=True):

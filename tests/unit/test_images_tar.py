@@ -13,6 +13,7 @@ from packing import add, as_tar, png
 
 from gc_core.images import ImageError, ImageRef, tar
 from gc_core.images.ref import Listed
+from gc_core.io.location import Location
 
 PICTURES = {
     "a.png": png(1),
@@ -27,7 +28,7 @@ OTHERS = {"a.cls": b"7", "a.json": b"{}", "notes.txt": b"text", "png": b""}
 
 
 def scanned(path: Path) -> list[Listed]:
-    return list(tar.scan(path.as_uri()))
+    return list(tar.scan(Location.parse(path.as_uri())))
 
 
 def read_all(path: Path) -> dict[str, bytes]:

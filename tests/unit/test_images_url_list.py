@@ -7,11 +7,12 @@ from packing import png
 from gc_core.images import list_images, url_list
 from gc_core.images.load import read
 from gc_core.images.ref import Listed
+from gc_core.io.location import Location
 
 
 def listed(path: Path, text: str | bytes) -> list[Listed]:
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return list(url_list.scan(path.as_uri()))
+    return list(url_list.scan(Location.parse(path.as_uri())))
 
 
 def test_each_line_is_a_path_a_url_or_relative_to_the_list(tmp_path: Path) -> None:
@@ -40,6 +41,6 @@ def test_what_is_no_location_is_listed_with_its_reason(tmp_path: Path) -> None:
 def test_relative_lines_of_a_list_on_object_storage_begin_at_its_folder(bucket: Path) -> None:
     (bucket / "sets").mkdir()
     (bucket / "sets/a.txt").write_text("x/1.png\n../y z/2.png\n../../3.png")
-    inside, beside, beyond = url_list.scan("s3://bucket/sets/a.txt")
+    inside, beside, beyond = url_list.scan(Location.parse("s3://bucket/sets/a.txt"))
     assert [entry.ref.url for entry in (inside, beside)] == ["s3://bucket/sets/x/1.png", "s3://bucket/y%20z/2.png"]
     assert beyond.error.startswith("not a location (")

@@ -8,12 +8,13 @@ from packing import as_zip, png
 
 from gc_core.images import ImageError, ImageRef, budget, zip
 from gc_core.images.ref import Listed
+from gc_core.io.location import Location
 
 PICTURES = {f"class {i % 3}/{i}.png": png(i, 8 + i) for i in range(10)}
 
 
 def scanned(path: Path) -> list[Listed]:
-    return list(zip.scan(path.as_uri()))
+    return list(zip.scan(Location.parse(path.as_uri())))
 
 
 def test_stored_and_deflated_members_give_their_bytes(tmp_path: Path) -> None:

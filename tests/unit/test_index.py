@@ -16,7 +16,7 @@ from gc_core.images import sources
 from gc_core.images.ref import Listed, listed_in
 from gc_core.images.sources import File, find
 from gc_core.index import UNREAD, Lens, PartReport
-from gc_core.io import objects
+from gc_core.io.location import Location
 
 LENS = Lens(resize_px=32, window_px=9)
 
@@ -52,8 +52,8 @@ def listed_at(location: Path) -> list[Listed]:
     return listed_in(pa.concat_tables([found.listing, *(sources.scan(file) for file in found.containers)]))
 
 
-def kept_at(tmp_path: Path) -> str:
-    return objects.join(str(tmp_path), "index")
+def kept_at(tmp_path: Path) -> Location:
+    return Location.parse(tmp_path) / "index"
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -186,7 +186,7 @@ def test_a_scanned_file_is_not_scanned_again_unless_it_changed(tmp_path: Path, m
     monkeypatch.setattr(index.sources, "scan", lambda file: files.append(file) or scan(file))
 
     def scanned() -> pa.Table:
-        return index.scan(kept_at(tmp_path), File(kind="tar", url=path.as_uri(), size=path.stat().st_size))
+        return index.scan(kept_at(tmp_path), File(kind="tar", location=Location.parse(path), size=path.stat().st_size))
 
     assert scanned().equals(scanned())
     assert len(files) == 1
@@ -196,9 +196,9 @@ def test_a_scanned_file_is_not_scanned_again_unless_it_changed(tmp_path: Path, m
 
 
 def test_a_file_that_cannot_be_scanned_after_all_is_one_bad_row(tmp_path: Path) -> None:
-    file = File(kind="tar", url=(tmp_path / "a.tar").as_uri(), size=10)
+    file = File(kind="tar", location=Location.parse(tmp_path / "a.tar"), size=10)
     (entry,) = listed_in(index.unreadable(file, OSError("no route")))
-    assert (entry.ref.url, entry.error) == (file.url, "cannot be read (no route)")
+    assert (entry.ref.url, entry.error) == (file.location.url, "cannot be read (no route)")
 
 
 @given(st.integers(0, 3_000_000))

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from gc_core import ingest, manifest, store
 from gc_core.ingest import IngestConfig, IngestError, IngestPlan
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 
 NUM_ROWS, ORDER, CHANNELS = 700, 4, 5
@@ -384,7 +385,7 @@ def test_what_lies_in_a_bucket_gives_the_same_store(
     write, options = FORMS[form]
     path = write(tmp_path, activations())
     for file in [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file()):
-        objects.write(s3_url, file.relative_to(tmp_path).as_posix(), file.read_bytes())
-    config = IngestConfig(activations=objects.join(s3_url, path.name), group="D2", **options)
+        objects.write(Location.parse(s3_url), file.relative_to(tmp_path).as_posix(), file.read_bytes())
+    config = IngestConfig(activations=(Location.parse(s3_url) / path.name).url, group="D2", **options)
     found = store.open_store(ingested(tmp_path / "run", config))
     np.testing.assert_array_equal(found[:], expected[:])

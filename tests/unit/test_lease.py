@@ -12,6 +12,7 @@ import pytest
 
 from gc_core.io import lease, objects
 from gc_core.io.lease import FOLDER, Lease, LostError, Rhythm, Term, check_all, held
+from gc_core.io.location import Location
 from gc_core.io.run_folder import read_json
 
 QUICK = Rhythm(beat_s=0.02, dead_s=600, look_s=0.005)
@@ -59,7 +60,7 @@ def frozen(url: str, monkeypatch: pytest.MonkeyPatch) -> Lease:
     with monkeypatch.context() as patched:
         patched.setattr(lease, "Lease", Frozen)
         patched.setattr(lease.socket, "gethostname", lambda: "elsewhere")
-        with held(url, never) as found:
+        with held(Location.parse(url), never) as found:
             return found
 
 
@@ -74,7 +75,7 @@ def test_of_many_one_at_a_time_is_at_work_and_all_get_their_turn(url: str) -> No
     inside, most, turns = [0], [0], []
 
     def work(racer: int) -> None:
-        with held(url, patiently, rhythm=QUICK) as mine:
+        with held(Location.parse(url), patiently, rhythm=QUICK) as mine:
             inside[0] += 1
             most[0] = max(most[0], inside[0])
             time.sleep(0.03)
@@ -89,16 +90,16 @@ def test_of_many_one_at_a_time_is_at_work_and_all_get_their_turn(url: str) -> No
 
 def test_numbers_grow_and_one_record_stays(url: str) -> None:
     for number in range(1, 4):
-        with held(url, never) as mine:
-            assert mine.term == Term(url, number)
-            assert list(objects.sizes(objects.join(url, FOLDER))) == [f"{number:08}.json"]
-    assert read_json(objects.join(url, FOLDER), "00000003.json")["ended"] is True
+        with held(Location.parse(url), never) as mine:
+            assert mine.term == Term(Location.parse(url), number)
+            assert list(objects.sizes(Location.parse(url) / FOLDER)) == [f"{number:08}.json"]
+    assert read_json(Location.parse(url) / FOLDER, "00000003.json")["ended"] is True
 
 
 def test_a_holder_gives_signs_of_life(url: str) -> None:
-    with held(url, never, rhythm=QUICK) as mine:
+    with held(Location.parse(url), never, rhythm=QUICK) as mine:
         deadline = time.monotonic() + 60
-        while read_json(objects.join(url, FOLDER), "00000001.json")["beats"] < 3:
+        while read_json(Location.parse(url) / FOLDER, "00000001.json")["beats"] < 3:
             assert time.monotonic() < deadline
         mine.check()
         mine.term.check()
@@ -117,17 +118,17 @@ def test_who_waits_goes_by_its_own_clock_and_by_what_changes(
         if len(heard) == 40:
             raise TimeoutError
         if len(heard) % looks_between_signs == 0:
-            objects.write(objects.join(url, FOLDER), "00000001.json", b'{"beats": %d}' % len(heard))
+            objects.write(Location.parse(url) / FOLDER, "00000001.json", b'{"beats": %d}' % len(heard))
         now_s[0] += 15
 
     monkeypatch.setattr(lease.time, "monotonic", lambda: now_s[0])
     monkeypatch.setattr(lease.time, "sleep", lambda seconds: None)
     if looks_between_signs <= 5:
-        with pytest.raises(TimeoutError), held(url, wait, rhythm=Rhythm(dead_s=60)):
+        with pytest.raises(TimeoutError), held(Location.parse(url), wait, rhythm=Rhythm(dead_s=60)):
             pass
         holder.term.check()
         return
-    with held(url, wait, rhythm=Rhythm(dead_s=60)) as mine:
+    with held(Location.parse(url), wait, rhythm=Rhythm(dead_s=60)) as mine:
         assert mine.term.number == 2
     assert len(heard) == 5
     assert heard[0].startswith("process ")
@@ -143,7 +144,7 @@ def test_of_those_who_find_one_dead_one_takes_its_place_and_the_dead_one_learns_
 
         def work(racer: int) -> Lease | None:
             try:
-                return stack.enter_context(held(url, until_another_comes, rhythm=DEAD_SOON))
+                return stack.enter_context(held(Location.parse(url), until_another_comes, rhythm=DEAD_SOON))
             except TimeoutError:
                 return None
 
@@ -161,12 +162,12 @@ def test_of_those_who_find_one_dead_one_takes_its_place_and_the_dead_one_learns_
 
 
 def test_a_holder_that_was_taken_for_dead_is_told_and_gives_nothing_up(url: str) -> None:
-    with held(url, never, rhythm=QUICK) as mine:
+    with held(Location.parse(url), never, rhythm=QUICK) as mine:
         name = f"{mine.term.number + 1:08}.json"
-        assert objects.write_once(objects.join(url, FOLDER), name, b'{"host": "other", "process": 7}')
+        assert objects.write_once(Location.parse(url) / FOLDER, name, b'{"host": "other", "process": 7}')
         with pytest.raises(LostError, match="process 7 on other has taken over"):
             check_for_a_minute(mine)
-    assert objects.read(objects.join(url, FOLDER), name) == b'{"host": "other", "process": 7}'
+    assert objects.read(Location.parse(url) / FOLDER, name) == b'{"host": "other", "process": 7}'
 
 
 def test_who_is_slow_and_creates_a_number_of_the_past_does_not_get_it(
@@ -174,10 +175,10 @@ def test_who_is_slow_and_creates_a_number_of_the_past_does_not_get_it(
 ) -> None:
     """It saw that the first was given up; since then the second came and went, and its record was cleared."""
     for _ in range(3):
-        with held(url, never):
+        with held(Location.parse(url), never):
             pass
-    assert lease._created(url, 2, QUICK) is None
-    assert list(objects.sizes(objects.join(url, FOLDER))) == ["00000003.json"]
+    assert lease._created(Location.parse(url), 2, QUICK) is None
+    assert list(objects.sizes(Location.parse(url) / FOLDER)) == ["00000003.json"]
 
 
 def test_an_answer_that_was_lost_is_no_lost_lease(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +189,7 @@ def test_an_answer_that_was_lost_is_no_lost_lease(url: str, monkeypatch: pytest.
         return False
 
     monkeypatch.setattr(lease.objects, "write_once", unheard)
-    with held(url, never) as mine:
+    with held(Location.parse(url), never) as mine:
         assert mine.term.number == 1
 
 
@@ -201,7 +202,7 @@ def test_a_process_of_this_machine_that_has_ended_is_not_waited_for(
         patched.setattr(lease.os, "getpid", lambda: pid)
         patched.setattr(lease, "_began", lambda _: "17")
         frozen(str(tmp_path), monkeypatch)
-    with held(str(tmp_path), never) as mine:
+    with held(Location.parse(tmp_path), never) as mine:
         assert mine.term.number == 2
 
 
@@ -213,10 +214,10 @@ def test_one_that_may_be_elsewhere_is_waited_for(
         patched.setattr(lease, "_machine", lambda: machine)
         patched.setattr(lease.os, "getpid", lambda: 2**22 + 1)
         frozen(url, monkeypatch)
-    with pytest.raises(AssertionError, match="waited for process 4194305 on"), held(url, never):
+    with pytest.raises(AssertionError, match="waited for process 4194305 on"), held(Location.parse(url), never):
         pass
     heard: list[str] = []
-    with held(url, lambda holder, waited_s: heard.append(holder), rhythm=DEAD_SOON) as mine:
+    with held(Location.parse(url), lambda holder, waited_s: heard.append(holder), rhythm=DEAD_SOON) as mine:
         assert mine.term.number == 2
     assert heard
 
@@ -226,8 +227,8 @@ def test_one_that_may_be_elsewhere_is_waited_for(
 )
 def test_a_damaged_record_is_taken_for_a_dead_one_in_the_end(tmp_path: Path, content: bytes) -> None:
     url = str(tmp_path)
-    objects.write(objects.join(url, FOLDER), "00000007.json", content)
-    with held(url, patiently, rhythm=DEAD_SOON) as mine:
+    objects.write(Location.parse(url) / FOLDER, "00000007.json", content)
+    with held(Location.parse(url), patiently, rhythm=DEAD_SOON) as mine:
         assert mine.term.number == 8
 
 
@@ -238,20 +239,20 @@ def test_storage_that_does_not_answer_is_no_end(tmp_path: Path, monkeypatch: pyt
         beats.set()
         raise objects.UnavailableError("no answer")
 
-    with held(str(tmp_path), never, rhythm=QUICK) as mine:
+    with held(Location.parse(tmp_path), never, rhythm=QUICK) as mine:
         with monkeypatch.context() as patched:
             patched.setattr(lease.objects, "write", silent)
             assert beats.wait(60)
-        before = read_json(objects.join(str(tmp_path), FOLDER), "00000001.json")["beats"]
+        before = read_json(Location.parse(tmp_path) / FOLDER, "00000001.json")["beats"]
         deadline = time.monotonic() + 60
-        while read_json(objects.join(str(tmp_path), FOLDER), "00000001.json")["beats"] <= before:
+        while read_json(Location.parse(tmp_path) / FOLDER, "00000001.json")["beats"] <= before:
             assert time.monotonic() < deadline
         mine.check()
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_it_is_given_up_at_any_orderly_end(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), held(str(tmp_path), never):
+    with pytest.raises(error), held(Location.parse(tmp_path), never):
         raise error
-    with held(str(tmp_path), never) as mine:
+    with held(Location.parse(tmp_path), never) as mine:
         assert mine.term.number == 2

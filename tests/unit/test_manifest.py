@@ -12,7 +12,7 @@ from PIL import Image
 from gc_core import manifest
 from gc_core.images import ImageRef, list_images
 from gc_core.images.load import content_key, read
-from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.manifest import ImageRecord
 
 SOURCE = {"images": "/somewhere", "resize_px": 32, "window_px": 9}
@@ -71,7 +71,7 @@ def test_good_small_and_bad_pictures_are_told_apart_with_reasons(tmp_path: Path)
 def test_a_picture_that_vanished_is_bad_but_a_store_out_of_reach_is_no_picture_s_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = ImageRef(url=objects.join(str(tmp_path), "gone.png"), member="")
+    gone = ImageRef(url=(Location.parse(tmp_path) / "gone.png").url, member="")
     record = manifest.inspect(gone, resize_px=32, window_px=9)
     assert (record.status, record.error) == ("bad", "not found")
 
@@ -92,7 +92,7 @@ def test_stimuli_are_looked_at_without_a_file() -> None:
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     found = look_at(tmp_path, {"a ü.png": png(40, 40), "b.png": png(2, 2), "c.jpg": b"no"})
-    url = objects.join(str(tmp_path), "manifest.parquet")
+    url = Location.parse(tmp_path) / "manifest.parquet"
     table = manifest.build(list(found.values()), SOURCE)
     manifest.write(url, table)
     back = manifest.load_table(url)
@@ -112,7 +112,7 @@ def test_records_come_back_from_their_table_and_from_the_manifest(tmp_path: Path
 
 
 def test_a_manifest_of_other_pictures_is_refused(tmp_path: Path) -> None:
-    url = objects.join(str(tmp_path), "manifest.parquet")
+    url = Location.parse(tmp_path) / "manifest.parquet"
     assert manifest.load_if_of(url, SOURCE) is None
     manifest.write(url, manifest.build(made_up([1, 2]), SOURCE))
     known = manifest.load_if_of(url, dict(reversed(SOURCE.items())))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from obstore.exceptions import GenericError
 
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, checked_name, read_json, write_json
 
 ODD_NAMES = [
@@ -29,27 +30,28 @@ ODD_NAMES = [
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_what_is_written_under_any_name_is_read_and_listed_by_it(tmp_path: Path, name: str) -> None:
-    objects.write(str(tmp_path), name, b"some bytes")
-    assert objects.read(str(tmp_path), name) == b"some bytes"
-    assert objects.sizes(str(tmp_path)) == {name: 10}
-    assert objects.size(str(tmp_path), name) == 10
+    objects.write(Location.parse(tmp_path), name, b"some bytes")
+    assert objects.read(Location.parse(tmp_path), name) == b"some bytes"
+    assert objects.sizes(Location.parse(tmp_path)) == {name: 10}
+    assert objects.size(Location.parse(tmp_path), name) == 10
     assert (tmp_path / name).read_bytes() == b"some bytes"
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_the_url_of_a_name_leads_back_to_it(tmp_path: Path, name: str) -> None:
-    url = objects.join(str(tmp_path), name)
-    objects.write(str(tmp_path), name, b"x")
-    assert objects.read(*objects.split(url)) == b"x"
-    assert objects.local_path(url) == str(tmp_path / name)
+    url = Location.parse(tmp_path) / name
+    objects.write(Location.parse(tmp_path), name, b"x")
+    assert objects.read(*url.split()) == b"x"
+    assert url.local_path == tmp_path / name
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12))
 def test_a_name_survives_its_url(name: str) -> None:
-    folder, last = objects.split(objects.join("s3://bucket/run", name))
+    folder, last = (Location.parse("s3://bucket/run") / name).split()
     parent, _, expected = f"/{name}".rpartition("/")
     assert last == expected
-    assert folder == (objects.join("s3://bucket/run", parent[1:]) if parent else "s3://bucket/run")
+    run = Location.parse("s3://bucket/run")
+    assert folder == (run / parent[1:] if parent else run)
 
 
 def test_a_path_and_its_file_url_are_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,16 +60,16 @@ def test_a_path_and_its_file_url_are_one_place(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     spellings = [str(folder), f"{folder}/", folder.as_uri(), f"{folder.as_uri()}/", "my run", "./my run", "~/my run"]
-    assert {objects.normalise(spelling) for spelling in spellings} == {folder.as_uri()}
-    objects.write(str(folder), "a", b"1")
-    assert [objects.read(spelling, "a") for spelling in spellings] == [b"1"] * len(spellings)
+    assert {Location.parse(spelling).url for spelling in spellings} == {folder.as_uri()}
+    objects.write(Location.parse(folder), "a", b"1")
+    assert [objects.read(Location.parse(spelling), "a") for spelling in spellings] == [b"1"] * len(spellings)
     assert RunFolder.at("my run") == RunFolder.at(folder.as_uri())
 
 
 def test_an_object_store_url_stays_as_it_is() -> None:
-    assert objects.normalise("s3://bucket/some/prefix/") == "s3://bucket/some/prefix"
-    assert objects.join("s3://bucket/run/", "a b.json") == "s3://bucket/run/a%20b.json"
-    assert [objects.is_local(x) for x in ("s3://bucket/run", "/run", "file:///run")] == [False, True, True]
+    assert Location.parse("s3://bucket/some/prefix/").url == "s3://bucket/some/prefix"
+    assert (Location.parse("s3://bucket/run/") / "a b.json").url == "s3://bucket/run/a%20b.json"
+    assert [Location.parse(x).is_local for x in ("s3://bucket/run", "/run", "file:///run")] == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -86,16 +88,16 @@ def test_an_object_store_url_stays_as_it_is() -> None:
 )
 def test_a_location_that_means_nothing_is_refused_in_one_line(location: str, line: str) -> None:
     with pytest.raises(ValueError, match=line):
-        objects.normalise(location)
+        Location.parse(location)
 
 
 def test_write_replaces_and_write_once_does_not(tmp_path: Path) -> None:
-    objects.write(str(tmp_path), "a", b"first")
-    objects.write(str(tmp_path), "a", b"second")
-    assert objects.write_once(str(tmp_path), "a", b"third") is False
-    assert objects.read(str(tmp_path), "a") == b"second"
-    assert objects.write_once(str(tmp_path), "new/b", b"third") is True
-    assert objects.read(str(tmp_path), "new/b") == b"third"
+    objects.write(Location.parse(tmp_path), "a", b"first")
+    objects.write(Location.parse(tmp_path), "a", b"second")
+    assert objects.write_once(Location.parse(tmp_path), "a", b"third") is False
+    assert objects.read(Location.parse(tmp_path), "a") == b"second"
+    assert objects.write_once(Location.parse(tmp_path), "new/b", b"third") is True
+    assert objects.read(Location.parse(tmp_path), "new/b") == b"third"
 
 
 def test_of_racing_writers_exactly_one_wins_and_its_bytes_stay(tmp_path: Path) -> None:
@@ -105,45 +107,48 @@ def test_of_racing_writers_exactly_one_wins_and_its_bytes_stay(tmp_path: Path) -
 
         def race(racer: int, name: str = f"commit-{round_number}", start: threading.Barrier = barrier) -> bool:
             start.wait()
-            return objects.write_once(str(tmp_path), name, bytes([racer]) * 1000)
+            return objects.write_once(Location.parse(tmp_path), name, bytes([racer]) * 1000)
 
         with ThreadPoolExecutor(racers) as threads:
             won = list(threads.map(race, range(racers)))
         assert won.count(True) == 1
-        assert objects.read(str(tmp_path), f"commit-{round_number}") == bytes([won.index(True)]) * 1000
+        assert objects.read(Location.parse(tmp_path), f"commit-{round_number}") == bytes([won.index(True)]) * 1000
 
 
 def test_what_is_not_there_is_file_not_found_and_an_empty_list(tmp_path: Path) -> None:
-    assert objects.sizes(str(tmp_path / "gone")) == {}
-    objects.delete(str(tmp_path), "gone")
+    assert objects.sizes(Location.parse(tmp_path / "gone")) == {}
+    objects.delete(Location.parse(tmp_path), "gone")
     for ask in (objects.read, objects.size):
         for folder in (tmp_path, tmp_path / "gone"):
             with pytest.raises(FileNotFoundError, match=r"^file:///.*/no%20thing: not found$"):
-                ask(str(folder), "no thing")
+                ask(Location.parse(folder), "no thing")
 
 
 def test_deleted_is_gone(tmp_path: Path) -> None:
-    objects.write(str(tmp_path), "a", b"1")
-    objects.delete(str(tmp_path), "a")
-    assert objects.sizes(str(tmp_path)) == {}
+    objects.write(Location.parse(tmp_path), "a", b"1")
+    objects.delete(Location.parse(tmp_path), "a")
+    assert objects.sizes(Location.parse(tmp_path)) == {}
 
 
 def test_a_file_where_a_folder_should_be_is_an_os_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match=r"^file:///.*/file/a: "):
-        objects.write(str(tmp_path / "file"), "a", b"1")
+        objects.write(Location.parse(tmp_path / "file"), "a", b"1")
 
 
 def test_a_stores_page_long_error_becomes_one_line_that_retries_understand() -> None:
     """`retry_exceptions=[OSError]` is what jobs ask for."""
-    with pytest.raises(OSError, match=r"^s3://bucket/a: no answer$"), objects.one_line_errors("s3://bucket", "a"):
+    with (
+        pytest.raises(OSError, match=r"^s3://bucket/a: no answer$"),
+        objects.one_line_errors(Location.parse("s3://bucket"), "a"),
+    ):
         raise GenericError("no answer\n\nDebug source:\nGeneric {\n}")
 
 
 def test_json_records_come_back(tmp_path: Path) -> None:
     record = {"a": [1, 2.5, None], "b": {"c": "ü"}}
-    write_json(str(tmp_path), "r.json", record)
-    assert read_json(str(tmp_path), "r.json") == record
+    write_json(Location.parse(tmp_path), "r.json", record)
+    assert read_json(Location.parse(tmp_path), "r.json") == record
 
 
 def test_a_run_lists_its_finished_crosscoders(tmp_path: Path) -> None:
@@ -168,11 +173,11 @@ def test_names_that_are_folder_names_are_kept(name: str) -> None:
 
 
 @pytest.fixture(params=["local", "object storage"])
-def location(request: pytest.FixtureRequest, tmp_path: Path, bucket: Path) -> str:
-    return "s3://bucket/run" if request.param == "object storage" else str(tmp_path / "run")
+def location(request: pytest.FixtureRequest, tmp_path: Path, bucket: Path) -> Location:
+    return Location.parse("s3://bucket/run" if request.param == "object storage" else tmp_path / "run")
 
 
-def test_a_stream_becomes_an_object_that_reads_back_as_a_file(location: str) -> None:
+def test_a_stream_becomes_an_object_that_reads_back_as_a_file(location: Location) -> None:
     content = random.Random(0).randbytes(objects.STREAM_BYTES + 1000)
     with objects.stream_to(location, "a/b.bin") as stream:
         for part in (content[:10], memoryview(content)[10:], b""):
@@ -183,7 +188,7 @@ def test_a_stream_becomes_an_object_that_reads_back_as_a_file(location: str) -> 
         assert path.read_bytes() == content
 
 
-def test_what_breaks_off_leaves_the_old_object(location: str) -> None:
+def test_what_breaks_off_leaves_the_old_object(location: Location) -> None:
     objects.write(location, "x", b"old")
     with contextlib.suppress(KeyError), objects.stream_to(location, "x") as stream:
         stream.write(b"new")
@@ -191,20 +196,23 @@ def test_what_breaks_off_leaves_the_old_object(location: str) -> None:
     assert objects.read(location, "x") == b"old"
 
 
-def test_folders_are_listed_and_own_names_deleted_whatever_else_is_there(location: str) -> None:
+def test_folders_are_listed_and_own_names_deleted_whatever_else_is_there(location: Location) -> None:
     assert objects.folders(location) == []
     for name in ("one/a", "one/deep/b", "two/a", "file"):
         objects.write(location, name, b"")
     assert objects.folders(location) == ["one", "two"]
     objects.delete_named(location, "one/(a|deep/b)|two/.+x")
-    objects.delete_named(objects.join(location, "never there"), ".*")
+    objects.delete_named(location / "never there", ".*")
     assert set(objects.sizes(location)) == {"two/a", "file"}
     assert {"file", "two"} <= set(objects.first_names(location, most=5))
 
 
-def test_a_missing_object_is_no_file(location: str) -> None:
+def test_a_missing_object_is_no_file(location: Location) -> None:
     objects.write(location, "other", b"")
-    with pytest.raises(FileNotFoundError, match=r"run/x: not found"), objects.as_file(location, "x") as path:
+    with (
+        pytest.raises(FileNotFoundError, match=r"run/x: not found"),
+        objects.as_file(location, "x") as path,
+    ):
         path.read_bytes()
 
 
@@ -220,9 +228,9 @@ def test_what_is_written_to_a_disk_is_there_before_the_next_thing_is_written(
         really(handle)
 
     monkeypatch.setattr(objects.os, "fsync", fsync)
-    objects.create(str(tmp_path), "c/data", b"1")
-    objects.write(str(tmp_path), "record", b"2")
-    with objects.stream_to(str(tmp_path), "part") as stream:
+    objects.create(Location.parse(tmp_path), "c/data", b"1")
+    objects.write(Location.parse(tmp_path), "record", b"2")
+    with objects.stream_to(Location.parse(tmp_path), "part") as stream:
         stream.write(b"3")
     assert synced == ["data", "c", "record", tmp_path.name, "part", tmp_path.name]
 
@@ -234,5 +242,5 @@ def test_a_folder_that_two_clear_at_once_is_no_error_of_either(tmp_path: Path) -
             (top / str(name)).mkdir(parents=True)
             (top / str(name) / "own").write_bytes(b"")
         with ThreadPoolExecutor(4) as threads:
-            list(threads.map(lambda _, top=top: objects.delete_named(str(top), r"\d+/own"), range(4)))
+            list(threads.map(lambda _, top=top: objects.delete_named(Location.parse(top), r"\d+/own"), range(4)))
         assert not top.exists()

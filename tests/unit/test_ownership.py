@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gc_core.io import objects, ownership
+from gc_core.io.location import Location
 from gc_core.io.ownership import MARKER, ForeignError
 from gc_core.io.run_folder import RunFolder
 
@@ -21,7 +22,7 @@ def test_a_new_or_empty_folder_becomes_ours_and_stays_so(tmp_path: Path, make: b
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / ".DS_Store").write_bytes(b"")
     for _ in range(2):
-        ownership.claim(str(tmp_path / "run"), "run")
+        ownership.claim(Location.parse(tmp_path / "run"), "run")
     told = json.loads((tmp_path / "run" / MARKER).read_text())
     assert (told["group_crosscoders"], told["format_version"]) == ("run", 1)
 
@@ -39,7 +40,7 @@ def test_a_folder_with_anything_in_it_is_refused_and_left_alone(tmp_path: Path, 
 
 
 def test_a_marker_of_another_kind_or_of_others_is_refused(tmp_path: Path) -> None:
-    ownership.claim(str(tmp_path / "export"), "export")
+    ownership.claim(Location.parse(tmp_path / "export"), "export")
     with pytest.raises(ForeignError, match="is marked as 'export', version 1; expected 'run', version 1"):
         RunFolder.at(str(tmp_path / "export")).claim()
     for content in (b"", b"[]", b"{}", b"null", b"[" * 100_000):
@@ -50,12 +51,12 @@ def test_a_marker_of_another_kind_or_of_others_is_refused(tmp_path: Path) -> Non
 
 @pytest.mark.s3
 def test_a_prefix_of_a_bucket_is_claimed_alike(s3_url: str) -> None:
-    objects.write(s3_url, "theirs/thesis.tex", b"mine")
+    objects.write(Location.parse(s3_url), "theirs/thesis.tex", b"mine")
     with pytest.raises(ForeignError, match="holds other files"):
         RunFolder.at(f"{s3_url}/theirs").claim()
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: RunFolder.at(f"{s3_url}/new").claim(), range(8)))
-    assert list(objects.sizes(f"{s3_url}/new")) == [MARKER]
+    assert list(objects.sizes(Location.parse(f"{s3_url}/new"))) == [MARKER]
 
 
 def test_racing_claims_of_an_empty_folder_all_succeed(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_a_marker_that_another_is_writing_or_left_unfinished_is_no_stranger(tmp_
     for number in range(3):
         (tmp_path / f"{MARKER}#{number}").write_bytes(b"{")
     RunFolder.at(str(tmp_path)).claim()
-    assert ownership.read_marker(str(tmp_path), "run")
+    assert ownership.read_marker(Location.parse(tmp_path), "run")
     (tmp_path / MARKER).unlink()
     (tmp_path / f"{MARKER}#mine").write_bytes(b"mine")
     with pytest.raises(ForeignError, match="holds other files"):

@@ -18,6 +18,7 @@ from gc_core.images import ImageRef
 from gc_core.images.ref import Listed
 from gc_core.index import Lens
 from gc_core.io import lease, objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import MANIFEST
 from gc_core.train import Place, Trainer, train
@@ -91,12 +92,12 @@ def test_one_training_started_twice_ends_twice_with_the_same_weights(planted: An
     data_of_each = [data, opened(run, steps=40)[1]]
 
     def trained(data_alone: Any) -> Trainer:
-        folder = [str(tmp_path / "kept")]
+        folder = [Location.parse(tmp_path / "kept")]
         return train([replace(config)], data_alone, Place(), report=lambda m: None, folders=folder, keep=Keep(last=1))[
             0
         ]
 
-    (alone,) = train([config], data, Place(), report=lambda m: None, folders=[str(tmp_path / "alone")])
+    (alone,) = train([config], data, Place(), report=lambda m: None, folders=[Location.parse(tmp_path / "alone")])
     for _ in range(2):
         for ended in at_once(trained, data_of_each):
             assert isinstance(ended, Trainer), ended
@@ -106,12 +107,12 @@ def test_one_training_started_twice_ends_twice_with_the_same_weights(planted: An
 def test_a_training_whose_crosscoder_is_another_jobs_by_now_writes_nothing_more(planted: Any, tmp_path: Path) -> None:
     """It stood still for so long that it was taken for dead, while its workers went on."""
     config, data = opened(planted.run, steps=40, checkpoint_every=5)
-    folder = objects.normalise(str(tmp_path / "kept"))
+    folder = Location.parse(tmp_path / "kept")
     before: list[dict[str, int]] = []
 
     def report(metrics: list[dict[str, float]]) -> None:
         if metrics[0]["step"] == 20:
-            assert objects.write_once(objects.join(folder, lease.FOLDER), "00000002.json", b"{}")
+            assert objects.write_once(folder / lease.FOLDER, "00000002.json", b"{}")
             before.append(objects.sizes(folder))
 
     with (

@@ -27,6 +27,7 @@ from gc_core.evaluate import Evaluation, measure_held_out
 from gc_core.export import Story, write_hub
 from gc_core.families import Families
 from gc_core.io import ownership
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, read_trained, write_json
 from gc_core.store.records import read_commits
 from gc_core.train import Place, train
@@ -57,7 +58,7 @@ def finished_run(folder: Path) -> RunFolder:
     evaluate.write_evaluation(run, NAME, found)
     evaluate.write_evaluation(run, NAME, found, 2)
     story = Story(name=NAME, trained=known, store={}, evaluation=None)
-    write_hub(str(folder / "export"), model, story)
+    write_hub(Location.parse(folder / "export"), model, story)
     return run
 
 
@@ -81,12 +82,12 @@ def readers(run: RunFolder) -> Iterator[Callable[[], Any]]:
     yield lambda: [repr(sorted(GroupCrosscoder.load(run.crosscoder(NAME)).state_dict().items()))]
     yield lambda: ResolvedTrainConfig.from_json(read_trained(run.crosscoder(NAME))[0])
     yield lambda: read_trained(run.crosscoder(NAME))[1]
-    yield lambda: [repr(checkpoint.load(found)) for found in checkpoint.checkpoints(kept)]
+    yield lambda: [repr(checkpoint.load(found)) for found in checkpoint.checkpoints(Location.parse(kept))]
     yield lambda: repr(analyse.load_features(run, NAME))
     yield lambda: [evaluate.read_evaluation(run, NAME, step) for step in (None, 2)]
     yield lambda: repr(sorted(GroupCrosscoder.load(f"{run.url}/export").state_dict().items()))
-    yield lambda: ownership.read_marker(run.url, "run")
-    yield lambda: ownership.read_marker(f"{run.url}/export", "export")
+    yield lambda: ownership.read_marker(run.location, "run")
+    yield lambda: ownership.read_marker(run.location / "export", "export")
 
 
 def read_all(run: RunFolder, which: Collection[int] | None = None) -> dict[int, str]:
@@ -183,7 +184,7 @@ def test_a_run_that_nobody_touched_reads_as_it_was_written(master: Path, run: Ru
 def test_damage_of_any_file_is_refused_by_name_or_changes_nothing(
     master: Path, run: RunFolder, way: Callable[[bytes, random.Random], Iterator[bytes]]
 ) -> None:
-    folder, rng, counts = Path(run.url.removeprefix("file://")), random.Random(0), {"refused": 0, "harmless": 0}
+    folder, rng, counts = run.location.local_path, random.Random(0), {"refused": 0, "harmless": 0}
     expected = read_all(run)
     for path in files_of(folder):
         if path.name in NEVER_READ or (way is hostile_json and path.suffix != ".json"):
@@ -207,7 +208,7 @@ def test_damage_of_any_file_is_refused_by_name_or_changes_nothing(
 @pytest.mark.slow
 def test_records_without_seals_are_believed_or_refused_by_name(run: RunFolder) -> None:
     """Nothing tells that a number was another; but no value of theirs ends in an error that names no file."""
-    folder, rng, refused = Path(run.url.removeprefix("file://")), random.Random(1), 0
+    folder, rng, refused = run.location.local_path, random.Random(1), 0
     for path in (path for path in files_of(folder) if path.suffix == ".json"):
         content, opening = path.read_bytes(), readers_of(path, run)
         for changed in unsealed_json(content, rng):
@@ -231,7 +232,7 @@ def _names(line: str, path: Path, folder: Path) -> bool:
 
 
 def test_each_file_that_is_gone_is_noticed(run: RunFolder) -> None:
-    folder, expected = Path(run.url.removeprefix("file://")), read_all(run)
+    folder, expected = run.location.local_path, read_all(run)
     optional = {"evaluation.json", "evaluation-step-00000002.json", ownership.MARKER, *NEVER_READ}
     for path in files_of(folder):
         content = path.read_bytes()
@@ -247,7 +248,7 @@ def test_features_that_lost_their_record_are_a_fault_and_older_ones_are_not(
     run: RunFolder,
 ) -> None:
     """Without it nothing compared them: a flipped bit in the table was drawn as it stood."""
-    features = Path(run.url.removeprefix("file://")) / "features"
+    features = run.location.local_path / "features"
     (features / "a.json").unlink()
     (fault,) = faults_of_artefacts(run)
     assert "features/a.json: is missing" in fault
@@ -260,7 +261,7 @@ def test_features_that_lost_their_record_are_a_fault_and_older_ones_are_not(
 def test_what_was_written_before_there_were_hashes_is_named(run: RunFolder) -> None:
     """It was counted among what is sound, though nothing was compared."""
     assert not_protected(run) == [], "the control"
-    folder = Path(run.url.removeprefix("file://"))
+    folder = run.location.local_path
     resealed(folder / "crosscoders/a/config.json", lambda record: record.pop("files"))
     for path in (folder / "crosscoders/a").glob("evaluation*.json"):
         resealed(path, lambda record: None)
@@ -277,7 +278,7 @@ def test_what_was_written_before_there_were_hashes_is_named(run: RunFolder) -> N
 @pytest.mark.parametrize("damage", ["flip", "remove", "marker"])
 def test_an_export_inside_a_run_is_compared_with_its_hashes(run: RunFolder, damage: str) -> None:
     """Nothing did."""
-    export = Path(run.url.removeprefix("file://")) / "export"
+    export = run.location.local_path / "export"
     (export / "README.md").write_text("a card that its owner edited")
     (export / "more.txt").write_text("of somebody else")
     (RunFolder.at(str(export.parent / "another"))).claim()
@@ -296,7 +297,7 @@ def test_an_export_inside_a_run_is_compared_with_its_hashes(run: RunFolder, dama
 
 @pytest.mark.parametrize("name", ["evaluation.json", "evaluation-step-00000002.json"])
 def test_an_evaluation_that_was_changed_is_a_fault_before_its_training_has_ended_too(run: RunFolder, name: str) -> None:
-    folder = Path(run.crosscoder(NAME).removeprefix("file://"))
+    folder = run.crosscoder(NAME).local_path
     for ended in (True, False):
         content = (folder / name).read_text()
         (folder / name).write_text(content.replace("0.", "1.", 1))
@@ -305,12 +306,12 @@ def test_an_evaluation_that_was_changed_is_a_fault_before_its_training_has_ended
         (folder / name).write_text(content)
         assert list(faults_of_artefacts(run)) == []
         if ended:
-            config = read_json(str(folder), "config.json")
-            write_json(str(folder), "config.json", {key: config[key] for key in config if key != "results"})
+            config = read_json(Location.parse(folder), "config.json")
+            write_json(Location.parse(folder), "config.json", {key: config[key] for key in config if key != "results"})
 
 
 def test_files_that_no_reader_opens_are_compared_with_their_hashes(run: RunFolder) -> None:
-    path = Path(run.crosscoder(NAME).removeprefix("file://")) / METRICS
+    path = run.crosscoder(NAME).local_path / METRICS
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -319,7 +320,7 @@ def test_files_that_no_reader_opens_are_compared_with_their_hashes(run: RunFolde
 
 
 def test_weights_that_are_gone_or_changed_are_found_without_loading_them(run: RunFolder) -> None:
-    path = Path(run.crosscoder(NAME).removeprefix("file://")) / "model.safetensors"
+    path = run.crosscoder(NAME).local_path / "model.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert any("model.safetensors: SHA-256" in fault for fault in faults_of_artefacts(run))
@@ -337,14 +338,14 @@ def resealed(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_a_sum_in_a_record_is_recomputed_and_not_believed(run: RunFolder) -> None:
-    path = Path(run.commits.removeprefix("file://")) / "00000001.json"
+    path = run.commits.local_path / "00000001.json"
     resealed(path, lambda record: record.update(sum_squares=100 * record["sum_squares"]))
     with pytest.raises(store.StoreError, match=r"shard 1 of 2 is damaged .*as the sum of squares, expected"):
         store.open_store(run).verify(1)
 
 
 def test_a_mean_is_recomputed_and_mended(run: RunFolder) -> None:
-    path = Path(run.activations.removeprefix("file://")) / "zarr.json"
+    path = run.activations.local_path / "zarr.json"
     right = store.open_store(run).attrs["mean_squared_block_norm"]
     resealed(path, lambda record: record["attributes"].update(mean_squared_block_norm=9 * right))
     fault = store.fault_of_mean(run)

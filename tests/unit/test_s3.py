@@ -7,6 +7,7 @@ import pytest
 from pyarrow.fs import FileSelector
 
 from gc_core.io import objects, s3
+from gc_core.io.location import Location
 from infra.object_store import ObjectServer
 
 SECRET = "a-secret-that-nobody-should-see-0123456789"
@@ -37,7 +38,7 @@ def test_the_bucket_stands_in_the_path_or_in_the_host_as_asked(
     assert current().virtual_hosted is False
     monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", style)
     assert current().virtual_hosted is hosted
-    config = s3.open_bucket("s3://bucket/run").config
+    config = s3.open_bucket("bucket").config
     assert config["endpoint"] == f"https://{'bucket.' if hosted else ''}objects.example.org"
 
 
@@ -54,12 +55,12 @@ def test_a_profile_gives_keys_region_endpoint_and_style(tmp_path: Path, monkeypa
     assert found.credentials.access_key == "lab-id"
     monkeypatch.setenv("AWS_PROFILE", "gone")
     with pytest.raises(PermissionError, match=r"profile \(gone\) could not be found; correct AWS_PROFILE"):
-        objects.read("s3://bucket", "a")
+        objects.read(Location.parse("s3://bucket"), "a")
 
 
 def test_without_credentials_the_line_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PermissionError, match=r"no AWS credentials found; set AWS_ACCESS_KEY_ID .* AWS_SKIP_SIGNATURE"):
-        objects.read("s3://bucket", "a")
+        objects.read(Location.parse("s3://bucket"), "a")
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
     assert current().anonymous
 
@@ -78,7 +79,7 @@ def test_no_answer_is_one_line_within_seconds(keys: None, monkeypatch: pytest.Mo
     monkeypatch.setattr(s3, "MAX_RETRIES", 2)
     s3._open.cache_clear()
     with pytest.raises(OSError, match=r"^s3://bucket/a: no answer from http://127\.0\.0\.1:9, asked several times"):
-        objects.read("s3://bucket", "a")
+        objects.read(Location.parse("s3://bucket"), "a")
     s3._open.cache_clear()
 
 
@@ -113,9 +114,9 @@ def test_wrong_credentials_are_one_line_without_them(
 ) -> None:
     monkeypatch.setenv(name, value)
     for ask in (
-        lambda: objects.read(s3_url, "a"),
-        lambda: objects.write(s3_url, "a", b""),
-        lambda: objects.sizes(s3_url),
+        lambda: objects.read(Location.parse(s3_url), "a"),
+        lambda: objects.write(Location.parse(s3_url), "a", b""),
+        lambda: objects.sizes(Location.parse(s3_url)),
     ):
         with pytest.raises(PermissionError, match=line) as told:
             ask()
@@ -125,7 +126,10 @@ def test_wrong_credentials_are_one_line_without_them(
 
 @pytest.mark.s3
 def test_a_missing_bucket_is_named(s3_url: str) -> None:
-    for ask in (lambda: objects.read("s3://misspelt/run", "a"), lambda: objects.sizes("s3://misspelt/run")):
+    for ask in (
+        lambda: objects.read(Location.parse("s3://misspelt/run"), "a"),
+        lambda: objects.sizes(Location.parse("s3://misspelt/run")),
+    ):
         with pytest.raises(OSError, match=r"no bucket 'misspelt' at http://127.* make it, or correct the URL") as told:
             ask()
         assert not isinstance(told.value, FileNotFoundError)
@@ -135,21 +139,21 @@ def test_a_missing_bucket_is_named(s3_url: str) -> None:
 @pytest.mark.parametrize("name", ["plain", "with space", "Größe/猫", "50%25", "hash#1/c", "query?/d", "a+b=c&d"])
 def test_objects_of_any_name_are_written_once_read_listed_and_deleted(s3_url: str, name: str) -> None:
     with pytest.raises(FileNotFoundError):
-        objects.read(s3_url, name)
-    assert objects.write_once(s3_url, name, b"first") is True
-    assert objects.write_once(s3_url, name, b"second") is False
-    assert objects.read(*objects.split(objects.join(s3_url, name))) == b"first"
-    assert objects.sizes(s3_url) == {name: 5}
-    tag = objects.stat(s3_url, name)[1]
-    objects.write(s3_url, name, b"third")
-    assert objects.stat(s3_url, name)[1] != tag
-    objects.delete(s3_url, name)
-    objects.delete(s3_url, name)
-    assert objects.sizes(s3_url) == {}
+        objects.read(Location.parse(s3_url), name)
+    assert objects.write_once(Location.parse(s3_url), name, b"first") is True
+    assert objects.write_once(Location.parse(s3_url), name, b"second") is False
+    assert objects.read(*(Location.parse(s3_url) / name).split()) == b"first"
+    assert objects.sizes(Location.parse(s3_url)) == {name: 5}
+    tag = objects.stat(Location.parse(s3_url), name)[1]
+    objects.write(Location.parse(s3_url), name, b"third")
+    assert objects.stat(Location.parse(s3_url), name)[1] != tag
+    objects.delete(Location.parse(s3_url), name)
+    objects.delete(Location.parse(s3_url), name)
+    assert objects.sizes(Location.parse(s3_url)) == {}
 
 
 @pytest.mark.s3
 def test_arrow_finds_the_same_bucket(s3_url: str, object_server: ObjectServer) -> None:
-    objects.write(s3_url, "folder/a", b"12")
-    (found,) = s3.file_system().get_file_info(FileSelector(objects.without_scheme(s3_url) + "/folder"))
+    objects.write(Location.parse(s3_url), "folder/a", b"12")
+    (found,) = s3.file_system().get_file_info(FileSelector(Location.parse(s3_url).without_scheme + "/folder"))
     assert (found.base_name, found.size) == ("a", 2)

@@ -28,6 +28,7 @@ from small_store import (
 
 from gc_core import store
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, write_json
 from gc_core.store import ARRAYS, ShardArrays, StoreError
 
@@ -92,7 +93,7 @@ def test_any_zarr_reader_reads_it(folder: Path) -> None:
 
 
 def test_each_shard_is_one_object_an_array(folder: Path) -> None:
-    names = {name for name in objects.sizes(str(folder)) if not name.endswith("zarr.json")}
+    names = {name for name in objects.sizes(Location.parse(folder)) if not name.endswith("zarr.json")}
     data = {str(object_of(folder, name, s).relative_to(folder)) for name in ARRAYS for s in range(NUM_SHARDS)}
     assert names == data | {f"commits/{shard:08d}.json" for shard in range(NUM_SHARDS)}
 
@@ -208,7 +209,7 @@ def test_a_second_attempt_leaves_a_committed_shard_and_its_record_alone(run: Run
 
 
 def test_of_two_attempts_at_once_the_first_record_stays(empty: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    rival = RunFolder(empty.url)
+    rival = RunFolder.at(empty.url)
     described = store.writer.describe
 
     def overtaken(*args: Any) -> store.Commit:
@@ -268,9 +269,9 @@ def test_another_layout_is_refused(run: RunFolder) -> None:
 def test_records_of_another_harvest_do_not_count(run: RunFolder, folder: Path) -> None:
     """As when only activations.zarr was deleted before harvesting anew."""
     for record in (folder / "commits").iterdir():
-        changed = read_json(str(folder / "commits"), record.name)
+        changed = read_json(Location.parse(folder / "commits"), record.name)
         changed["config_hash"] = changed["config_hash"].replace("seed 0", "seed 1")
-        write_json(str(folder / "commits"), record.name, changed)
+        write_json(Location.parse(folder / "commits"), record.name, changed)
     assert store.commits(run) == {}
     with pytest.raises(StoreError, match="shard 0 of 3 was written by a harvest with other options"):
         store.open_store(run)

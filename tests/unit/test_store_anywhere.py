@@ -52,7 +52,7 @@ def test_shards_of_many_writers_in_any_order_are_the_same_bytes(run: RunFolder) 
     write(run, 2, 0, 1)
     store.finish(run)
     assert_intact(run)
-    other = RunFolder(run.url + "-again")
+    other = RunFolder.at(run.url + "-again")
     create(other)
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(lambda shard: write(other, shard), range(NUM_SHARDS)))

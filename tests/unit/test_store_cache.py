@@ -12,7 +12,6 @@ import pytest
 from small_store import NUM_ROWS, numbers, object_of, write_all
 
 from gc_core import store
-from gc_core.io import objects
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import StoreError
 from gc_core.store.cache import OWN_FOLDER, DiskCache
@@ -108,7 +107,7 @@ def test_a_cached_store_reads_the_same_numbers_without_its_objects(run: RunFolde
     opened = store.open_store(run, cache=DiskCache(tmp_path / "cache", 1 << 20))
     np.testing.assert_array_equal(opened.read(0, NUM_ROWS), numbers().activations)
     for shard in range(3):
-        object_of(Path(objects.local_path(run.url)), "activations", shard).unlink()
+        object_of(run.location.local_path, "activations", shard).unlink()
     np.testing.assert_array_equal(opened.read(0, NUM_ROWS), numbers().activations)
 
 
@@ -124,7 +123,7 @@ def test_a_damaged_part_of_the_cache_is_fetched_again_and_a_damaged_object_is_re
 
     damage(list((tmp_path / "cache" / OWN_FOLDER).iterdir()))
     np.testing.assert_array_equal(opened.read(0, NUM_ROWS), numbers().activations)
-    damage([object_of(Path(objects.local_path(run.url)), "activations", 1)])
+    damage([object_of(run.location.local_path, "activations", 1)])
     damage(list((tmp_path / "cache" / OWN_FOLDER).iterdir()))
     with pytest.raises(StoreError, match=r"shard 1 of 3 is damaged .*checksum"):
         opened.read(0, NUM_ROWS)

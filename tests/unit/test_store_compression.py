@@ -26,7 +26,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
 
 
 def folder_of(run: RunFolder) -> Path:
-    return Path(run.url.removeprefix("file://"))
+    return run.location.local_path
 
 
 def test_it_is_continued_and_read_and_any_zarr_reads_it(run: RunFolder) -> None:

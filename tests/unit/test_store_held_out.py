@@ -13,7 +13,6 @@ import pytest
 from gc_core import ingest, manifest, shards, store
 from gc_core.config import TrainConfig
 from gc_core.ingest import IngestConfig
-from gc_core.io import objects
 from gc_core.io.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS
 from gc_core.store import chunks
@@ -150,7 +149,7 @@ def test_the_first_format_has_its_rows_where_it_always_had_them(runs: dict[int, 
     seed = opened.attrs["seed"]
     blocks = np.argsort(shards.mix(np.arange(NUM_ROWS // 128, dtype=np.uint64), seed))
     row_N = (128 * blocks[:, None] + np.arange(128)).ravel()
-    source_NGC = np.load(objects.local_path(opened.attrs["config"]["activations"]))
+    source_NGC = np.load(Location.parse(opened.attrs["config"]["activations"]).local_path)
     for shard in range(opened.num_shards):
         rows = opened.rows(shard)
         place = np.random.default_rng([seed, shard]).permutation(len(rows))

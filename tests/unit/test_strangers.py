@@ -20,6 +20,7 @@ from gc_core.images import ImageRef
 from gc_core.images.ref import Listed
 from gc_core.index import Lens
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, write_json
 from gc_core.store.cache import OWN_FOLDER, DiskCache
 from gc_core.train import Place, train
@@ -44,27 +45,29 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 @pytest.fixture(params=["disk", pytest.param("bucket", marks=pytest.mark.s3)])
 def run(finished: RunFolder, tmp_path: Path, request: pytest.FixtureRequest) -> RunFolder:
     copy = RunFolder.at(str(tmp_path / "run") if request.param == "disk" else request.getfixturevalue("s3_url"))
-    for name in objects.sizes(finished.url):
-        objects.write(copy.url, name, objects.read(finished.url, name))
+    for name in objects.sizes(finished.location):
+        objects.write(copy.location, name, objects.read(finished.location, name))
     return copy
 
 
 def plant(url: str) -> dict[str, bytes]:
     """A file of others under every name in every folder of a run; what was planted, by name."""
-    own = objects.sizes(url)
+    own = objects.sizes(Location.parse(url))
     folders = {str(parent) for name in own for parent in Path(name).parents} | set(LATER)
     assert len(folders) > 20, "the control: a run has many folders"
     planted = [os.path.normpath(f"{folder}/{name}") for folder, name in itertools.product(sorted(folders), NAMES)]
     contents = {name: f"mine: {name}".encode() for name in planted if name not in own}
     for name, content in contents.items():
-        objects.write(url, name, content)
+        objects.write(Location.parse(url), name, content)
     return contents
 
 
 def lost(url: str, planted: dict[str, bytes]) -> list[str]:
     """Those that are gone or changed."""
-    left = objects.sizes(url)
-    return [name for name, mine in planted.items() if name not in left or objects.read(url, name) != mine]
+    left = objects.sizes(Location.parse(url))
+    return [
+        name for name, mine in planted.items() if name not in left or objects.read(Location.parse(url), name) != mine
+    ]
 
 
 def do_everything_again(run: RunFolder) -> None:
@@ -110,13 +113,13 @@ def test_nothing_of_others_in_a_run_is_touched_and_nothing_of_the_run_is_disturb
     do_everything_again(run)
     assert lost(run.url, planted) == []
     assert list(faults_of_artefacts(run)) == []
-    assert len(checkpoints(objects.join(run.crosscoder("again"), "checkpoints"))) == 1, "the control: some were deleted"
-    objects.write(run.url, "thesis.tex", b"edited")
+    assert len(checkpoints(run.crosscoder("again") / "checkpoints")) == 1, "the control: some were deleted"
+    objects.write(run.location, "thesis.tex", b"edited")
     assert lost(run.url, planted) == ["thesis.tex"], "the control: a change is seen"
 
 
 def test_nothing_of_others_in_an_export_is_touched(run: RunFolder) -> None:
-    model, out = GroupCrosscoder.load(run.crosscoder(NAME)), objects.join(run.url, "export")
+    model, out = GroupCrosscoder.load(run.crosscoder(NAME)), run.location / "export"
     story = Story(name=NAME, trained=read_json(run.crosscoder(NAME), "config.json"), store={}, evaluation=None)
     planted = plant(run.url)
     write_hub(out, model, story)

@@ -17,6 +17,7 @@ from trainers import SMALL, cut_at, new_trainer, num_recovered, opened, same_wei
 from gc_core import groups
 from gc_core.checkpoint import checkpoints
 from gc_core.config import TrainConfig
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.stream import read_rows
 from gc_core.train import Place, Trainer, evaluate, open_data, resolve
@@ -58,7 +59,7 @@ def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(
     # The cut lies in an epoch's middle, and between two logs.
     options = {"checkpoint_every": 15, "dead_after_samples": 128, "activation": activation, **more}
     whole = trained(planted.run, keep=tmp_path / "whole", **options)
-    assert [each.step for each in checkpoints(str(tmp_path / "whole/0/checkpoints"))] == [15, 30, 40]
+    assert [each.step for each in checkpoints(Location.parse(tmp_path / "whole/0/checkpoints"))] == [15, 30, 40]
     if activation == "topk":
         assert any(row["auxiliary"] > 0 for row in whole.metrics), "some features are dead when the run is cut"
     resumed = trained(planted.run, keep=cut_at(15, tmp_path / "whole", tmp_path / "cut"), **options)

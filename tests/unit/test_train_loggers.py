@@ -13,6 +13,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
 from gc_core.config import TrainConfig
+from gc_core.io.location import Location
 from gc_core.train import loggers
 from gc_core.train.loggers import Guarded, Subject, open_logger
 
@@ -32,7 +33,7 @@ class Kept:
 
 
 def subject(folder: Path) -> Subject:
-    return Subject(folder=str(folder), name="topk-64", config={"k": 4, "group": "D4"})
+    return Subject(folder=Location.parse(folder), name="topk-64", config={"k": 4, "group": "D4"})
 
 
 def give(logger: Guarded) -> None:

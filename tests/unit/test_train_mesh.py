@@ -17,6 +17,7 @@ from trainers import cut_at
 
 from gc_core.checkpoint import Keep, checkpoints, load
 from gc_core.config import TrainConfig
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Place, Trainer, open_data, place_in_mesh, resolve, train
 from gc_core.train.workers import shards_of
@@ -71,7 +72,7 @@ def outcome(run: RunFolder, config: TrainConfig, place: Place, folder: Path | No
     data = open_data(run, config)
     config = resolve(config, data)
     first = {name: tensor.clone() for name, tensor in Trainer(config, data, place).model.state_dict().items()}
-    folders = [str(folder / "0")] if folder else None
+    folders = [Location.parse(folder / "0")] if folder else None
     (trainer,) = train([config], data, place, report=lambda metrics: None, folders=folders, keep=Keep(last=100))
     exported = trainer.exported()
     return {
@@ -164,7 +165,7 @@ def test_one_worker_goes_on_where_a_mesh_left_off(planted: Any, alone: Any, toge
     folder, found = alone
     assert [rank[mesh]["kept"] == together[0][mesh]["kept"] for rank in together] == [True] * NUM_WORKERS
     cut = cut_at(CUT, folder / mesh, folder / f"cut of {mesh}")
-    (kept,) = checkpoints(str(cut / "0/checkpoints"))
+    (kept,) = checkpoints(Location.parse(cut / "0/checkpoints"))
     assert (kept.step, kept.num_parts) == (CUT, PARTS[mesh])
     assert load(kept)["optimiser"]["state"][0]["exp_avg"].shape[0] == 20
     for row, other in zip(outcome(planted.run, TOPK, Place(), cut)["metrics"], found["topk"]["metrics"], strict=True):

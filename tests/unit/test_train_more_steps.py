@@ -9,6 +9,7 @@ import pytest
 from trainers import EVERY, SMALL, opened, same_weights
 
 from gc_core.config import TrainConfig
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, write_json
 from gc_core.train import Place, Trainer, TrainingData, resolve, train
 from gc_core.train.recipe import learning_rate, penalty_coefficient
@@ -21,24 +22,28 @@ KINDS = {
 
 
 def run_to_end(config: TrainConfig, data: TrainingData, folder: str) -> Trainer:
-    return train([config], data, Place(), report=lambda metrics: None, folders=[folder], keep=EVERY)[0]
+    return train([config], data, Place(), report=lambda metrics: None, folders=[Location.parse(folder)], keep=EVERY)[0]
 
 
 def finished(run: RunFolder, folder: Path, **changes: Any) -> tuple[TrainConfig, TrainingData, Trainer]:
     """A training to its end, recorded as the job does; and the options asked for."""
     config, data = opened(run, steps=20, checkpoint_every=10, **changes)
     asked = replace(SMALL, steps=20, checkpoint_every=10, **changes)
-    assert claim(str(folder), config_to_train(str(folder), asked, config, data)) is None
+    assert claim(Location.parse(folder), config_to_train(Location.parse(folder), asked, config, data)) is None
     trainer = run_to_end(config, data, str(folder))
     model = trainer.exported()
     assert model
     model.save(str(folder))
-    write_json(str(folder), "config.json", {**read_json(str(folder), "config.json"), "results": trainer.metrics[-1]})
+    write_json(
+        Location.parse(folder),
+        "config.json",
+        {**read_json(Location.parse(folder), "config.json"), "results": trainer.metrics[-1]},
+    )
     return asked, data, trainer
 
 
 def wanted(folder: Path, asked: TrainConfig, data: TrainingData) -> TrainConfig:
-    return config_to_train(str(folder), asked, resolve(asked, data), data)
+    return config_to_train(Location.parse(folder), asked, resolve(asked, data), data)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -47,7 +52,7 @@ def test_a_finished_training_goes_on_with_its_weights_and_metrics(planted: Any, 
     longer = wanted(tmp_path / "run", replace(asked, steps=50), data)
     assert (longer.steps, longer.steps_before) == (50, 20)
     assert longer.dead_after_samples == before.config.dead_after_samples, "what was decided by the first steps stays"
-    assert claim(str(tmp_path / "run"), longer) is None
+    assert claim(Location.parse(tmp_path / "run"), longer) is None
     shutil.copytree(tmp_path / "run", tmp_path / "killed")
     after = run_to_end(longer, data, str(tmp_path / "run"))
     assert after.metrics[: len(before.metrics)] == before.metrics
@@ -58,7 +63,7 @@ def test_a_finished_training_goes_on_with_its_weights_and_metrics(planted: Any, 
         shutil.copytree(found, tmp_path / "killed" / "checkpoints" / found.name)
     again = wanted(tmp_path / "killed", replace(asked, steps=50), data)
     assert again == longer
-    assert claim(str(tmp_path / "killed"), again) is None
+    assert claim(Location.parse(tmp_path / "killed"), again) is None
     assert same_weights(run_to_end(again, data, str(tmp_path / "killed")), after)
 
 
@@ -67,10 +72,16 @@ def test_steps_are_added_twice(planted: Any, tmp_path: Path) -> None:
     for steps, before in ((30, 20), (40, 30)):
         longer = wanted(tmp_path, replace(asked, steps=steps), data)
         assert longer.steps_before == before
-        claim(str(tmp_path), longer)
+        claim(Location.parse(tmp_path), longer)
         metrics = run_to_end(longer, data, str(tmp_path)).metrics
-        write_json(str(tmp_path), "config.json", {**read_json(str(tmp_path), "config.json"), "results": metrics[-1]})
-        assert claim(str(tmp_path), wanted(tmp_path, replace(asked, steps=steps), data)) is not None, "it is finished"
+        write_json(
+            Location.parse(tmp_path),
+            "config.json",
+            {**read_json(Location.parse(tmp_path), "config.json"), "results": metrics[-1]},
+        )
+        assert claim(Location.parse(tmp_path), wanted(tmp_path, replace(asked, steps=steps), data)) is not None, (
+            "it is finished"
+        )
     assert [row["step"] for row in metrics] == [10, 20, 30, 40]
 
 
@@ -103,23 +114,23 @@ def test_anything_else_that_differs_is_refused(planted: Any, tmp_path: Path) -> 
 
 def test_a_name_that_another_took_meanwhile_is_refused(planted: Any, tmp_path: Path) -> None:
     config, _ = opened(planted.run, steps=20)
-    claim(str(tmp_path), replace(config, k=3))
+    claim(Location.parse(tmp_path), replace(config, k=3))
     with pytest.raises(ValueError, match="another command has just taken the name"):
-        claim(str(tmp_path), config)
+        claim(Location.parse(tmp_path), config)
 
 
 def test_a_config_that_says_what_is_left_out_now_is_the_same_config(planted: Any, tmp_path: Path) -> None:
     config, _ = opened(planted.run, steps=20)
     written = {**config.to_json(), "init_from": None, "steps_before": 0}
     assert written != config.to_json(), "control"
-    write_json(str(tmp_path), "config.json", {"train": written})
-    assert claim(str(tmp_path), config) is None
-    assert read_json(str(tmp_path), "config.json")["train"] == written
+    write_json(Location.parse(tmp_path), "config.json", {"train": written})
+    assert claim(Location.parse(tmp_path), config) is None
+    assert read_json(Location.parse(tmp_path), "config.json")["train"] == written
 
 
 def test_a_training_under_way_takes_no_more_steps(planted: Any, tmp_path: Path) -> None:
     config, data = opened(planted.run, steps=20)
-    claim(str(tmp_path), config)
+    claim(Location.parse(tmp_path), config)
     with pytest.raises(ValueError, match=r"was trained with other options \(.*steps: 50, not 20"):
         wanted(tmp_path, replace(SMALL, steps=50), data)
 
@@ -138,4 +149,4 @@ def test_a_checkpoint_before_the_last_step_is_nothing_to_add_steps_to(planted: A
 def test_the_command_line_says_nothing_of_steps_before(planted: Any, tmp_path: Path) -> None:
     config, data = opened(planted.run, steps=50, steps_before=20)
     with pytest.raises(ValueError, match="steps_before: found 20 for a new training, expected 0; leave it out"):
-        config_to_train(str(tmp_path), config, config, data)
+        config_to_train(Location.parse(tmp_path), config, config, data)

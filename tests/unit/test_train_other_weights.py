@@ -11,6 +11,7 @@ from trainers import SMALL, new_trainer, opened, trained
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import Crosscoder, GroupCrosscoder, OrbitCrosscoder
 from gc_core.families import best_poses
+from gc_core.io.location import Location
 from gc_core.train import Trainer
 from jobs.claims import config_to_train
 
@@ -102,7 +103,7 @@ def test_another_kind_or_size_is_refused_before_the_name_is_taken(
     asked: TrainConfig = replace(SMALL, **changes, init_from=str(tmp_path / "other"))
     resolved, data = opened(planted.run, **changes, init_from=str(tmp_path / "other"))
     with pytest.raises(ValueError, match=rf"^init_from: file://{tmp_path}/other {line}"):
-        config_to_train(str(tmp_path / "new"), asked, resolved, data)
+        config_to_train(Location.parse(tmp_path / "new"), asked, resolved, data)
     assert not (tmp_path / "new").exists()
 
 
@@ -140,10 +141,10 @@ def test_what_does_not_fit_is_refused_with_its_weights_unread(
     saved(new_trainer(planted.run), str(tmp_path))
     monkeypatch.setattr("gc_core.crosscoder.files.load_file", lambda path: pytest.fail("read"))
     resolved, data = opened(planted.run, init_from=str(tmp_path))
-    config_to_train(str(tmp_path / "new"), SMALL, resolved, data)
+    config_to_train(Location.parse(tmp_path / "new"), SMALL, resolved, data)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"its model\.safetensors is missing"):
-        config_to_train(str(tmp_path / "new"), SMALL, resolved, data)
+        config_to_train(Location.parse(tmp_path / "new"), SMALL, resolved, data)
 
 
 def test_one_that_is_not_there_is_named(planted: Any) -> None:

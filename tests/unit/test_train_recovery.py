@@ -18,6 +18,7 @@ from trainers import new_trainer, opened, same_weights
 
 from gc_core.checkpoint import Keep, checkpoints, load
 from gc_core.io import objects
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Place, Trainer, train
 from gc_core.train import recovery as recovering
@@ -30,7 +31,7 @@ ALL = Keep(last=100)
 
 def kept_training(run: RunFolder, folder: Path, keep: Keep = ALL, **changes: Any) -> Trainer:
     config, data = opened(run, **changes)
-    return train([config], data, Place(), report=lambda metrics: None, folders=[str(folder)], keep=keep)[0]
+    return train([config], data, Place(), report=lambda metrics: None, folders=[Location.parse(folder)], keep=keep)[0]
 
 
 def work(run: str, folder: str, tell: Connection) -> None:
@@ -83,7 +84,9 @@ def test_killed_at_any_step_it_ends_bit_for_bit_as_undisturbed(planted: Any, tmp
     assert {step for told in attempts for step in told} == set(range(1, KILLED["steps"] + 1))
     found, expected = (pq.read_table(tmp_path / name / "metrics.parquet").to_pylist() for name in ("killed", "whole"))
     assert found == expected
-    mine, other = (load(checkpoints(str(tmp_path / name / "checkpoints"))[-1]) for name in ("killed", "whole"))
+    mine, other = (
+        load(checkpoints(Location.parse(tmp_path / name / "checkpoints"))[-1]) for name in ("killed", "whole")
+    )
     assert mine["metrics"] == other["metrics"] == whole.metrics
     for part in ("model", "average", "samples_since_fired"):
         torch.testing.assert_close(mine[part], other[part], rtol=0, atol=0)
@@ -98,7 +101,7 @@ class SlowDisk:
 
         def slow(url: str, state: dict[str, Any]) -> None:
             assert self.go.wait(60)
-            save(url, state)
+            save(Location.parse(url), state)
 
         monkeypatch.setattr(recovering, "save_part", slow)
 
@@ -110,15 +113,15 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     stream = trainer.stream()
     trainer.advance(next(stream))
     before = trainer.model.W_dec.detach().clone()
-    with Recovery([str(tmp_path)], Place(), Keep()) as recovery:
+    with Recovery([Location.parse(tmp_path)], Place(), Keep()) as recovery:
         recovery.save([trainer])
         for _ in range(3):
             trainer.advance(next(stream))
             recovery.check()
-        assert checkpoints(str(tmp_path / "checkpoints")) == []
+        assert checkpoints(Location.parse(tmp_path / "checkpoints")) == []
         disk.go.set()
     stream.close()
-    (found,) = checkpoints(str(tmp_path / "checkpoints"))
+    (found,) = checkpoints(Location.parse(tmp_path / "checkpoints"))
     state = load(found)
     assert (found.step, state["step"], trainer.step) == (1, 1, 4)
     assert state["model"]["W_dec"].equal(before)
@@ -127,7 +130,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
 
 def test_one_checkpoint_at_most_is_on_its_way(planted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk, trainer = SlowDisk(monkeypatch), new_trainer(planted.run)
-    with Recovery([str(tmp_path)], Place(), Keep()) as recovery:
+    with Recovery([Location.parse(tmp_path)], Place(), Keep()) as recovery:
         recovery.save([trainer])
         second = threading.Thread(target=recovery.save, args=([trainer],))
         second.start()
@@ -155,7 +158,7 @@ def test_what_goes_wrong_in_writing_stops_the_training(
         told.append(int(metrics[0]["step"]))
 
     with pytest.raises(OSError, match="no space left"):
-        train([config], data, Place(), folders=[str(tmp_path)], report=report)
+        train([config], data, Place(), folders=[Location.parse(tmp_path)], report=report)
     assert told in ([[10, 20, 30, 40]] if at_the_end else [[10], [10, 20]])
 
 
@@ -171,8 +174,8 @@ def test_the_last_and_the_best_are_kept(planted: Any, tmp_path: Path) -> None:
         folder = tmp_path / f"{keep.last} {keep.best}"
         kept_training(planted.run, folder, keep, **options)
         expected = {*sorted(rows)[-keep.last :], *best[: keep.best]}
-        assert [each.step for each in checkpoints(str(folder / "checkpoints"))] == sorted(expected)
-        assert len(objects.folders(str(folder / "checkpoints"))) == len(expected)
+        assert [each.step for each in checkpoints(Location.parse(folder / "checkpoints"))] == sorted(expected)
+        assert len(objects.folders(Location.parse(folder / "checkpoints"))) == len(expected)
 
 
 def test_metrics_are_written_with_every_checkpoint(planted: Any, tmp_path: Path) -> None:
@@ -185,7 +188,7 @@ def test_metrics_are_written_with_every_checkpoint(planted: Any, tmp_path: Path)
 
     config, data = opened(planted.run, checkpoint_every=20)
     with pytest.raises(Killed):
-        train([config], data, Place(), report=report, folders=[str(tmp_path)])
+        train([config], data, Place(), report=report, folders=[Location.parse(tmp_path)])
     rows = pq.read_table(tmp_path / "metrics.parquet").to_pylist()
     assert [row["step"] for row in rows] == [10, 20]
     assert rows[-1]["held_out_fvu"] > 0

@@ -32,7 +32,7 @@ def test_several_resume_bit_for_bit(planted: Any, tmp_path: Path) -> None:
     cut = cut_at(30, tmp_path / "whole", tmp_path / "cut")
     for late in (cut / "1/checkpoints").glob("step-00000030-*/part-*"):
         late.unlink()  # killed when one of them had written its last checkpoint, and the next had not
-    assert [each.step for each in newest([str(cut / str(number)) for number in range(3)])] == [15, 15, 15]
+    assert [each.step for each in newest([Location.parse(cut / str(number)) for number in range(3)])] == [15, 15, 15]
     resumed = trained_together(planted.run, options, keep=cut)
     for early, late in zip(resumed, whole, strict=True):
         assert same_weights(early, late)

@@ -17,6 +17,7 @@ from trainers import cut_at
 
 from gc_core.checkpoint import Keep, checkpoints
 from gc_core.config import TrainConfig
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Place, Trainer, open_data, resolve, train
 
@@ -38,7 +39,7 @@ WAYS = [*range(len(CONFIGS)), "resumed"]
 
 def outcome(run: RunFolder, config: TrainConfig, place: Place, folder: Path | None = None) -> dict[str, Any]:
     """Metrics and counters of a whole training, from the newest checkpoint in `folder`, if there is one."""
-    data, folders = open_data(run, config), [str(folder / "0")] if folder else None
+    data, folders = open_data(run, config), [Location.parse(folder / "0")] if folder else None
     resolved = [resolve(config, data)]
     (trainer,) = train(resolved, data, place, report=lambda metrics: None, folders=folders, keep=Keep(last=100))
     return {
@@ -109,7 +110,7 @@ def test_workers_find_what_one_finds(alone: Any, together: list[dict[Any, Any]],
 def test_one_worker_goes_on_where_several_left_off(planted: Any, alone: Any, together: Any) -> None:
     count, (folder, found) = len(together), alone
     cut = cut_at(10, folder / f"of {count}", folder / f"cut of {count}")
-    assert [each.step for each in checkpoints(str(cut / "0/checkpoints"))] == [10]
+    assert [each.step for each in checkpoints(Location.parse(cut / "0/checkpoints"))] == [10]
     for row, other in zip(outcome(planted.run, TOPK, Place(), cut)["metrics"], found[0]["metrics"], strict=True):
         assert row == pytest.approx(other, rel=1e-5, abs=1e-7)
 

@@ -10,6 +10,7 @@ import torch
 
 from gc_core.checkpoint import Keep
 from gc_core.config import TrainConfig
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Place, Trainer, TrainingData, open_data, resolve, train
 
@@ -47,7 +48,7 @@ def trained(run: RunFolder, *, keep: Path | None = None, **changes: Any) -> Trai
 def trained_together(run: RunFolder, changes: list[dict[str, Any]], *, keep: Path | None = None) -> list[Trainer]:
     """Train several side by side; their folders are numbered."""
     both = [opened(run, **each) for each in changes]
-    folders = [str(keep / str(number)) for number in range(len(changes))] if keep else None
+    folders = [Location.parse(keep / str(number)) for number in range(len(changes))] if keep else None
     return train(
         [config for config, _ in both], both[0][1], Place(), report=lambda metrics: None, folders=folders, keep=EVERY
     )
