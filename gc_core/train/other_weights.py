@@ -27,7 +27,7 @@ def check_other(config: ResolvedTrainConfig, data: TrainingData) -> None:
         ValueError: as `read_other`.
     """
     if config.init_from is not None:
-        _refuse_misfit(config, _url_of(config.init_from, data), data)
+        _refuse_misfit(config, _location_of(config.init_from, data), data)
 
 
 def read_other(config: ResolvedTrainConfig, data: TrainingData) -> Crosscoder | None:

@@ -30,6 +30,7 @@ from torch import Tensor
 from gc_core import export, groups, store
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
 from gc_core.evaluate.matching import matched_among_nearest
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.stream import read_rows
 from gc_core.symmetry import spectrum
@@ -120,7 +121,7 @@ def _export(num_features: int, folder: str) -> dict[str, Callable[[Peak], None]]
 
     def write(its: Crosscoder, peak: Peak) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as out:
-            export.write_hub(out, its, story)
+            export.write_hub(Location.parse(out), its, story)
             peak.look()
 
     return {"ours": lambda peak: write(model, peak), "plain": lambda peak: write(copy.deepcopy(model), peak)}

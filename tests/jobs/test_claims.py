@@ -54,8 +54,8 @@ def test_another_job_is_waited_for_aloud_and_not_for_ever(
 
 
 def test_a_signal_ends_the_wait(tmp_path: Path, half_a_minute_a_look: list[float]) -> None:
-    folder = str(tmp_path)
-    with lease.held(Location.parse(folder), never):
+    folder = Location.parse(tmp_path)
+    with lease.held(folder, never):
         interrupt.note(2)
         try:
             with pytest.raises(KeyboardInterrupt), claims.at_work([folder], Workers()):
@@ -65,12 +65,12 @@ def test_a_signal_ends_the_wait(tmp_path: Path, half_a_minute_a_look: list[float
 
 
 def test_jobs_of_several_crosscoders_never_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[str] = []
+    taken: list[Location] = []
     held = lease.held
 
-    def noting(folder: str, wait: Callable[[str, float], None]):
+    def noting(folder: Location, wait: Callable[[str, float], None]):
         taken.append(folder)
-        return held(Location.parse(folder), wait)
+        return held(folder, wait)
 
     monkeypatch.setattr(lease, "held", noting)
     folders = [Location.parse(tmp_path / name) for name in ("b", "a", "c")]

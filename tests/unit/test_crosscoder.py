@@ -260,7 +260,7 @@ def test_what_is_no_crosscoder_is_refused_in_one_line(tmp_path: Path, damage: st
     saved(tmp_path / "intact")
     saved(tmp_path / "other", dict_size=13)
     name, content = DAMAGE[damage]
-    objects.write(Location.parse(tmp_path / "intact"), name, content(str(tmp_path / "other")))
+    objects.write(Location.parse(tmp_path / "intact"), name, content(Location.parse(tmp_path / "other")))
     named = (
         r"not a crosscoder that this version reads|SHA-256 .* was recorded|not readable as JSON|expected a JSON object"
     )

@@ -13,6 +13,7 @@ import pytest
 from gc_core import ingest, manifest, shards, store
 from gc_core.config import TrainConfig
 from gc_core.ingest import IngestConfig
+from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS
 from gc_core.store import chunks

@@ -18,6 +18,7 @@ from gc_core.train import loggers
 from gc_core.train.loggers import Guarded, Subject, open_logger
 
 ROWS = [(10, {"fvu": 0.9, "l0": 24.0}), (20, {"fvu": 0.8, "l0": 23.0})]
+RUN = Location.of_url("file:///run")
 
 
 class Kept:
@@ -144,13 +145,13 @@ def test_each_crosscoder_is_followed_by_its_own_loggers(monkeypatch: pytest.Monk
 
     def open_kept(logger: loggers.LoggerName, about: Subject) -> Kept:
         assert about.config["k"] == 4
-        assert about.folder == f"/run/{about.name}"
+        assert about.folder == RUN / about.name
         return opened.setdefault((logger, about.name), Kept())
 
     monkeypatch.setattr(loggers, "open_logger", open_kept)
     names = ("small", "large")
     configs = dict.fromkeys(names, TrainConfig(k=4))
-    with loggers.following(["wandb", "mlflow"], {name: f"/run/{name}" for name in names}, configs) as log:
+    with loggers.following(["wandb", "mlflow"], {name: RUN / name for name in names}, configs) as log:
         log([{"step": 10, "fvu": 0.5}, {"step": 10, "fvu": 0.25}])
         assert not any(kept.closed for kept in opened.values())
     assert {key: kept.rows for key, kept in opened.items()} == {
@@ -162,5 +163,5 @@ def test_each_crosscoder_is_followed_by_its_own_loggers(monkeypatch: pytest.Monk
 
 
 def test_no_loggers_are_followed_in_silence() -> None:
-    with loggers.following([], {"one": "/run/one"}, {"one": TrainConfig()}) as log:
+    with loggers.following([], {"one": RUN / "one"}, {"one": TrainConfig()}) as log:
         log([{"step": 10, "fvu": 0.5}])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from trainers import cut_at, same_weights, trained, trained_together
 
+from gc_core.io.location import Location
 from gc_core.store import Store
 from gc_core.train.recovery import newest
 
