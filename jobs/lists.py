@@ -1,23 +1,50 @@
 """Lists on the command line: `--dict-size 1024,4096 --k 16,32` stands for four crosscoders."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
+from typing import Annotated, Any, get_args, get_type_hints
 
-from gc_core.config import ResolvedTrainConfig
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+from gc_core.config import ResolvedTrainConfig, TrainConfig
+from jobs.options import INTERNAL, paragraphs
 
 LISTED = {"dict_size": "", "prototypes": "", "k": "k", "l1_coefficient": "l1_", "jumprelu_coefficient": "jump_"}
 """Options that take lists, and what stands before their value in a name."""
 
+REGISTRY = ConstructorRegistry()
+"""For `tyro.cli`: how `TrainConfigs` is read."""
 
-def expand(args: Sequence[str], *, prefix: str = "") -> list[list[str]]:
-    """The command lines that one with lists stands for: every combination, the last list changing fastest.
+Number = int | float | None
 
-    Options are `--PREFIXdict-size 1024,4096` or `--PREFIXdict-size=1024,4096`; all else is passed on.
+
+@dataclass(frozen=True)
+class TrainConfigs:
+    """Trainings side by side. On the command line the options of one, of which some take lists: every combination."""
+
+    every: tuple[TrainConfig, ...] = (TrainConfig(),)
+
+
+def combined(**options: Any) -> TrainConfigs:
+    """Of options where listed ones are tuples of values: every combination, the last list changing fastest.
 
     Raises:
-        ValueError: a list names a value twice.
+        ValueError: a list names a value twice, or a config refuses its values.
     """
-    return [list(line) for line in itertools.product(*_choices(args, prefix))]
+    listed = {name: value for name, value in options.items() if name in LISTED}
+    for name, values in listed.items():
+        if len(set(values)) < len(values):
+            found = ",".join(map(str, values))
+            raise ValueError(f"--{name.replace('_', '-')}: found {found!r}, expected different values")
+    each = (dict(zip(listed, values, strict=True)) for values in itertools.product(*listed.values()))
+    return TrainConfigs(tuple(TrainConfig(**{**options, **values}) for values in each))
 
 
 def names_of(configs: Sequence[ResolvedTrainConfig], store_group: str, base: str | None) -> list[str]:
@@ -30,27 +57,46 @@ def names_of(configs: Sequence[ResolvedTrainConfig], store_group: str, base: str
     return [_name(config, differing, store_group, base) for config in configs]
 
 
-def _choices(args: Sequence[str], prefix: str) -> list[list[str]]:
-    choices, option = [], None
-    for word in args:
-        name, equals, value = word.partition("=")
-        if equals and _is_listed(name, prefix):
-            choices.append([f"{name}={each}" for each in _values(name, value)])
-        else:
-            choices.append(_values(option, word) if option else [word])
-        option = word if _is_listed(word, prefix) else None
-    return choices
+@REGISTRY.struct_rule
+def _options(asked: StructTypeInfo) -> StructConstructorSpec | None:
+    """Those of a `TrainConfig`, by the same names and defaults."""
+    if asked.type is not TrainConfigs:
+        return None
+    told, hints = paragraphs(TrainConfig), get_type_hints(TrainConfig)
+    return StructConstructorSpec(
+        instantiate=combined,
+        fields=tuple(
+            _option(each, hints[each.name], told[each.name])
+            for each in fields(TrainConfig)
+            if not told[each.name].startswith(INTERNAL)
+        ),
+    )
 
 
-def _is_listed(word: str, prefix: str) -> bool:
-    return any(word.replace("-", "_") == f"__{prefix}{name}" for name in LISTED)
+def _option(each: Field[Any], hint: Any, helptext: str) -> StructFieldSpec:
+    assert each.default is not MISSING, "every option of a training has a default"
+    if each.name not in LISTED:
+        return StructFieldSpec(name=each.name, type=hint, default=each.default, helptext=helptext)
+    listed: Any = Annotated[tuple[Number, ...], _values_of(hint)]
+    return StructFieldSpec(name=each.name, type=listed, default=(each.default,), helptext=helptext)
 
 
-def _values(option: str, text: str) -> list[str]:
-    values = [value.strip() for value in text.split(",")]
-    if len(set(values)) < len(values):
-        raise ValueError(f"{option}: found {text!r}, expected different values")
-    return values
+def _values_of(hint: Any) -> PrimitiveConstructorSpec[tuple[Number, ...]]:
+    """One word of the command line, such as 16,32, of numbers as the field takes them."""
+    may_be_none = type(None) in get_args(hint)
+    kind: Callable[[str], Number] = float if float in (hint, *get_args(hint)) else int
+
+    def value(word: str) -> Number:
+        return None if may_be_none and word == "None" else kind(word)
+
+    metavar = f"{'{None}|' if may_be_none else ''}{kind.__name__.upper()}[,...]"
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: tuple(value(word.strip()) for word in words[0].split(",")),
+        is_instance=lambda found: isinstance(found, tuple),
+        str_from_instance=lambda values: [",".join(map(str, values))],
+    )
 
 
 def _name(config: ResolvedTrainConfig, differing: list[str], store_group: str, base: str | None) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import docstring_parser
 import tyro
+from tyro.constructors import ConstructorRegistry
 
 from gc_core import bounds
 from gc_core.images import moved
@@ -20,20 +21,33 @@ INTERNAL = "Not for the command line"
 """How the docstring of a field begins that is no option."""
 
 
-def cli(kind: type[T], *, prog: str, args: Sequence[str] | None, description: str | None) -> T:
+def cli(
+    kind: type[T],
+    *,
+    prog: str,
+    args: Sequence[str] | None,
+    description: str | None,
+    registry: ConstructorRegistry | None = None,
+) -> T:
     """`tyro.cli`, where each field's docstring is one paragraph: tyro keeps the line breaks of indented docstrings.
     Fields that are not for the command line are left out."""
     _join_lines(kind)
-    return tyro.cli(kind, prog=prog, args=args, description=description)
+    return tyro.cli(kind, prog=prog, args=args, description=description, registry=registry)
 
 
-def _join_lines(kind: type) -> None:
-    """Of the docstrings of a record's fields, and of the records inside it."""
+def paragraphs(kind: type) -> dict[str, str]:
+    """The docstring of each of a record's fields, in one line."""
     told: dict[str, str] = {}
     for each in reversed(kind.__mro__):
         if is_dataclass(each):
             parsed = docstring_parser.parse_from_object(each)
             told |= {one.arg_name: " ".join((one.description or "").split()) for one in parsed.params}
+    return told
+
+
+def _join_lines(kind: type) -> None:
+    """Of the docstrings of a record's fields, and of the records inside it."""
+    told = paragraphs(kind)
     hints: dict[str, Any] = get_type_hints(kind)
     for each in fields(kind):
         if told.get(each.name):

@@ -7,19 +7,18 @@
 Every stage continues where an earlier, interrupted run of the same command stopped.
 """
 
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
-from gc_core.config import AnalyseConfig, HarvestConfig, TrainConfig
+from gc_core.config import AnalyseConfig, HarvestConfig
 from gc_core.io.run_folder import RunFolder
 from jobs import cluster, console, lists, meshes
 from jobs.analyse import analyse_and_draw
 from jobs.harvest import run_harvest
+from jobs.lists import TrainConfigs
 from jobs.options import MovedPictures, Workers, cli
 from jobs.train import placement, run_train
 
@@ -34,7 +33,7 @@ class Pipeline(MovedPictures):
     """Name of the crosscoder inside the run; None for one made of the method and the size, such as topk-1024.
     With several crosscoders, what differs is added."""
     harvest: Annotated[HarvestConfig, tyro.conf.arg(name="")] = field(default_factory=HarvestConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    train: TrainConfigs = field(default_factory=TrainConfigs)
     analyse: AnalyseConfig = field(default_factory=AnalyseConfig)
     workers: Workers = field(default_factory=Workers)
 
@@ -42,19 +41,19 @@ class Pipeline(MovedPictures):
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.pipeline`."""
     with console.one_line_errors(remedy="The same command continues where it stopped."):
-        lines = lists.expand(sys.argv[1:] if args is None else args, prefix="train.")
-        jobs = [cli(Pipeline, prog="python -m jobs.pipeline", args=line, description=__doc__) for line in lines]
+        prog = "python -m jobs.pipeline"
+        job = cli(Pipeline, prog=prog, args=args, description=__doc__, registry=lists.REGISTRY)
         with cluster.connect():
-            run_pipeline(jobs[0], [job.train for job in jobs])
+            run_pipeline(job)
 
 
-def run_pipeline(job: Pipeline, configs: Sequence[TrainConfig] = ()) -> None:
-    """Run the stages and print one table of where everything is; `configs` in place of the job's own one."""
-    start = time.monotonic()
-    meshes.sharing_lanes(configs or [job.train], placement(job.workers))  # says now what would be found after hours
+def run_pipeline(job: Pipeline) -> None:
+    """Run the stages and print one table of where everything is."""
+    start, configs = time.monotonic(), job.train.every
+    meshes.sharing_lanes(configs, placement(job.workers))  # says now what would be found after hours
     run = RunFolder.at(job.out)
     rows = run_harvest(run, job.harvest, job.workers, job.moves())
-    for name, trained in run_train(run, job.name, configs or [job.train], job.workers).items():
+    for name, trained in run_train(run, job.name, configs, job.workers).items():
         rows += trained + analyse_and_draw(run, name, job.analyse, job.workers, job.moves())
     console.summary(f"finished in {console.duration(time.monotonic() - start)}", rows)
 

@@ -11,7 +11,6 @@ it is given now.
 """
 
 import secrets
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -31,6 +30,7 @@ from gc_core.train.loggers import check_installed
 from gc_core.train.planner import Mesh
 from gc_core.train.recovery import newest
 from jobs import board, claims, cluster, console, interrupt, lists, meshes
+from jobs.lists import TrainConfigs
 from jobs.options import ResolvedWorkers, Workers, cli
 from jobs.train_loop import LoopSettings, Upkeep, train_loop
 
@@ -46,7 +46,7 @@ class TrainJob:
     name: str | None = None
     """Name of the crosscoder inside the run; None for one made of the method and the size, such as topk-1024.
     With several crosscoders, what differs is added."""
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    configs: Annotated[TrainConfigs, tyro.conf.arg(name="")] = field(default_factory=TrainConfigs)
     workers: Workers = field(default_factory=Workers)
     upkeep: Annotated[Upkeep, tyro.conf.arg(name="")] = field(default_factory=Upkeep)
 
@@ -54,12 +54,11 @@ class TrainJob:
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m jobs.train`."""
     with console.one_line_errors(remedy="The same command continues from the last checkpoint."):
-        lines = lists.expand(sys.argv[1:] if args is None else args)
-        jobs = [cli(TrainJob, prog="python -m jobs.train", args=line, description=__doc__) for line in lines]
+        prog = "python -m jobs.train"
+        job = cli(TrainJob, prog=prog, args=args, description=__doc__, registry=lists.REGISTRY)
         with cluster.connect():
-            first, configs = jobs[0], [job.config for job in jobs]
-            run = RunFolder.at(first.run)
-            for name, rows in run_train(run, first.name, configs, first.workers, first.upkeep).items():
+            run = RunFolder.at(job.run)
+            for name, rows in run_train(run, job.name, job.configs.every, job.workers, job.upkeep).items():
                 console.summary(f"trained {name}", rows)
 
 

@@ -3,29 +3,62 @@
 import pytest
 from resolving import made
 
+from gc_core.config import TrainConfig
 from jobs.board import progress_note
-from jobs.lists import expand, names_of
+from jobs.lists import REGISTRY, names_of
+from jobs.options import cli
+from jobs.pipeline import Pipeline
+from jobs.train import TrainJob
 
 
-def test_without_lists_the_command_line_is_passed_on() -> None:
-    args = ["--run", "a,b", "--k", "16", "--encoder-reads", "0,8", "--train.k", "1,2"]
-    assert expand(args) == [args]
+def asked(*args: str) -> tuple[TrainConfig, ...]:
+    """What `jobs.train` makes of a command line."""
+    return cli(TrainJob, prog="train", args=["--run", "a,b", *args], description=None, registry=REGISTRY).configs.every
 
 
-def test_lists_become_every_combination() -> None:
-    lines = expand(["--dict-size", "64,128", "--run", "r", "--k=4,8"])
-    assert lines == [["--dict-size", size, "--run", "r", f"--k={k}"] for size in ("64", "128") for k in ("4", "8")]
-    assert expand(["--dict_size", "1,2"]) == [["--dict_size", "1"], ["--dict_size", "2"]]
+def test_without_lists_one_crosscoder_is_asked_for() -> None:
+    assert asked() == (TrainConfig(),)
+    (config,) = asked("--k", "16", "--encoder-reads", "0,8", "--l1_coefficient", "0.5", "--no-augment")
+    assert config == TrainConfig(k=16, encoder_reads="0,8", l1_coefficient=0.5, augment=False)
 
 
-def test_a_prefix_belongs_to_the_option() -> None:
-    assert expand(["--train.k", "4,8"], prefix="train.") == [["--train.k", "4"], ["--train.k", "8"]]
-    assert expand(["--k", "4,8"], prefix="train.") == [["--k", "4,8"]]
+def test_every_option_of_a_config_is_one_of_the_command_line() -> None:
+    options = ["--group", "C4", "--steps", "7", "--norm-over", "blocks"]
+    plain = cli(TrainConfig, prog="train", args=options, description=None)
+    assert asked(*options) == (plain,)
+
+
+def test_lists_become_every_combination_the_last_changing_fastest() -> None:
+    configs = asked("--dict-size", "64,128", "--k=4,8")
+    assert configs == tuple(TrainConfig(dict_size=size, k=k) for size in (64, 128) for k in (4, 8))
+    assert asked("--dict_size", "64, None") == (TrainConfig(dict_size=64), TrainConfig())
+    assert [each.l1_coefficient for each in asked("--l1-coefficient", "0.5,2")] == [0.5, 2.0]
+
+
+def test_in_the_pipeline_lists_are_training_s() -> None:
+    args = ["--out", "a", "--train.k", "4,8"]
+    job = cli(Pipeline, prog="pipeline", args=args, description=None, registry=REGISTRY)
+    assert job.train.every == (TrainConfig(k=4), TrainConfig(k=8))
 
 
 def test_a_value_named_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="--k: found '4,4', expected different values"):
-        expand(["--k", "4,4"])
+        asked("--k", "4,4")
+
+
+@pytest.mark.parametrize("args", [["--k", "4,x"], ["--k", "4,"], ["--k", "None"], ["--k", "1.5"], ["--steps", "1,2"]])
+def test_what_is_no_list_of_numbers_is_a_mistake_of_the_command_line(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        asked(*args)
+    assert end.value.code == 2
+    assert args[0] in capsys.readouterr().err
+
+
+def test_every_combination_is_checked() -> None:
+    with pytest.raises(ValueError, match=r"^k: found 6, expected at most dict_size \(4\)"):
+        asked("--dict-size", "8,4", "--k", "6")
 
 
 def test_names_tell_apart_what_differs() -> None:

@@ -25,6 +25,7 @@ from gc_core.store import open_store
 from jobs import analyse, evaluate, harvest, pipeline, train, verify
 from jobs.analyse import AnalyseJob, only_crosscoder, run_analyse
 from jobs.harvest import run_harvest
+from jobs.lists import TrainConfigs
 from jobs.options import Workers
 from jobs.pipeline import Pipeline, run_pipeline
 from jobs.train import run_train
@@ -40,7 +41,7 @@ TRAIN = TrainConfig(dict_size=64, k=4, steps=30, batch=64, checkpoint_every=10)
 def finished(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> RunFolder:
     """A small run with everything in it."""
     folder = tmp_path_factory.mktemp("run")
-    run_pipeline(Pipeline(out=str(folder), harvest=HARVEST, train=TRAIN))
+    run_pipeline(Pipeline(out=str(folder), harvest=HARVEST, train=TrainConfigs((TRAIN,))))
     return RunFolder.at(str(folder))
 
 

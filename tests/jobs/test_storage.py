@@ -21,6 +21,7 @@ from gc_core.io import objects
 from gc_core.io.run_folder import RunFolder
 from jobs import verify
 from jobs.harvest import run_harvest
+from jobs.lists import TrainConfigs
 from jobs.options import Workers
 from jobs.pipeline import Pipeline, run_pipeline
 
@@ -59,7 +60,7 @@ def test_the_pipeline_stores_the_same_bytes_in_a_bucket_though_a_worker_is_kille
     killed: list[int] = []
     killer = threading.Thread(target=kill_a_harvester, args=(os.getpid(), killed), daemon=True)
     killer.start()
-    run_pipeline(Pipeline(out=s3_url, harvest=HARVEST, train=TRAIN))
+    run_pipeline(Pipeline(out=s3_url, harvest=HARVEST, train=TrainConfigs((TRAIN,))))
     killer.join(1)
     assert killed
     run = RunFolder.at(s3_url)
