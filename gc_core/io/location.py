@@ -64,6 +64,8 @@ class Location:
             return Location(url.rstrip("/"), "s3", parts.netloc, unquote(parts.path).strip("/"))
         if parts.netloc:
             raise ValueError(f"{url}: host {parts.netloc!r} found, expected three slashes: file:///{parts.netloc}...")
+        if not parts.path:
+            raise ValueError(f"{url}: no path found, {EXPECTED}")
         path = unquote(parts.path).rstrip("/") or "/"
         return Location(url.rstrip("/") if path != "/" else "file:///", "file", "", path)
 

@@ -158,7 +158,7 @@ def test_an_archive_that_really_kills_its_workers_is_one_bad_row(
     backbone, run = backbones.load(config.backbone, layer=config.layer), RunFolder.at(str(tmp_path / "run"))
 
     def scan(index_url, file):
-        if file.url.endswith("1.tar"):
+        if file.location.name.endswith("1.tar"):
             os.kill(os.getpid(), signal.SIGKILL)
         return parts.scan(index_url, file)
 

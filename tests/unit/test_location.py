@@ -67,6 +67,12 @@ def test_a_location_is_parsed_once_and_then_itself(tmp_path: Path) -> None:
     assert location == Location.parse(str(tmp_path)) == Location.parse(tmp_path.as_uri())
 
 
+@pytest.mark.parametrize("text", ["file:", "file://", "FILE:"])
+def test_a_url_without_a_path_is_not_the_whole_disk(text: str) -> None:
+    with pytest.raises(ValueError, match=r": no path found, expected a path, file:///path or s3://bucket/prefix$"):
+        Location.parse(text)
+
+
 def test_the_path_of_a_bucket_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^s3://b/x: scheme 's3' found, expected a path or file:///path on this mach"):
         local_path("s3://b/x")
