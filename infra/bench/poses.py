@@ -141,7 +141,9 @@ def compare(options: PosesBench, data: TrainingData) -> Iterator[Outcome]:
         tying="orbit", group=options.group, prototypes=options.prototypes, k=options.k, steps=options.steps,
         batch=options.batch, seed=options.seed, augment=False,
     )  # fmt: skip
-    tied = taught("tied", config, data)[0].result
+    trainer, _ = taught("tied", config, data)
+    tied, exported = trainer.result, trainer.exported()
+    assert exported is not None, "one worker has the whole crosscoder"
     plain = tied.materialised()
     yield judged("tied", lambda acts: tied.reconstruct(acts)[1])
     yield judged("untied, before anything moves", lambda acts: plain.reconstruct(acts)[1])
@@ -152,7 +154,7 @@ def compare(options: PosesBench, data: TrainingData) -> Iterator[Outcome]:
             ("tied", {}),
             ("untied", {"tying": "none", "prototypes": None, "dict_size": len(plain.W_enc), "encoder_reads": "all"}),
         ):
-            model = _trained_on(kind, replace(config, **changes), tied, data)
+            model = _trained_on(kind, replace(config, **changes), exported, data)
             yield judged(f"{kind}, all weights free", lambda acts, model=model: model.reconstruct(acts)[1])
 
 
@@ -174,12 +176,10 @@ def fitted(kind: str, plain: Crosscoder, columns: int, training: Rows, options: 
     return biased
 
 
-def _trained_on(kind: str, config: TrainConfig, tied: Crosscoder, data: TrainingData) -> Crosscoder:
+def _trained_on(kind: str, config: TrainConfig, exported: Crosscoder, data: TrainingData) -> Crosscoder:
     """A training that begins with the tied model's weights."""
     with tempfile.TemporaryDirectory() as folder:
-        tied.fold_scale(data.scale)  # a file holds weights for raw activations
-        tied.save(folder)
-        tied.fold_scale(1 / data.scale)
+        exported.save(folder)
         return taught(f"{kind}, all weights free", replace(config, init_from=folder), data)[0].result
 
 

@@ -17,8 +17,9 @@ Letters: N rows, B samples, F features, G group elements, C channels.
 import copy
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,8 @@ GROUP, CHANNELS = groups.parse("D8"), 64
 SHARD_ROWS, HELD_OUT_SHARE = 4096, 1 / 32
 SAMPLES, K = 256, 24
 ROWS_AT_ONCE = 256
+Ways = Mapping[str, Callable[[], object]]
+"""What each way does; what it gives is in memory when its peak is looked at."""
 BY_ROWS, BY_FEATURES = ("held-out",), ("export", "spectrum", "score", "match")
 
 
@@ -85,7 +88,9 @@ def visit(task: str, size: int, way: str, folder: str) -> Visit:
     peak = Peak()
     start = time.perf_counter()
     with peak.watched():
-        work[way](peak)
+        kept = work[way]()
+    peak.look()
+    del kept
     return Visit(seconds=time.perf_counter() - start, peak_bytes=peak.num_bytes)
 
 
@@ -100,80 +105,46 @@ def plain_spectrum(decoder_FGC: Tensor) -> Tensor:
     return torch.stack(energies, 1)
 
 
-def _held_out(num_rows: int, folder: str) -> dict[str, Callable[[Peak], None]]:
+def _held_out(num_rows: int, folder: str) -> Ways:
     opened, count = store.open_store(RunFolder.at(f"{folder}/{num_rows}")), round(num_rows * HELD_OUT_SHARE)
-    rows = {
-        "ours": np.arange(num_rows - count, num_rows),
-        "plain": np.arange(0, num_rows, round(1 / HELD_OUT_SHARE)),
-    }
-
-    def read(rows_N: NDArray[np.int64], peak: Peak) -> None:
-        kept = read_rows(opened, rows_N, np.arange(GROUP.order))
-        peak.look()
-        del kept
-
-    return {way: lambda peak, rows_N=rows_N: read(rows_N, peak) for way, rows_N in rows.items()}
+    last_N, spread_N = np.arange(num_rows - count, num_rows), np.arange(0, num_rows, round(1 / HELD_OUT_SHARE))
+    blocks = np.arange(GROUP.order)
+    return {"ours": lambda: read_rows(opened, last_N, blocks), "plain": lambda: read_rows(opened, spread_N, blocks)}
 
 
-def _export(num_features: int, folder: str) -> dict[str, Callable[[Peak], None]]:
+def _export(num_features: int, folder: str) -> Ways:
     model = _model(num_features)
     story = export.Story(name="bench", trained={}, store={}, evaluation=None)
 
-    def write(its: Crosscoder, peak: Peak) -> None:
+    def write(its: Crosscoder) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as out:
             export.write_hub(Location.parse(out), its, story)
-            peak.look()
 
-    return {"ours": lambda peak: write(model, peak), "plain": lambda peak: write(copy.deepcopy(model), peak)}
+    return {"ours": lambda: write(model), "plain": lambda: write(copy.deepcopy(model))}
 
 
-def _spectrum(num_features: int, folder: str) -> dict[str, Callable[[Peak], None]]:
+def _spectrum(num_features: int, folder: str) -> Ways:
     decoder_FGC = _model(num_features).W_dec.detach()
-
-    def found(energies: Callable[[Tensor], Tensor], peak: Peak) -> None:
-        energies(decoder_FGC)
-        peak.look()
-
-    return {
-        "ours": lambda peak: found(lambda rows_FGC: spectrum(rows_FGC, GROUP), peak),
-        "plain": lambda peak: found(plain_spectrum, peak),
-    }
+    return {"ours": lambda: spectrum(decoder_FGC, GROUP), "plain": lambda: plain_spectrum(decoder_FGC)}
 
 
-@torch.no_grad()
-def _score(num_features: int, folder: str) -> dict[str, Callable[[Peak], None]]:
-    model = _model(num_features)
+def _score(num_features: int, folder: str) -> Ways:
+    model = _model(num_features).requires_grad_(False)
     acts_BGC = torch.randn(SAMPLES, GROUP.order, CHANNELS, generator=torch.Generator().manual_seed(1))
-
-    def reconstructed(reconstruct: Callable[[Tensor], object], peak: Peak) -> None:
-        with torch.no_grad():
-            kept = reconstruct(acts_BGC)
-        peak.look()
-        del kept
-
-    return {
-        "ours": lambda peak: reconstructed(model.reconstruct, peak),
-        "plain": lambda peak: reconstructed(lambda acts: model.decode(model.encode(acts)), peak),
-    }
+    return {"ours": lambda: model.reconstruct(acts_BGC), "plain": lambda: model.decode(model.encode(acts_BGC))}
 
 
-def _match(num_features: int, folder: str) -> dict[str, Callable[[Peak], None]]:
+def _match(num_features: int, folder: str) -> Ways:
     rng = np.random.default_rng(0)
     # No twins: of two seeds hardly any feature has one.
     cosine_FJ = np.tanh(rng.normal(size=(num_features, num_features)) / 3).astype(np.float32)
     firsts = range(0, num_features, ROWS_AT_ONCE)
 
-    def among_nearest(peak: Peak) -> None:
-        matched_among_nearest(
-            lambda: (cosine_FJ[first : first + ROWS_AT_ONCE] for first in firsts), num_features, num_features
-        )
-        peak.look()
+    def rows() -> Iterator[NDArray[np.float32]]:
+        return (cosine_FJ[first : first + ROWS_AT_ONCE] for first in firsts)
 
-    def among_all(peak: Peak) -> None:
-        linear_sum_assignment(cosine_FJ, maximize=True)
-        peak.look()
-
-    return {"ours": among_nearest, "plain": among_all}
+    ours = partial(matched_among_nearest, rows, num_features, num_features)
+    return {"ours": ours, "plain": lambda: linear_sum_assignment(cosine_FJ, maximize=True)}
 
 
 def _model(num_features: int) -> Crosscoder:
