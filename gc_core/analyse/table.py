@@ -118,7 +118,7 @@ def fault_of_features(run: RunFolder, name: str) -> str | None:
 
     Features stored before there were records are compared with nothing.
     """
-    parent, _ = run.feature_table(name).split()
+    parent = run.feature_table(name).parent
     where = parent / features_record(name)
     try:
         files = hashes_in(read_json(parent, features_record(name)), where)

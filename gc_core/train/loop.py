@@ -36,7 +36,7 @@ def train(
     keep: Keep | None = None,
     before_writing: Callable[[], None] = lambda: None,
 ) -> list[Trainer]:
-    """Run trainings to their end, from the newest checkpoints in the crosscoders' folders (paths or URLs).
+    """Run trainings to their end, from the newest checkpoints in the crosscoders' folders.
 
     Every batch is read, decoded and scaled once, and each crosscoder comes out as if it were trained alone. A run that
     was cut off and resumed, on any number of workers, sees the samples that it would have seen undisturbed. Without

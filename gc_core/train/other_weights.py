@@ -27,7 +27,8 @@ def check_other(config: ResolvedTrainConfig, data: TrainingData) -> None:
         ValueError: as `read_other`.
     """
     if config.init_from is not None:
-        _refuse_misfit(config, _location_of(config.init_from, data), data)
+        where = _location_of(config.init_from, data)
+        _refuse_misfit(config, read_shape(where), where, data)
 
 
 def read_other(config: ResolvedTrainConfig, data: TrainingData) -> Crosscoder | None:
@@ -41,8 +42,8 @@ def read_other(config: ResolvedTrainConfig, data: TrainingData) -> Crosscoder | 
     if config.init_from is None:
         return None
     where = _location_of(config.init_from, data)
-    _refuse_misfit(config, where, data)
-    model = Crosscoder.load(where)
+    model = Crosscoder.load(where)  # mapped: nothing of its weights is read yet
+    _refuse_misfit(config, model.shape, where, data)
     model.fold_scale(1 / data.scale)
     return model
 
@@ -79,9 +80,8 @@ def begin_with(model: Crosscoder, other: Crosscoder | None, acts_BGC: Tensor) ->
         match_size(model, acts_BGC, model.b_dec.detach())
 
 
-def _refuse_misfit(config: ResolvedTrainConfig, where: Location, data: TrainingData) -> None:
+def _refuse_misfit(config: ResolvedTrainConfig, found: CrosscoderShape, where: Location, data: TrainingData) -> None:
     wanted = shape_of(config, data.channels)
-    found = read_shape(where)
     _refuse_families(config, found, where)
     is_untied = found.tying == "orbit" and wanted.tying == "none"
     offered = replace(found, tying="none", poses=1, invariant=0) if is_untied else found
