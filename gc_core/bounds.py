@@ -48,7 +48,7 @@ PIXELS = Bound(1, 65_535)
 """As JPEG counts a side."""
 FEATURES = Bound(1, 2**26)
 """67 million: of a group with one element and 480 channels they are 260 GB of weights."""
-PICTURES = Bound(1, 10**12)
+IMAGES = Bound(1, 10**12)
 STIMULI = Bound(1, 10_000_000)
 """They are listed in memory, and no two million of them differ by more than a pixel's rounding."""
 SAMPLES = Bound(1, 10**15)

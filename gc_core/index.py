@@ -1,7 +1,7 @@
-"""The index of a run as independent parts: each looks at some of the listed pictures and keeps what it found.
+"""The index of a run as independent parts: each looks at some of the listed images and keeps what it found.
 
-A part that is there already is looked at again only where a picture was bad, so an interrupted index continues, and one
-that was stopped for its bad pictures sees those that were mended. What was kept for another listing, or for another
+A part that is there already is looked at again only where an image was bad, so an interrupted index continues, and one
+that was stopped for its bad images sees those that were mended. What was kept for another listing, or for another
 working scale, does not count.
 """
 
@@ -16,37 +16,37 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gc_core import manifest, reasons
+from gc_core import manifest, rejections
 from gc_core.images import sources
 from gc_core.images.ref import ImageRef, Listed
 from gc_core.images.sources import File
 from gc_core.io import objects
 from gc_core.io.location import Location
 from gc_core.manifest import RECORDS, ImageRecord, inspect
-from gc_core.reasons import Reasons
+from gc_core.rejections import Reasons
 
 MANY_PARTS = 64
 FEWEST_ROWS, MOST_ROWS = 32, 1024
 OWN_NAMES = r"(part-\d{5,}|listing-[0-9a-f]{24})\.parquet"
 THREADS = 4
-"""Pictures a task looks at together: while one is fetched another is decoded."""
+"""Images a task looks at together: while one is fetched another is decoded."""
 
 DEADLY = "ends the process that decodes it"
-"""Kind of the reason of a picture that is not looked at again."""
+"""Kind of the reason of an image that is not looked at again."""
 _DEADLY_WHY = "out of memory, or a fault of its decoder"
 UNREAD = "unread"
-"""Status, inside parts only, of a picture that could not be fetched this time."""
+"""Status, inside parts only, of an image that could not be fetched this time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lens:
-    """How pictures are looked at."""
+class InspectionSettings:
+    """How images are looked at."""
 
     resize_px: int
     window_px: int
-    """A smaller picture has no room for a centre with its rotated field."""
+    """A smaller image has no room for a centre with its rotated field."""
     enlarge: bool = False
-    """Whether smaller pictures are scaled up."""
+    """Whether smaller images are scaled up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class PartReport:
     num_unread: int
     """Could not be fetched; another attempt may."""
     bad: Reasons
-    """Why pictures cannot be used, those not fetched included."""
+    """Why images cannot be used, those not fetched included."""
 
 
 class GoneError(OSError):
@@ -66,29 +66,29 @@ class GoneError(OSError):
 
 
 def folder_of(folder: Location, source: Mapping[str, Any]) -> Location:
-    """Where the parts of these pictures lie: a harvest of others leaves them alone."""
+    """Where the parts of these images lie: a harvest of others leaves them alone."""
     named = hashlib.blake2b(json.dumps(source, sort_keys=True).encode(), digest_size=8).hexdigest()
     return folder / f"of-{named}"
 
 
 def parts(num_images: int) -> list[range]:
-    """Places in the listing that each part looks at: 64 parts, of 32 to 1,024 pictures."""
+    """Places in the listing that each part looks at: 64 parts, of 32 to 1,024 images."""
     rows = min(MOST_ROWS, max(FEWEST_ROWS, -(-num_images // MANY_PARTS)))
     return [range(first, min(first + rows, num_images)) for first in range(0, num_images, rows)]
 
 
-def probe(listed: list[Listed], lens: Lens) -> None:
-    """Inspect some pictures for nothing but to see whether this process outlives it."""
+def probe(listed: list[Listed], lens: InspectionSettings) -> None:
+    """Inspect some images for nothing but to see whether this process outlives it."""
     for entry in listed:
         _look(entry, lens)
 
 
 def look_at_part(
-    folder: Location, part: int, listed: list[Listed], lens: Lens, deadly: frozenset[int] = frozenset()
+    folder: Location, part: int, listed: list[Listed], lens: InspectionSettings, deadly: frozenset[int] = frozenset()
 ) -> PartReport:
-    """Inspect the pictures of a part that were not inspected yet, or were bad, and keep what was found.
+    """Inspect the images of a part that were not inspected yet, or were bad, and keep what was found.
 
-    Places in `deadly` are pictures that ended processes before: they are bad, now and when the index is continued.
+    Places in `deadly` are images that ended processes before: they are bad, now and when the index is continued.
 
     Raises:
         OSError: the index cannot be written.
@@ -104,7 +104,7 @@ def look_at_part(
     if todo or before is None or not before.equals(table):
         _keep(folder, _part_name(part), table, {"lens": asdict(lens)})
     unread = sum(record.status == UNREAD for record in records)
-    return PartReport(part=part, num_images=len(listed), num_unread=unread, bad=reasons.count(table, "bad", UNREAD))
+    return PartReport(part=part, num_images=len(listed), num_unread=unread, bad=rejections.count(table, "bad", UNREAD))
 
 
 def scan(folder: Location, file: File) -> pa.Table:
@@ -154,7 +154,7 @@ def _without_deadly(listed: Listed, deadly: bool) -> Listed:
     return Listed(ref=listed.ref, error=f"{DEADLY} ({_DEADLY_WHY})") if deadly else listed
 
 
-def _look(listed: Listed, lens: Lens) -> ImageRecord:
+def _look(listed: Listed, lens: InspectionSettings) -> ImageRecord:
     if listed.error:
         return ImageRecord(ref=listed.ref, status="bad", error=listed.error)
     try:
@@ -167,14 +167,14 @@ def _unread(error: OSError) -> str:
     return f"cannot be read ({str(error).partition(chr(10))[0] or type(error).__name__})"
 
 
-def _known(table: pa.Table | None, listed: list[Listed], lens: Lens) -> list[ImageRecord | None]:
-    """For each picture the record in the part's table that was kept earlier; None for those to look at."""
+def _known(table: pa.Table | None, listed: list[Listed], lens: InspectionSettings) -> list[ImageRecord | None]:
+    """For each image the record in the part's table that was kept earlier; None for those to look at."""
     if table is None or json.loads(table.schema.metadata[b"about"]) != {"lens": asdict(lens)}:
         return [None] * len(listed)
     usable = (
         record
         for record in manifest.records_in(table)
-        if record.status not in ("bad", UNREAD) or reasons.kind_of(record.error) == DEADLY
+        if record.status not in ("bad", UNREAD) or rejections.kind_of(record.error) == DEADLY
     )
     by_place = {(record.ref.url, record.ref.member, record.ref.offset): record for record in usable}
     found = (by_place.get((entry.ref.url, entry.ref.member, entry.ref.offset)) for entry in listed)

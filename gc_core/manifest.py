@@ -41,12 +41,12 @@ SCHEMA = pa.schema(
     ]
 )
 RECORDS = pa.schema([field for field in SCHEMA if field.name not in ("image", "split")])
-"""What is known of a picture by itself; its row and its split depend on the others."""
+"""What is known of an image by itself; its row and its split depend on the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
-    """What looking at one picture found."""
+    """What looking at one image found."""
 
     ref: ImageRef
     status: str
@@ -61,10 +61,10 @@ class ImageRecord:
 
 
 def inspect(ref: ImageRef, *, resize_px: int, window_px: int, enlarge: bool = False) -> ImageRecord:
-    """Read and decode a picture once, to know that it can be used and how many centres it has room for.
+    """Read and decode an image once, to know that it can be used and how many centres it has room for.
 
     Raises:
-        OSError: the place where pictures lie cannot be reached; that says nothing about the picture.
+        OSError: the place where images lie cannot be reached; that says nothing about the image.
     """
     try:
         content = read(ref)
@@ -104,7 +104,7 @@ def records_in(table: pa.Table) -> list[ImageRecord]:
 
 
 def build(records: Sequence[ImageRecord], source: dict[str, Any]) -> pa.Table:
-    """The manifest's table, rows in the order given; `source` says which pictures these are and how they were seen."""
+    """The manifest's table, rows in the order given; `source` says which images these are and how they were seen."""
     return complete(records_table(records), source)
 
 
@@ -148,16 +148,16 @@ def load_table(location: Location, *, sha256: str | None = None) -> pa.Table:
 
 
 def fault_of_splits(location: Location, table: pa.Table) -> str | None:
-    """Whether each picture is in the split that its content key says; None if it is."""
+    """Whether each image is in the split that its content key says; None if it is."""
     wrong = sum(found != right for found, right in zip(table["split"].to_pylist(), _splits_of(table), strict=True))
     if not wrong:
         return None
-    said = f"{wrong:,} of {len(table):,} pictures are in another split than their content says"
+    said = f"{wrong:,} of {len(table):,} images are in another split than their content says"
     return f"{location}: {said}; restore it from a copy"
 
 
 def mend_splits(location: Location, table: pa.Table, sha256: str | None) -> bool:
-    """Put every picture into its split; False, and nothing is written, if that is not the manifest with this hash."""
+    """Put every image into its split; False, and nothing is written, if that is not the manifest with this hash."""
     place = SCHEMA.get_field_index("split")
     mended = table.set_column(place, SCHEMA.field("split"), [pa.array(_splits_of(table), pa.string())])
     content = _parquet(mended)
@@ -179,22 +179,22 @@ def load_if_of(location: Location, source: dict[str, Any]) -> pa.Table | None:
     """The manifest if there is one of this source; None if there is none.
 
     Raises:
-        ValueError: a manifest of other pictures stands there.
+        ValueError: a manifest of other images stands there.
     """
     try:
         table = load_table(location)
     except FileNotFoundError:
         return None
     if (found := _source_of(table, location)) != source:
-        raise ValueError(f"{location}: lists other pictures ({found}), expected {source}; choose another --out")
+        raise ValueError(f"{location}: lists other images ({found}), expected {source}; choose another --out")
     return table
 
 
 def relocated(table: pa.Table, moves: Sequence[Move]) -> pa.Table:
-    """The manifest as of pictures that lie elsewhere now.
+    """The manifest as of images that lie elsewhere now.
 
     Raises:
-        ValueError: a move is of no picture here.
+        ValueError: a move is of no image here.
     """
     if not moves:
         return table
@@ -218,7 +218,7 @@ def _source_of(table: pa.Table, location: Location) -> dict[str, Any]:
 
 
 def refs_of(table: pa.Table) -> list[ImageRef]:
-    """How to find each row's picture again."""
+    """How to find each row's image again."""
     columns = table.select(["url", "member", "offset", "size"]).to_pylist()
     return [ImageRef(**row) for row in columns]
 

@@ -85,8 +85,8 @@ class VarianceSums:
 
 @dataclass(slots=True)
 class ImageSums:
-    """Numerator and denominator of the fraction of variance unexplained by picture, float64: samples of one picture
-    are alike, so an interval must resample pictures."""
+    """Numerator and denominator of the fraction of variance unexplained by image, float64: samples of one image
+    are alike, so an interval must resample images."""
 
     error_I: Tensor
     """Sum of the squared errors."""
@@ -99,13 +99,13 @@ class ImageSums:
         return ImageSums(*(torch.zeros(num_images, dtype=torch.float64, device=device) for _ in range(2)))
 
     def add(self, image_B: Tensor, squared_error_B: Tensor, squared_deviation_B: Tensor) -> None:
-        """Count a batch; `image_B` numbers the pictures of its samples, int64 in [0, I)."""
+        """Count a batch; `image_B` numbers the images of its samples, int64 in [0, I)."""
         self.error_I.index_add_(0, image_B, squared_error_B.double())
         self.deviation_I.index_add_(0, image_B, squared_deviation_B.double())
 
     def interval(self) -> tuple[float, float] | None:
-        """Where 95% of the fractions lie that resampled pictures give (percentile bootstrap, Efron 1979; seeded). None
-        with fewer than two pictures, or where they do not vary."""
+        """Where 95% of the fractions lie that resampled images give (percentile bootstrap, Efron 1979; seeded). None
+        with fewer than two images, or where they do not vary."""
         error_I, deviation_I = self.error_I.cpu().numpy(), self.deviation_I.cpu().numpy()
         num_images = len(error_I)
         if num_images < 2 or not deviation_I.sum() > 0:

@@ -71,7 +71,7 @@ def lane_order(rows: NDArray[np.int64], *, num_lanes: int, buffer_rows: int, see
     """
     if len(rows) < num_lanes:
         found = f"train: {len(rows)} samples found, expected at least one for each of {num_lanes} lanes"
-        raise ValueError(f"{found}; harvest more pictures, or lower lanes")
+        raise ValueError(f"{found}; harvest more images, or lower lanes")
     rows = np.sort(rows)
     piece_rows = min(CHUNK_ROWS, max(1, len(rows) // (num_lanes * PIECES_PER_LANE)))
     chunk_begins = np.flatnonzero(np.diff(rows // CHUNK_ROWS, prepend=-1))

@@ -33,11 +33,11 @@ class Resampling:
     interpolation: Interpolation = "bilinear"
     """The kernel."""
     half_step: bool = False
-    """Whether the picture is first turned by half a step of the group, in the same one resampling.
+    """Whether the image is first turned by half a step of the group, in the same one resampling.
 
     Then no element is exact: r^k asks for k + 1/2 steps and r^k m = m r^-k for the mirror image of -k + 1/2, so that
     every block went through the same blur. It is the control for what interpolation does to the few exact elements.
-    Blocks are those of another picture, the turned one, whose action composes as before: the group law stays exact.
+    Blocks are those of another image, the turned one, whose action composes as before: the group law stays exact.
     (Shifting the exact elements by half a pixel would also blur them, but more than any rotation does, and would move
     their centre.)
     """
@@ -111,7 +111,7 @@ def _resampled(
     if windows_NCWW.device.type == "cpu":
         # One grid for all windows: fold them into channels, so that its weights are computed once.
         windows_NCWW, grid_NTS2 = windows_NCWW.reshape(1, count * channels, side, side), grid_TS2[None]
-    else:  # an accelerator computes one position of one picture in each of its threads
+    else:  # an accelerator computes one position of one image in each of its threads
         grid_NTS2 = grid_TS2.expand(count, -1, -1, -1)
     found = F.grid_sample(windows_NCWW, grid_NTS2, mode=interpolation, padding_mode="border", align_corners=True)
     return found.reshape(count, channels, len(half_steps), patch_px, patch_px).transpose(1, 2)

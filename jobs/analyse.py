@@ -25,7 +25,7 @@ from gc_core.analyse.plan import (
     watched,
 )
 from gc_core.analyse.work import Work
-from gc_core.atlas.build import build_atlas, count_pictures
+from gc_core.atlas.build import build_atlas, count_images
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.families import Cluster, numbered
@@ -35,7 +35,7 @@ from gc_core.io.run_folder import RunFolder
 from gc_core.metrics import or_none
 from gc_core.store import Store, open_store
 from jobs import claims, cluster, console, meshes
-from jobs.options import MovedPictures, Workers, cli
+from jobs.options import MovedImages, Workers, cli
 from jobs.teams import Team
 
 PAIRS_A_TASK = 512**2
@@ -43,7 +43,7 @@ PAIRS_A_TASK = 512**2
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalyseJob(MovedPictures):
+class AnalyseJob(MovedImages):
     """Describe every feature of a trained crosscoder, and draw the atlas."""
 
     run: str
@@ -148,9 +148,9 @@ def run_analyse(
 
 
 def run_atlas(run: RunFolder, name: str, moves: Sequence[Move] = ()) -> list[tuple[str, str]]:
-    """Draw the page; its row of the summary, and one of pictures that are not where they were."""
+    """Draw the page; its row of the summary, and one of images that are not where they were."""
     absent: list[str] = []
-    with console.progress("atlas", count_pictures(run, name), "pictures") as meter:
+    with console.progress("atlas", count_images(run, name), "images") as meter:
         page = build_atlas(run, name, meter.set, moves=moves, warn=absent.append)
     return [("atlas", page.url), *(("grey patches", line) for line in absent)]
 

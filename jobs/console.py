@@ -81,7 +81,7 @@ def one_line_errors(*, remedy: str) -> Iterator[None]:
 
 def _end_interrupted(remedy: str) -> NoReturn:
     with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends what reads our output, too
-        console.print(f"\n[yellow]{interrupt.told()}[/] {remedy}")
+        console.print(f"\n[yellow]{interrupt.describe()}[/] {remedy}")
     sys.exit(interrupt.exit_code())
 
 
@@ -184,7 +184,7 @@ class _Log(Meter):
     already_done: float
     _due: Callable[[], bool] = field(default_factory=lambda: tell_every(LOG_EVERY_S))
     _start: float = field(default_factory=lambda: time.monotonic())  # looked up late, so that a test can set the clock
-    _told: float = -1
+    _last_shown: float = -1
 
     def __enter__(self) -> None:
         self._due()
@@ -194,8 +194,8 @@ class _Log(Meter):
 
     def set(self, done: float, note: str = "") -> None:
         interrupt.check()
-        if done != self._told and (self._due() or done >= self.total):
-            self._told = done
+        if done != self._last_shown and (self._due() or done >= self.total):
+            self._last_shown = done
             elapsed = max(time.monotonic() - self._start, 1e-9)
             rate = (done - self.already_done) / elapsed
             left = f"{duration((self.total - done) / rate)} left" if rate else "waiting"

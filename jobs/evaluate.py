@@ -1,4 +1,4 @@
-"""How good crosscoders are: on held-out pictures, against another seed, and for the rest of the network.
+"""How good crosscoders are: on held-out images, against another seed, and for the rest of the network.
 
     python -m jobs.evaluate --run RUN                                       every crosscoder of the run
     python -m jobs.evaluate --run RUN --name a b --against c                the same features as c?
@@ -19,7 +19,7 @@ from gc_core import backbones, bounds, evaluate
 from gc_core.backbones import Backbone
 from gc_core.backbones.rest import load_rest
 from gc_core.crosscoder import Crosscoder
-from gc_core.evaluate import Downstream, Evaluation, HeldOut, Pictures, Stability
+from gc_core.evaluate import Downstream, Evaluation, HeldOut, Images, Stability
 from gc_core.evaluate.figure import Point, draw, file_format, refuse_other_file
 from gc_core.ingest import is_ingested
 from gc_core.io.location import local_path
@@ -27,11 +27,11 @@ from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from gc_core.train.intermediate import crosscoder_at
 from jobs import cluster, console, warned
-from jobs.options import MovedPictures, Workers, cli
+from jobs.options import MovedImages, Workers, cli
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateJob(MovedPictures):
+class EvaluateJob(MovedImages):
     """Measure crosscoders of a run."""
 
     run: str
@@ -49,11 +49,11 @@ class EvaluateJob(MovedPictures):
     """Weights of a whole torchvision GoogLeNet whose first layers were harvested: a file, or `torchvision` to download
     them. Reconstructions then replace the layer in it."""
     images: str | None = None
-    """Pictures for the classifier, named as in `jobs.harvest`; None for those that the run holds out."""
+    """Images for the classifier, named as in `jobs.harvest`; None for those that the run holds out."""
     labels: str | None = None
     """Their true classes, a text file with lines `NAME CLASS`; None compares with the network's own output."""
     max_images: int = 1000
-    """At most this many pictures for the classifier."""
+    """At most this many images for the classifier."""
     workers: Workers = field(default_factory=Workers)
     figure: str | None = None
     """Draw FVU against L0 of all the crosscoders named into this .png, .svg or .pdf file."""
@@ -64,8 +64,8 @@ class EvaluateJob(MovedPictures):
             file_format(self.figure)
             refuse_other_file(local_path(self.figure))
         if self.classifier is None and (self.images or self.labels):
-            raise ValueError("images, labels: given without --classifier, which alone looks at pictures; name one")
-        bounds.PICTURES.refuse("max_images", self.max_images)
+            raise ValueError("images, labels: given without --classifier, which alone looks at images; name one")
+        bounds.IMAGES.refuse("max_images", self.max_images)
         if self.checkpoint is not None:
             bounds.STEPS.refuse("checkpoint", self.checkpoint)
 
@@ -97,7 +97,7 @@ def run_evaluate(job: EvaluateJob) -> dict[str, Evaluation]:
 def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
     """The table in the terminal, and where everything is."""
     rows = [[name, *_numbers(measured)] for name, measured in found.items()]
-    headings = ["crosscoder", "FVU", "95% over pictures", "untransformed block", "L0", "dead", "dense"]
+    headings = ["crosscoder", "FVU", "95% over images", "untransformed block", "L0", "dead", "dense"]
     headings += ["same features"] if job.against else []
     headings += ["loss recovered", "in the interior", "same answer"] if job.classifier else []
     console.table("evaluated on held-out samples", headings, rows)
@@ -106,7 +106,7 @@ def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
     console.summary(
         "where",
         [
-            ("samples", f"{first.num_rows:,} of {first.num_images:,} held-out pictures"),
+            ("samples", f"{first.num_rows:,} of {first.num_images:,} held-out images"),
             ("numbers", f"{kept}/NAME/{evaluate.file_name(job.checkpoint)}"),
             *([("figure", job.figure)] if job.figure else []),
         ],
@@ -115,13 +115,13 @@ def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
 
 def _measure(run: RunFolder, names: tuple[str, ...], job: EvaluateJob) -> dict[str, Evaluation]:
     """By name; each is written as soon as it is there."""
-    pictures, mean = _pictures(run, job)
+    images, mean = _images(run, job)
     found: dict[str, Evaluation] = {}
     options = _options(job)
     with console.progress("evaluate", len(names), "crosscoders") as meter:
 
         def submit(name: str) -> ray.ObjectRef[Any]:
-            return _evaluate.options(**options).remote(run, name, job, pictures, mean)
+            return _evaluate.options(**options).remote(run, name, job, images, mean)
 
         for name, measured in zip(names, cluster.in_order(submit, names, in_flight=cluster.num_cpus()), strict=True):
             found[name] = measured
@@ -173,14 +173,14 @@ def _draw(run: RunFolder, job: EvaluateJob, file: str, found: dict[str, Evaluati
     path.write_bytes(draw(points, title="Variance unexplained against sparsity", form=file_format(file)))
 
 
-def _pictures(run: RunFolder, job: EvaluateJob) -> tuple[Pictures | None, torch.Tensor | None]:
-    """Pictures for the classifier, if there is one, and the layer's mean over them."""
+def _images(run: RunFolder, job: EvaluateJob) -> tuple[Images | None, torch.Tensor | None]:
+    """Images for the classifier, if there is one, and the layer's mean over them."""
     if job.classifier is None:
         return None, None
-    pictures = evaluate.choose_pictures(
+    images = evaluate.choose_images(
         run, location=job.images, labels=job.labels, at_most=job.max_images, moves=job.moves()
     )
-    return pictures, cluster.result(_mean.options(**_options(job)).remote(run, job, pictures))
+    return images, cluster.result(_mean.options(**_options(job)).remote(run, job, images))
 
 
 def _network(run: RunFolder, classifier: str, device: str = "cpu") -> tuple[Backbone, torch.nn.Module]:
@@ -207,26 +207,26 @@ def _options(job: EvaluateJob) -> dict[str, float]:
 
 @ray.remote(max_retries=3, retry_exceptions=[OSError])
 @warned.telling
-def _mean(run: RunFolder, job: EvaluateJob, pictures: Pictures) -> torch.Tensor:
-    assert job.classifier is not None, "only a classifier looks at pictures"
+def _mean(run: RunFolder, job: EvaluateJob, images: Images) -> torch.Tensor:
+    assert job.classifier is not None, "only a classifier looks at images"
     cluster.use_threads(job.workers)
     trunk, _ = _network(run, job.classifier, cluster.device())
-    return evaluate.mean_activation(trunk, pictures.batches())
+    return evaluate.mean_activation(trunk, images.batches())
 
 
 @ray.remote(max_retries=3, retry_exceptions=[OSError])
 @warned.telling
 def _evaluate(
-    run: RunFolder, name: str, job: EvaluateJob, pictures: Pictures | None, mean: torch.Tensor | None
+    run: RunFolder, name: str, job: EvaluateJob, images: Images | None, mean: torch.Tensor | None
 ) -> Evaluation:
     cluster.use_threads(job.workers)
     device = cluster.device()
     model = crosscoder_at(run, name, job.checkpoint)[0].to(device)
     held_out = evaluate.measure_held_out(run, model)  # first, for it refuses what does not fit the run
     downstream: Downstream | None = None
-    if job.classifier is not None and pictures is not None and mean is not None:
+    if job.classifier is not None and images is not None and mean is not None:
         trunk, rest = _network(run, job.classifier, device)
-        downstream = evaluate.measure_downstream(model, trunk, rest, pictures.batches(), mean)
+        downstream = evaluate.measure_downstream(model, trunk, rest, images.batches(), mean)
     stability: dict[str, Stability] = {}
     if job.against is not None:
         other = Crosscoder.load(run.crosscoder(job.against))

@@ -1,6 +1,6 @@
-"""Stage 1: index pictures, compute the activations of every transformed version of sampled centres, store them.
+"""Stage 1: index images, compute the activations of every transformed version of sampled centres, store them.
 
-    python -m jobs.harvest --images PICTURES --out RUN
+    python -m jobs.harvest --images IMAGES --out RUN
 
 Continues where an earlier, interrupted run of the same command stopped.
 """
@@ -24,11 +24,11 @@ from gc_core.images.moved import Move
 from gc_core.io.run_folder import RunFolder
 from gc_core.shards import ShardPlan
 from jobs import cluster, console, index, interrupt, warned
-from jobs.options import MovedPictures, ResolvedWorkers, Workers, cli
+from jobs.options import MovedImages, ResolvedWorkers, Workers, cli
 
 
 @dataclass(frozen=True, kw_only=True)
-class HarvestJob(MovedPictures):
+class HarvestJob(MovedImages):
     """Compute the activations of every transformed version of sampled centres, into chunked Zarr."""
 
     out: str
@@ -36,7 +36,7 @@ class HarvestJob(MovedPictures):
     config: Annotated[HarvestConfig, tyro.conf.arg(name="")] = field(default_factory=HarvestConfig)
     workers: Workers = field(default_factory=Workers)
     dry_run: bool = False
-    """Index the pictures (kept for the real run), tell what would be computed and stored, and end."""
+    """Index the images (kept for the real run), tell what would be computed and stored, and end."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -90,7 +90,7 @@ def foretell(run: RunFolder, config: HarvestConfig, workers: Workers) -> list[tu
     table = index.manifest_of(run, config, backbone)
     plan = harvest.plan_rows(config, table, backbone, format_version=store.version_of(run))
     harvest.refuse_other_store(run, with_decided_dtype(run, config, workers), plan, backbone)
-    done = store.commits(run)
+    done = store.finished_commits(run)
     order, missing = groups.parse(config.group).order, plan.num_shards - len(done)
     rows = plan.num_rows - sum(commit.num_rows for commit in done.values())
     raw_gb = store.raw_bytes(rows, order, backbone.channels) / 1e9
@@ -116,7 +116,7 @@ def with_decided_dtype(run: RunFolder, config: HarvestConfig, workers: Workers) 
 
 def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, table: pa.Table, workers: Workers) -> None:
     """Deal every shard without a commit record to the workers."""
-    done = store.commits(run)
+    done = store.finished_commits(run)
     missing = [shard for shard in range(plan.num_shards) if shard not in done]
     if not missing:
         return

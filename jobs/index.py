@@ -1,4 +1,4 @@
-"""The first part of the harvest: list the pictures, look at each once, write the manifest. In parallel, and resumable:
+"""The first part of the harvest: list the images, look at each once, write the manifest. In parallel, and resumable:
 what is done is kept under RUN/index/ until the manifest stands."""
 
 import time
@@ -9,29 +9,29 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from gc_core import harvest, index, manifest, reasons
+from gc_core import harvest, index, manifest, rejections
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.images import ref, sources
 from gc_core.images.ref import Listed
 from gc_core.images.sources import File
-from gc_core.index import Lens, PartReport
+from gc_core.index import InspectionSettings, PartReport
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
-from gc_core.reasons import Reasons
+from gc_core.rejections import Reasons
 from jobs import cluster, console, lost_workers, warned
 
 IN_FLIGHT = 256
-"""Tasks that wait or run: enough for a cluster to grow on. Each carries at most 1,024 names of pictures."""
+"""Tasks that wait or run: enough for a cluster to grow on. Each carries at most 1,024 names of images."""
 ATTEMPTS = 3
 """At what could not be fetched."""
 
 
 def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa.Table:
-    """The manifest: read if it is there and of these pictures, else made.
+    """The manifest: read if it is there and of these images, else made.
 
     Raises:
-        ValueError: there are no pictures there, or too many bad ones; or a manifest of others stands there.
+        ValueError: there are no images there, or too many bad ones; or a manifest of others stands there.
     """
     window_px = harvest.window_px_of(config, backbone)
     source = {
@@ -49,39 +49,39 @@ def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa
         _make(run, config, source, window_px)
         table = manifest.load_if_of(run.manifest, source)  # another harvest may have been faster
         assert table is not None, "it was just written"
-    _refuse_too_many(reasons.count(table, "bad"), len(table), config)
+    _refuse_too_many(rejections.count(table, "bad"), len(table), config)
     return table
 
 
 def _make(run: RunFolder, config: HarvestConfig, source: dict[str, Any], window_px: int) -> None:
-    """List, look, write the manifest unless one is there. Parts lie apart by source: harvests of other pictures into
+    """List, look, write the manifest unless one is there. Parts lie apart by source: harvests of other images into
     one run never mix, and harvests of the same ones write the same parts."""
     folder = index.folder_of(run.index, source)
     listing = _listing(folder, config, window_px)
-    lens = Lens(resize_px=config.resize_px, window_px=window_px, enlarge=config.enlarge)
+    lens = InspectionSettings(resize_px=config.resize_px, window_px=window_px, enlarge=config.enlarge)
     num_parts = _look_at_all(folder, config, listing, lens)
     try:
         table = manifest.complete(index.collect(folder, num_parts), source)
     except index.GoneError:
         if manifest.load_if_of(run.manifest, source) is None:
             raise
-        return  # another harvest of the same pictures was faster, and has cleared up
+        return  # another harvest of the same images was faster, and has cleared up
     manifest.write(run.manifest, table)
     index.clear(folder)
 
 
 def describe(table: pa.Table) -> list[tuple[str, str]]:
-    """Rows of the summary: how many pictures are used, and why the others are not."""
-    unused = reasons.count(table, "small", "bad")
+    """Rows of the summary: how many images are used, and why the others are not."""
+    unused = rejections.count(table, "small", "bad")
     num_unused = sum(reason.count for reason in unused.values())
-    rows = [("pictures", f"{len(table) - num_unused:,} used of {len(table):,}")]
+    rows = [("images", f"{len(table) - num_unused:,} used of {len(table):,}")]
     if unused:
-        rows.append(("not used", f"{reasons.describe(unused)}; each with its reason in the manifest"))
+        rows.append(("not used", f"{rejections.describe(unused)}; each with its reason in the manifest"))
     return rows
 
 
 def _listing(folder: Location, config: HarvestConfig, window_px: int) -> pa.Table:
-    """Every picture at the location, or the seeded choice of them, in a stable order."""
+    """Every image at the location, or the seeded choice of them, in a stable order."""
     found = sources.find(
         config.images,
         stimulus_px=window_px,
@@ -116,11 +116,11 @@ def _scan_all(folder: Location, files: tuple[File, ...]) -> list[pa.Table]:
     return [tables[file] for file in files]
 
 
-def _look_at_all(folder: Location, config: HarvestConfig, listing: pa.Table, lens: Lens) -> int:
-    """Look at every picture; the number of parts. What cannot be fetched is tried again when all others are done."""
+def _look_at_all(folder: Location, config: HarvestConfig, listing: pa.Table, lens: InspectionSettings) -> int:
+    """Look at every image; the number of parts. What cannot be fetched is tried again when all others are done."""
     places = index.parts(len(listing))
     reports: dict[int, PartReport] = {}
-    with console.progress("index", len(listing), "pictures") as meter:
+    with console.progress("index", len(listing), "images") as meter:
 
         def submit(part: int) -> ray.ObjectRef[Any]:
             return _look.remote(folder, part, _listed(listing, places[part]), lens)
@@ -141,13 +141,13 @@ def _listed(listing: pa.Table, rows: range) -> list[Listed]:
     return ref.listed_in(listing.slice(rows.start, len(rows)))
 
 
-def _without_deadly(folder: Location, part: int, listed: list[Listed], lens: Lens) -> PartReport:
-    """Find the pictures that end their worker, by halving, and look at the others.
+def _without_deadly(folder: Location, part: int, listed: list[Listed], lens: InspectionSettings) -> PartReport:
+    """Find the images that end their worker, by halving, and look at the others.
 
     Raises:
-        OSError: workers are lost over more of them than pictures can be the reason of, or over none in particular.
+        OSError: workers are lost over more of them than images can be the reason of, or over none in particular.
     """
-    console.say(f"a worker was lost over {len(listed):,} pictures; looking for the one that ends it")
+    console.say(f"a worker was lost over {len(listed):,} images; looking for the one that ends it")
 
     def outlives(places: range) -> bool:
         try:
@@ -159,21 +159,21 @@ def _without_deadly(folder: Location, part: int, listed: list[Listed], lens: Len
     deadly = lost_workers.deadly(len(listed), outlives)
     (_, report), *_ = _outlived(lambda _: _look.remote(folder, part, listed, lens, deadly), [part])
     if report is None:
-        raise OSError(f"index: workers are lost over {len(listed):,} pictures together; free some memory, then go on")
+        raise OSError(f"index: workers are lost over {len(listed):,} images together; free some memory, then go on")
     return report
 
 
 @ray.remote(max_retries=0)
 @warned.telling
 def _look(
-    folder: Location, part: int, listed: list[Listed], lens: Lens, deadly: frozenset[int] = frozenset()
+    folder: Location, part: int, listed: list[Listed], lens: InspectionSettings, deadly: frozenset[int] = frozenset()
 ) -> PartReport:
     return index.look_at_part(folder, part, listed, lens, deadly)
 
 
 @ray.remote(max_retries=0)
 @warned.telling
-def _probe(listed: list[Listed], lens: Lens) -> None:
+def _probe(listed: list[Listed], lens: InspectionSettings) -> None:
     index.probe(listed, lens)
 
 
@@ -191,7 +191,7 @@ def _outlived(submit: Callable[[Any], ray.ObjectRef[Any]], items: Iterable[Any])
 
 
 def _bad(reports: Iterable[PartReport]) -> Reasons:
-    return reduce(reasons.together, (report.bad for report in reports), {})
+    return reduce(rejections.together, (report.bad for report in reports), {})
 
 
 def _note(bad: Reasons) -> str:
@@ -199,7 +199,7 @@ def _note(bad: Reasons) -> str:
 
 
 def _refuse_too_many(bad: Reasons, num_images: int, config: HarvestConfig) -> None:
-    reasons.refuse_too_many(bad, num_images=num_images, max_fraction=config.max_bad_fraction, images=config.images)
+    rejections.refuse_too_many(bad, num_images=num_images, max_fraction=config.max_bad_fraction, images=config.images)
 
 
 def _pause(attempt: int) -> None:

@@ -3,7 +3,7 @@
     python -m jobs.ingest --activations FILE_OR_FOLDER_OR_URL --group D8 --out RUN
 
 Each sample is G blocks of C numbers, in the order of the group's elements: of D_n, block k (0 to n - 1) belongs to the
-picture turned anticlockwise by k/n of a turn, block n + k to the picture mirrored left-right first, then turned.
+image turned anticlockwise by k/n of a turn, block n + k to the image mirrored left-right first, then turned.
 Continues where an earlier, interrupted run of the same command stopped.
 """
 
@@ -73,18 +73,18 @@ def describe(config: IngestConfig, plan: IngestPlan) -> list[tuple[str, str]]:
     """What is stored; rows of the summary."""
     source, types = plan.source, sorted({piece.dtype for piece in plan.source.pieces})
     gb = store.raw_bytes(plan.num_rows, source.order, source.channels) / 1e9
-    pictures = "each sample its own" if plan.ids_I is None else f"{len(plan.ids_I):,}"
+    images = "each sample its own" if plan.ids_I is None else f"{len(plan.ids_I):,}"
     return [
         ("files", f"{len(source.pieces):,}, of {', '.join(types)}"),
         ("samples", f"{plan.num_rows:,} of {source.order} x {source.channels} numbers, in {plan.num_shards} shards"),
-        ("pictures", pictures),
+        ("images", images),
         ("to store", f"{gb:.3g} GB {store.SAVED[config.compression]}"),
     ]
 
 
 def ingest_missing(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> None:
     """Store every shard without a commit record, in parallel tasks."""
-    done = store.commits(run)
+    done = store.finished_commits(run)
     missing = [shard for shard in range(plan.num_shards) if shard not in done]
     if not missing:
         return

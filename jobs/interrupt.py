@@ -78,7 +78,7 @@ def exit_code() -> int:
     return 128 + (came() or signal.SIGINT)
 
 
-def told() -> str:
+def describe() -> str:
     """Word of the signal for a person."""
     return "Interrupted (SIGTERM)." if came() is signal.SIGTERM else "Interrupted."
 
@@ -90,7 +90,7 @@ def end_quietly() -> None:
         if not _came:
             note(number)
             with contextlib.suppress(OSError):
-                os.write(1, f"\n{told()} Run the same command again.\n".encode())
+                os.write(1, f"\n{describe()} Run the same command again.\n".encode())
         os._exit(exit_code())
 
     for number in SIGNALS:

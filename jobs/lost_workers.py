@@ -16,7 +16,7 @@ ATTEMPTS = 3
 PAUSE_S = 2.0
 """Before the second attempt, for memory that others take; twice that before the third."""
 MOST_DEADLY = 16
-"""Pictures of one part that end their workers; where there are more, something else does."""
+"""Images of one part that end their workers; where there are more, something else does."""
 
 LOST = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
 _RETRIED = (*LOST, UnavailableError)
@@ -68,7 +68,7 @@ def deadly(count: int, outlives: Callable[[range], bool]) -> frozenset[int]:
         if len(places) > 1:
             suspects += [range(middle, places.stop), range(places.start, middle)]
         elif len(found) == MOST_DEADLY:
-            said = f"workers were lost over more than {MOST_DEADLY} of {count:,} pictures"
+            said = f"workers were lost over more than {MOST_DEADLY} of {count:,} images"
             raise OSError(f"index: {said}; is there too little memory? Free some, or give Ray fewer CPUs")
         else:
             found.add(places.start)

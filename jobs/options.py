@@ -118,11 +118,11 @@ class ResolvedWorkers(Workers):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MovedPictures:
-    """Part of jobs that read a run's pictures again."""
+class MovedImages:
+    """Part of jobs that read a run's images again."""
 
     images_at: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Where pictures that moved since they were indexed are now, as OLD=NEW: what lay below the path or s3:// URL OLD
+    """Where images that moved since they were indexed are now, as OLD=NEW: what lay below the path or s3:// URL OLD
     lies below NEW. May be given several times."""
 
     def __post_init__(self) -> None:

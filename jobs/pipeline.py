@@ -1,7 +1,7 @@
-"""From pictures to the atlas: harvest, train, analyse, draw.
+"""From images to the atlas: harvest, train, analyse, draw.
 
     python -m jobs.pipeline --out RUN                          built-in photographs and drawn stimuli
-    python -m jobs.pipeline --images PICTURES --out RUN        your own
+    python -m jobs.pipeline --images IMAGES --out RUN        your own
     python -m jobs.pipeline --train.dict-size 512,1024 ...     several crosscoders, each with its atlas
 
 Every stage continues where an earlier, interrupted run of the same command stopped.
@@ -19,12 +19,12 @@ from jobs import cluster, console, lists, meshes
 from jobs.analyse import analyse_and_draw
 from jobs.harvest import run_harvest
 from jobs.lists import TrainConfigs
-from jobs.options import MovedPictures, Workers, cli
+from jobs.options import MovedImages, Workers, cli
 from jobs.train import placement, run_train
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pipeline(MovedPictures):
+class Pipeline(MovedImages):
     """All four stages, one after the other."""
 
     out: str

@@ -133,10 +133,10 @@ def _summary(folder: Location, config: ResolvedTrainConfig, data: training.Train
 
 def held_out_note(results: Mapping[str, float | None]) -> str:
     """The held-out score, what it rests on, and how far it may be off."""
-    samples, pictures = results.get("held_out_samples"), results.get("held_out_images")
-    rests_on = f" ({samples:,} samples of {pictures:,} pictures)" if samples is not None else ""
+    samples, images = results.get("held_out_samples"), results.get("held_out_images")
+    rests_on = f" ({samples:,} samples of {images:,} images)" if samples is not None else ""
     low, high = results.get("held_out_fvu_low"), results.get("held_out_fvu_high")
-    interval = "" if low is None or high is None else f", 95% interval over pictures {low:.3f} to {high:.3f}"
+    interval = "" if low is None or high is None else f", 95% interval over images {low:.3f} to {high:.3f}"
     return f"held-out FVU {_figure(results.get('held_out_fvu'))}{interval}{rests_on}"
 
 

@@ -85,23 +85,23 @@ def train_loop(given: dict[str, LoopSettings]) -> None:
 
 def _train(settings: LoopSettings) -> None:
     """Metrics are shown by the first worker; what is finished, it writes."""
-    place, before_writing = _place(settings), partial(check_all, settings.terms)
+    worker, before_writing = _place(settings), partial(check_all, settings.terms)
     data = training.open_data(settings.run, settings.first, cache=settings.upkeep.cache.open())
-    loggers = settings.upkeep.loggers if place.rank == 0 else ()
+    loggers = settings.upkeep.loggers if worker.rank == 0 else ()
     with (
         warned.listening(settings.board.warn.remote),
         following(loggers, settings.folders, settings.configs) as log,
     ):
 
         def report(metrics: list[dict[str, float]]) -> None:
-            if place.rank == 0:
+            if worker.rank == 0:
                 settings.board.write.remote(dict(zip(settings.configs, metrics, strict=True)))
             log(metrics)
 
         trainers = training.train(
             list(settings.configs.values()),
             data,
-            place,
+            worker,
             report=report,
             folders=list(settings.folders.values()),
             keep=settings.upkeep.keep,
@@ -111,7 +111,7 @@ def _train(settings: LoopSettings) -> None:
         _export(folder, trainer, before_writing)
 
 
-def _place(settings: LoopSettings) -> training.Place:
+def _place(settings: LoopSettings) -> training.Worker:
     """This worker's, as Ray numbers them; on a CPU with its threads."""
     context, device = ray.train.get_context(), ray.train.torch.get_device()
     if device.type == "cpu":
@@ -132,7 +132,7 @@ def _export(folder: Location, trainer: training.Trainer, before_writing: Callabl
     Every worker must call it; the first one writes.
     """
     model = trainer.exported()  # the parts of all workers
-    if trainer.place.rank > 0 or model is None:
+    if trainer.worker.rank > 0 or model is None:
         return
     before_writing()
     hashes = {METRICS: write_metrics(folder, trainer.metrics)}

@@ -1,4 +1,4 @@
-"""Check a run's activations: every shard is there, whole and finite, and some rows are what their pictures give.
+"""Check a run's activations: every shard is there, whole and finite, and some rows are what their images give.
 
 python -m jobs.verify RUN             reads only; ends with code 1 where something is wrong
 python -m jobs.verify RUN --repair    computes again what is damaged or missing
@@ -27,7 +27,7 @@ from gc_core.store import StoreError
 from jobs import cluster, console, warned
 from jobs.harvest import compute_missing
 from jobs.ingest import ingest_missing, source_faults
-from jobs.options import MovedPictures, Workers, cli
+from jobs.options import MovedImages, Workers, cli
 
 TOLD = 10
 """Faults that are told in full."""
@@ -35,13 +35,13 @@ IMAGES_A_SHARD = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyJob(MovedPictures):
+class VerifyJob(MovedImages):
     """Check a run's activations, and with --repair compute again what is damaged."""
 
     run: tyro.conf.Positional[str]
     """The run folder: a path or URL. Nothing is written there without --repair."""
     repair: bool = False
-    """Compute again from the pictures, or read again from the files that were ingested, what is damaged or missing."""
+    """Compute again from the images, or read again from the files that were ingested, what is damaged or missing."""
     sample: int = 4
     """Shards of which some rows are computed again and compared; 0 for none."""
     workers: Workers = field(default_factory=Workers)
@@ -105,7 +105,7 @@ def _number_faults(run: RunFolder, opened: store.Store, *, shards_sound: bool, m
     try:
         table = manifest.load_table(run.manifest)
     except FileNotFoundError:
-        return [*faults, f"{run.manifest}: not found; pictures cannot be found again without it"]
+        return [*faults, f"{run.manifest}: not found; images cannot be found again without it"]
     except ValueError as error:
         return [*faults, str(error)]
     fault = manifest.fault_of_splits(run.manifest, table)
@@ -191,7 +191,7 @@ def _repair(run: RunFolder, config: HarvestConfig | IngestConfig, job: VerifyJob
 
 
 def _plan(run: RunFolder, config: HarvestConfig, moves: Sequence[Move]) -> tuple[Any, Any]:
-    """The harvest's own plan, and its pictures where they are now.
+    """The harvest's own plan, and its images where they are now.
 
     Raises:
         StoreError: the manifest is not the one of this store.
@@ -199,7 +199,7 @@ def _plan(run: RunFolder, config: HarvestConfig, moves: Sequence[Move]) -> tuple
     try:
         table = manifest.load_table(run.manifest)
     except FileNotFoundError:
-        raise StoreError(f"{run.manifest}: not found; pictures cannot be found again without it") from None
+        raise StoreError(f"{run.manifest}: not found; images cannot be found again without it") from None
     opened = store.open_store(run, unfinished=True)
     plan = harvest.plan_rows(config, table, _backbone(config), format_version=opened.attrs["format_version"])
     if (plan.num_rows, plan.shard_rows) != (opened.num_rows, opened.shard_rows):

@@ -20,7 +20,7 @@ from gc_core.store import Store
 ROWS_AT_ONCE = 256
 MOST_OF_ONE_IMAGE = 2
 SPARE_CANDIDATES = 4
-"""Candidates kept for each example reported, so that enough are left when one picture holds many of them."""
+"""Candidates kept for each example reported, so that enough are left when one image holds many of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def watch_shards(store: Store, shards: range, model: Crosscoder, *, top_examples
 
 
 def merge_firing(parts: Iterable[Firing], image_N: NDArray[np.int64], *, top_examples: int) -> Firing:
-    """All samples together; of one picture at most two samples are a feature's examples.
+    """All samples together; of one image at most two samples are a feature's examples.
 
     Parts are merged as they come, so that never more than two are in memory. Sums of floating-point numbers depend on
     the order of the parts, in the last digits; nothing else does.
@@ -122,7 +122,7 @@ def _both(one: Firing, other: Firing, keep: int) -> Firing:
 
 
 def _of_few_images(rows: NDArray[np.int64], image_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Places in `rows` whose picture stood at most once before them."""
+    """Places in `rows` whose image stood at most once before them."""
     seen: dict[int, int] = {}
     kept = []
     for place, image in enumerate(image_N[rows].tolist()):

@@ -1,4 +1,4 @@
-"""Gathers what a page shows: the feature table, and patches cut from the pictures.
+"""Gathers what a page shows: the feature table, and patches cut from the images.
 
 Letters: S patch side, pixels.
 """
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from gc_core import groups, manifest
 from gc_core.analyse.artefacts import ATLAS_RECORD
 from gc_core.analyse.table import FeatureTable, load_features
-from gc_core.atlas.cards import AtlasPage, Example, FeatureCard
 from gc_core.atlas.page import STRIP, write_page
 from gc_core.atlas.patches import cut_patch
+from gc_core.atlas.records import AtlasPage, Example, FeatureCard
 from gc_core.images import ImageError, ImageRef, load
 from gc_core.images.moved import Absent, Move
 from gc_core.ingest import is_ingested
@@ -44,7 +44,7 @@ TIED_NOTE = (
     " family by itself. Patches are turned back into the prototype's pose: for a good prototype they line up."
 )
 INGESTED_NOTE = (
-    "The activations were computed elsewhere and read from files, so no pictures are known and features show none. The"
+    "The activations were computed elsewhere and read from files, so no images are known and features show none. The"
     " samples that each feature fires on most are in features/NAME.zarr (top_rows), and the manifest says where they"
     " come from."
 )
@@ -58,11 +58,11 @@ def build_atlas(
     moves: Sequence[Move] = (),
     warn: Callable[[str], None] = lambda line: None,
 ) -> Location:
-    """Write RUN/atlas/NAME/index.html and its pictures, and return where the page is; `tick` hears how many pictures
+    """Write RUN/atlas/NAME/index.html and its images, and return where the page is; `tick` hears how many images
     were opened, `warn` of those that are missing or were replaced, whose patches are grey.
 
     Raises:
-        ValueError: the crosscoder was not analysed, or a move is of no picture.
+        ValueError: the crosscoder was not analysed, or a move is of no image.
     """
     table, store = load_features(run, name), open_store(run)
     folder = run.atlas(name)
@@ -116,11 +116,11 @@ def _examples(
     tick: Callable[[int], None],
     moves: Sequence[Move],
 ) -> tuple[dict[int, list[Example]], Absent]:
-    """Patches of every shown feature, and pictures that could not be read again; each is opened once."""
+    """Patches of every shown feature, and images that could not be read again; each is opened once."""
     if is_ingested(store.attrs):
         return {}, Absent.among([])
-    pictures = manifest.relocated(manifest.load_table(run.manifest, sha256=store.attrs.get(MANIFEST)), moves)
-    refs, key_I = manifest.refs_of(pictures), pictures["key"].to_pylist()
+    images = manifest.relocated(manifest.load_table(run.manifest, sha256=store.attrs.get(MANIFEST)), moves)
+    refs, key_I = manifest.refs_of(images), images["key"].to_pylist()
     wanted: dict[int, list[tuple[int, int, int, float]]] = defaultdict(list)  # image -> (feature, place, row, value)
     for feature in (row["feature"] for row in shown if row["alive"]):
         pairs = zip(
@@ -145,8 +145,8 @@ def _examples(
     return examples, Absent.among(errors)
 
 
-def count_pictures(run: RunFolder, name: str) -> int:
-    """How many pictures `build_atlas` will open."""
+def count_images(run: RunFolder, name: str) -> int:
+    """How many images `build_atlas` will open."""
     table, store = load_features(run, name), open_store(run)
     if is_ingested(store.attrs):
         return 0
@@ -157,7 +157,7 @@ def count_pictures(run: RunFolder, name: str) -> int:
 
 
 def _pixels(ref: ImageRef, scale: Mapping[str, Any], key: int) -> tuple[NDArray[np.uint8] | None, OSError | None]:
-    """The very picture that was harvested; one that has gone since leaves a grey patch, not a missing page."""
+    """The very image that was harvested; one that has gone since leaves a grey patch, not a missing page."""
     try:
         return load(ref, scale["shorter_side_px"], key=key, enlarge=scale.get("enlarge", False)), None
     except OSError as error:
@@ -216,7 +216,7 @@ def _page(
     read = "all blocks" if tied else config["encoder_reads"]
     facts = [
         ("samples", f"{store.num_rows:,}"),
-        ("pictures", f"{len(np.unique(store.image)):,}"),
+        ("images", f"{len(np.unique(store.image)):,}"),
         ("held-out FVU", _held_out(results)),
         ("FVU of all samples", _number(about["fvu"])),
         ("L0", _number(about["l0"])),
@@ -228,7 +228,7 @@ def _page(
     if len(cards) < len(table.rows):
         facts.append(("shown here", f"{len(cards):,}"))
     group = about["group"]
-    note = f"Patches are grey where pictures could not be read again: {absent.describe()}." if absent.describe() else ""
+    note = f"Patches are grey where images could not be read again: {absent.describe()}." if absent.describe() else ""
     ingested = is_ingested(store.attrs)
     bundled = store.attrs["backbone"] == "googlenet" and store.attrs["config"].get("weights", "") in (None, "bundled")
     return AtlasPage(
@@ -253,10 +253,10 @@ def _page(
 
 
 def _held_out(results: Mapping[str, Any]) -> str:
-    """The figure with how many pictures it rests on, where that was recorded."""
+    """The figure with how many images it rests on, where that was recorded."""
     figure = _number(results.get("held_out_fvu"))
-    pictures = results.get("held_out_images")
-    return figure if pictures is None else f"{figure} ({pictures:,} pictures)"
+    images = results.get("held_out_images")
+    return figure if images is None else f"{figure} ({images:,} images)"
 
 
 def _number(value: float | None) -> str:

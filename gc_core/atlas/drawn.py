@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gc_core.atlas.cards import AtlasPage, Example, FeatureCard
 from gc_core.atlas.page import write_page
+from gc_core.atlas.records import AtlasPage, Example, FeatureCard
 from gc_core.groups import Group, dihedral
 
 Shape = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -66,7 +66,7 @@ def drawn_page(*, num_features: int = 40, num_rotations: int = 32, num_examples:
         backbone="none",
         layer="pixels",
         irrep_labels=[irrep.label for irrep in group.irreps()],
-        facts=[("pictures", "drawn"), ("group", f"D{num_rotations}")],
+        facts=[("images", "drawn"), ("group", f"D{num_rotations}")],
         notes=["Every shape here is drawn and every curve computed from the drawing; no network was involved."],
         features=[*cards, _dead(num_features, group)],
     )

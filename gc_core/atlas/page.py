@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from gc_core.atlas.cards import AtlasPage, Example, FeatureCard, check_page
+from gc_core.atlas.records import AtlasPage, Example, FeatureCard, check_page
 from gc_core.atlas.view import describe, strip_name
 
 __all__ = ["AtlasPage", "Example", "FeatureCard", "render", "write_page"]
@@ -69,7 +69,7 @@ def _write_strip(card: FeatureCard, path: Path) -> None:
 
 
 def _remove_stale_strips(strips: Path, current: set[str]) -> None:
-    """A picture that the new page does not show must not stay published beside it."""
+    """An image that the new page does not show must not stay published beside it."""
     for path in strips.iterdir():
         if re.fullmatch(STRIP, path.name) and path.name not in current:
             path.unlink()

@@ -1,4 +1,4 @@
-"""Patches of pictures, as the layer's units see them, turned where a prototype's pose asks for it."""
+"""Patches of images, as the layer's units see them, turned where a prototype's pose asks for it."""
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ GREY = 128
 def cut_patch(
     pixels_CHW: NDArray[np.uint8] | None, centre_yx: NDArray[np.int32], side_px: int, group: Group, element: int
 ) -> NDArray[np.uint8]:
-    """(S, S, 3) what the unit at a centre pixel sees after a group element acted on the picture; grey without one.
+    """(S, S, 3) what the unit at a centre pixel sees after a group element acted on the image; grey without one.
 
-    Corners that a turn brings in from beyond the picture repeat its edge.
+    Corners that a turn brings in from beyond the image repeat its edge.
     """
     if pixels_CHW is None:
         return np.full((side_px, side_px, 3), GREY, np.uint8)
@@ -28,7 +28,7 @@ def cut_patch(
 
 
 def _window(pixels_CHW: NDArray[np.uint8], centre_yx: NDArray[np.int32], side_px: int) -> NDArray[np.uint8]:
-    """(C, W, W) about a centre pixel; what lies beyond the picture repeats its edge."""
+    """(C, W, W) about a centre pixel; what lies beyond the image repeats its edge."""
     margin = side_px // 2
     padded = np.pad(pixels_CHW, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
     top, left = (int(c) for c in centre_yx)  # the margin moves the centre there to the corner here

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gc_core.atlas import plots
-from gc_core.atlas.cards import AtlasPage, FeatureCard
 from gc_core.atlas.legend import LegendPlot, legend_plots
+from gc_core.atlas.records import AtlasPage, FeatureCard
 
 NUM_OPEN_FAMILIES = 24
 """Families shown at once in the overview; the others stand behind one click."""
 NUM_THUMBS = 24
-"""Members pictured in one overview card."""
+"""Members shown in one overview card."""
 SPECTRUM_HEIGHT = 300.0
 """Height of a spectrum bar that holds all the energy, in SVG units; bars stand 100 apart."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gc_core.backbones.evaluate import Kernel, with_padding, without_padding
+from gc_core.backbones.forward import Kernel, with_padding, without_padding
 from gc_core.backbones.geometry import axis_of, field_of
 from gc_core.backbones.layers import convolutions, layer_names, layers_until, num_channels
 from gc_core.backbones.weights import Trunk

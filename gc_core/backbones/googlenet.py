@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gc_core.backbones.evaluate import Kernel
+from gc_core.backbones.forward import Kernel
 from gc_core.backbones.layers import Block, Conv, Layer, MaxPool, Relu, centred, convolutions, rounded_up
 from gc_core.backbones.preprocessing import IMAGENET, TRANSFORM_INPUT, Preprocessing, Scaling, recognise
 from gc_core.backbones.weights import (
@@ -65,7 +65,7 @@ def trunk_of(content: bytes, weights: str, preprocessing: Preprocessing = "auto"
     state = parse_state(content, weights)
     kernels = _fold_all(layers, state, weights)
     check_kernels(layers, kernels, weights)
-    return _trunk(kernels, sha256, _asked(preprocessing) or _told(state, sha256))
+    return _trunk(kernels, sha256, _asked(preprocessing) or _told_by_file(state, sha256))
 
 
 def content_of(weights: str) -> bytes:
@@ -93,7 +93,7 @@ def _asked(preprocessing: Preprocessing) -> Scaling | None:
     return found and replace(found, told_by="as the option says")
 
 
-def _told(state: Mapping[str, Tensor], sha256: str) -> Scaling:
+def _told_by_file(state: Mapping[str, Tensor], sha256: str) -> Scaling:
     """What the file itself says."""
     if sha256 == BUNDLED_SHA256:
         return replace(IMAGENET, told_by="the bundled file")

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gc_core.backbones.evaluate import Kernel
+from gc_core.backbones.forward import Kernel
 from gc_core.backbones.layers import Block, Conv, Layer, LocalNorm, MaxPool, Relu, convolutions, same
 from gc_core.backbones.tf_graph import GraphError, Node, parse_graph
 from gc_core.backbones.weights import (

@@ -1,6 +1,6 @@
 """The rest of torchvision's GoogLeNet: from the map of a trunk's layer to the logits of 1,000 (or other) classes.
 
-Letters: N pictures, C channels, h w units, K classes.
+Letters: N images, C channels, h w units, K classes.
 """
 
 import torch

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from gc_core.backbones.evaluate import Kernel
+from gc_core.backbones.forward import Kernel
 from gc_core.backbones.layers import Layer, convolutions
 from gc_core.damage import LIBRARY_ERRORS
 from gc_core.io.location import local_path, scheme_of

@@ -21,7 +21,7 @@ class HarvestConfig(Config):
         "compression": "zstd",
     }
     BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
-        "max_images": bounds.PICTURES,
+        "max_images": bounds.IMAGES,
         "max_bad_fraction": bounds.SHARE,
         "resize_px": bounds.PIXELS,
         "min_distance_px": bounds.PIXELS,
@@ -32,16 +32,16 @@ class HarvestConfig(Config):
     }
 
     images: str = "builtin"
-    """Where the pictures are, as a path or s3:// URL: a folder (searched at any depth), tar or Parquet files, a pattern
+    """Where the images are, as a path or s3:// URL: a folder (searched at any depth), tar or Parquet files, a pattern
     such as train-{000..146}.tar, or a text file of URLs; or `builtin` (photographs inside scikit-image and
     scikit-learn, and drawn stimuli), `photographs` (the first half of that) or `stimuli` (the second)."""
     image_key: str | None = None
-    """Which picture of a sample to take where several files have one name up to the first dot, as in WebDataset:
-    `jpg` of 7.jpg, 7.seg.png and 7.depth.png; None for all pictures. Of a Parquet or Arrow table, the column."""
+    """Which image of a sample to take where several files have one name up to the first dot, as in WebDataset:
+    `jpg` of 7.jpg, 7.seg.png and 7.depth.png; None for all images. Of a Parquet or Arrow table, the column."""
     max_images: int | None = None
-    """Use at most this many pictures, a seeded choice; None for all."""
+    """Use at most this many images, a seeded choice; None for all."""
     max_bad_fraction: float = 0.2
-    """Stop where more than this share of the pictures cannot be read or decoded; 1 to go on whatever comes. Pictures
+    """Stop where more than this share of the images cannot be read or decoded; 1 to go on whatever comes. Images
     that are only too small do not count."""
     group: str = "D32"
     """Symmetry group: D32 (32 rotations, each also mirrored), C8 (8 rotations), trivial (an autoencoder's data)."""
@@ -55,23 +55,23 @@ class HarvestConfig(Config):
     """How googlenet's pixels are scaled: `imagenet` (ImageNet's mean and deviation), `transform_input` (to -1..1, as
     torchvision's published weights want them), or `auto`: what the tensors tell."""
     resize_px: int = 256
-    """Pictures are scaled down so that the shorter side has this many pixels; smaller ones are left as they are."""
+    """Images are scaled down so that the shorter side has this many pixels; smaller ones are left as they are."""
     enlarge: bool = False
-    """Scale pictures whose shorter side is smaller up to `resize_px` as well, as for CIFAR's 32 pixels: otherwise those
+    """Scale images whose shorter side is smaller up to `resize_px` as well, as for CIFAR's 32 pixels: otherwise those
     with no room for a rotated field are left out. What is enlarged is smooth, and features of fine detail see none."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """Kernel of the one resampling that rotations by other than quarter turns need."""
     resample_all: bool = False
-    """First turn every picture by half a step of the group, in the same resampling: then the identity and the quarter
+    """First turn every image by half a step of the group, in the same resampling: then the identity and the quarter
     turns are interpolated like all other elements. A control for what interpolation does to blocks."""
     disc_mask: bool = False
     """Paint what lies outside the disc inside the receptive field in the network's mean colour, so that the corners,
     which change with rotation, tell nothing."""
     centres: Literal["uniform", "grid", "centre", "activation"] = "uniform"
-    """Where units are taken: any pixel alike, on an even grid, in the middle of the picture, or in proportion to the
+    """Where units are taken: any pixel alike, on an even grid, in the middle of the image, or in proportion to the
     layer's activation norm there."""
     min_distance_px: int = 1
-    """Centres in one picture are at least this far apart. Pictures that may not have room for all then give fewer: what
+    """Centres in one image are at least this far apart. Images that may not have room for all then give fewer: what
     any choice is sure to find room for."""
     centres_per_image: int | None = None
     """Samples an image; None for 10, or more in a small set, so that about 2,200 samples are made."""

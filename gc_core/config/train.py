@@ -108,8 +108,8 @@ class TrainConfig(Config):
     dead_after_samples: int | None = None
     """A feature that has not fired for this many samples is dead; None for a tenth of the run, at most 10,000,000."""
     augment: bool = True
-    """Show every sample, each time it is met, as of its picture turned or mirrored at random, by any element of the
-    store's group: that only reorders stored blocks. Without it a dictionary sees each picture one way up, as in Gorton
+    """Show every sample, each time it is met, as of its image turned or mirrored at random, by any element of the
+    store's group: that only reorders stored blocks. Without it a dictionary sees each image one way up, as in Gorton
     2024, and a small store is over-fitted far more. Held-out samples are left as they are. Tied poses need none: turned
     samples teach them the same."""
     init: Literal["data", "transpose"] = "data"

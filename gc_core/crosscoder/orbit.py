@@ -2,8 +2,8 @@
 
     z_{p,h} = sigma(<rho(h) E_p, A - b> + b_p)          Ahat[g] = b + sum over p, h of z_{p,h} D_p[g h]
 
-For any network the sample of a turned picture is A(h.x) = rho(h) A(x), exactly. So weights may be shared over poses
-with nothing assumed of the network, and codes of turned pictures are the same codes, their poses moved:
+For any network the sample of a turned image is A(h.x) = rho(h) A(x), exactly. So weights may be shared over poses
+with nothing assumed of the network, and codes of turned images are the same codes, their poses moved:
 
     z_{p,h}(h'.x) = z_{p, h'^-1 h}(x)
 
@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gc_core.activations import (
+from gc_core.activation_functions import (
     ALONE,
     Choice,
     Peers,

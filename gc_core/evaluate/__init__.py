@@ -2,7 +2,7 @@
 
 from gc_core.evaluate.downstream import Batch, Downstream, Rest, Trunk, mean_activation, measure_downstream
 from gc_core.evaluate.held_out import HeldOut, Histogram, measure_held_out
-from gc_core.evaluate.pictures import Pictures, choose_pictures
+from gc_core.evaluate.images import Images, choose_images
 from gc_core.evaluate.record import Evaluation, file_name, read_evaluation, write_evaluation
 from gc_core.evaluate.stability import Agreement, Stability, compare
 
@@ -13,11 +13,11 @@ __all__ = [
     "Evaluation",
     "HeldOut",
     "Histogram",
-    "Pictures",
+    "Images",
     "Rest",
     "Stability",
     "Trunk",
-    "choose_pictures",
+    "choose_images",
     "compare",
     "file_name",
     "mean_activation",

@@ -2,12 +2,12 @@
 
     recovered = (L_ablated - L_reconstructed) / (L_ablated - L_original)
 
-Ablated means: the mean activation in its place. At the border of a picture units see padding, which no crosscoder was
+Ablated means: the mean activation in its place. At the border of an image units see padding, which no crosscoder was
 trained on, so the same is measured with the border left as it is: the interior alone. With true labels L is the
 cross-entropy; without, the divergence KL(original output || disturbed output), whose original value is zero. Loss
 recovered: Bricken et al. 2023.
 
-Letters: N pictures, B positions, C channels, F features, H W pixels, h w units, K classes.
+Letters: N images, B positions, C channels, F features, H W pixels, h w units, K classes.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core.activations import SparseCode
+from gc_core.activation_functions import SparseCode
 from gc_core.crosscoder import Crosscoder
 
 POSITIONS_AT_ONCE = 2048
@@ -42,7 +42,7 @@ class Located(Protocol):
     receptive_field_px: int
 
     def unit_centres(self, length_px: int, /) -> NDArray[np.int64]:
-        """Pixel coordinates of the units' centres along an axis of a picture."""
+        """Pixel coordinates of the units' centres along an axis of an image."""
         ...
 
 
@@ -55,7 +55,7 @@ class Rest(Protocol):
 
 
 class Batch(NamedTuple):
-    """Some pictures of one size."""
+    """Some images of one size."""
 
     pixels_N3HW: Tensor
     """RGB in 0..255."""
@@ -79,19 +79,19 @@ class Interior:
 class Downstream:
     """What replacing the layer does to the network's output; plain numbers, fit for JSON."""
 
-    num_pictures: int
+    num_images: int
     loss: Literal["cross_entropy", "kl_to_original"]
-    """In nats, a mean over pictures."""
+    """In nats, a mean over images."""
     loss_original: float
     loss_reconstructed: float
     loss_ablated: float
     recovered: float | None
     """1: as good as the layer itself; 0: no better than its mean; None where ablation does not change the loss."""
     same_top1_reconstructed: float
-    """Share of pictures whose first answer is the undisturbed network's."""
+    """Share of images whose first answer is the undisturbed network's."""
     same_top1_ablated: float
     interior: Interior | None
-    """None where the trunk does not know its units' fields, or no unit's lies inside a picture."""
+    """None where the trunk does not know its units' fields, or no unit's lies inside an image."""
 
 
 def measure_downstream(
@@ -100,7 +100,7 @@ def measure_downstream(
     """Run the rest of the network on the layer's own map, on its reconstruction, and on `mean_C` at every position.
 
     Raises:
-        ValueError: the crosscoder's code cannot be computed from untransformed pictures alone, or there is no picture.
+        ValueError: the crosscoder's code cannot be computed from untransformed images alone, or there is no image.
     """
     refuse_other_readers(model)
     return measure_replacements(lambda map_NChw: reconstructed_map(model, map_NChw), trunk, rest, batches, mean_C)
@@ -116,12 +116,12 @@ def measure_replacements(
     for batch in batches:
         sums.update(_sums(replace, trunk, rest, batch, mean_C))
         labelled = batch.label_N is not None
-    if not sums["pictures"]:
-        found = "downstream: no usable picture found, expected at least one of 224 px or more each way"
+    if not sums["images"]:
+        found = "downstream: no usable image found, expected at least one of 224 px or more each way"
         raise ValueError(f"{found}; name others with --images")
-    mean = {name: total / sums["pictures"] for name, total in sums.items()}
+    mean = {name: total / sums["images"] for name, total in sums.items()}
     return Downstream(
-        num_pictures=int(sums["pictures"]),
+        num_images=int(sums["images"]),
         loss="cross_entropy" if labelled else "kl_to_original",
         loss_original=mean["original"],
         loss_reconstructed=mean["reconstructed"],
@@ -145,7 +145,7 @@ def refuse_other_readers(model: Crosscoder) -> None:
 
 @torch.no_grad()
 def mean_activation(trunk: Trunk, batches: Iterable[Batch]) -> Tensor:
-    """(C,) mean of the layer over all positions of all pictures, float64, on the CPU."""
+    """(C,) mean of the layer over all positions of all images, float64, on the CPU."""
     total_C, count = torch.zeros(()), 0
     for pixels_N3HW, _ in batches:
         map_NChw = trunk.whole(pixels_N3HW)
@@ -157,11 +157,11 @@ def mean_activation(trunk: Trunk, batches: Iterable[Batch]) -> Tensor:
 def reconstructed_map(model: Crosscoder, map_NChw: Tensor) -> Tensor:
     """The crosscoder's identity block in place of the activation at every position; computed where the crosscoder is,
     given back where the map is."""
-    num_pictures, channels, height, width = map_NChw.shape
+    num_images, channels, height, width = map_NChw.shape
     acts_B1C = map_NChw.permute(0, 2, 3, 1).reshape(-1, 1, channels).to(model.W_dec.device)
     identity = torch.zeros(1, dtype=torch.int64, device=acts_B1C.device)
     parts = [_identity_block(model, part_B1C, identity) for part_B1C in acts_B1C.split(POSITIONS_AT_ONCE)]
-    replaced = torch.cat(parts).view(num_pictures, height, width, channels).permute(0, 3, 1, 2)
+    replaced = torch.cat(parts).view(num_images, height, width, channels).permute(0, 3, 1, 2)
     return replaced.contiguous().to(map_NChw.device)
 
 
@@ -177,7 +177,7 @@ def _identity_block(model: Crosscoder, acts_B1C: Tensor, identity: Tensor) -> Te
 def _sums(
     replace: Callable[[Tensor], Tensor], trunk: Trunk, rest: Rest, batch: Batch, mean_C: Tensor
 ) -> dict[str, float]:
-    """Over the pictures of one batch: losses, equal answers, and how many positions there are."""
+    """Over the images of one batch: losses, equal answers, and how many positions there are."""
     map_NChw = trunk.whole(batch.pixels_N3HW)
     replaced_NChw, mean_NChw = replace(map_NChw), mean_C.to(map_NChw)[:, None, None].expand_as(map_NChw)
     inside_hw = _inside(trunk, batch.pixels_N3HW, map_NChw)
@@ -189,12 +189,12 @@ def _sums(
     losses = {name: float(_loss(each_NK, own_NK, batch.label_N)) for name, each_NK in logits_NK.items()}
     same = {f"same {name}": float(_same_top1(each_NK, own_NK)) for name, each_NK in logits_NK.items()}
     positions = {"positions": inside_hw.numel(), "positions inside": int(inside_hw.sum())}
-    num_pictures = len(map_NChw)
-    return {"pictures": num_pictures, **losses, **same, **{name: n * num_pictures for name, n in positions.items()}}
+    num_images = len(map_NChw)
+    return {"images": num_images, **losses, **same, **{name: n * num_images for name, n in positions.items()}}
 
 
 def _inside(trunk: Trunk, pixels_N3HW: Tensor, map_NChw: Tensor) -> Tensor:
-    """(h, w) bool: units whose field lies inside the picture; none where that is not known."""
+    """(h, w) bool: units whose field lies inside the image; none where that is not known."""
     if not isinstance(trunk, Located):
         return torch.zeros(map_NChw.shape[-2:], dtype=torch.bool, device=map_NChw.device)
     reach_px = trunk.receptive_field_px // 2
@@ -221,7 +221,7 @@ def _recovered(original: float, reconstructed: float, ablated: float) -> float |
 
 
 def _loss(logits_NK: Tensor, own_NK: Tensor, label_N: Tensor | None) -> Tensor:
-    """Summed over pictures."""
+    """Summed over images."""
     if label_N is not None:
         return F.cross_entropy(logits_NK, label_N.to(logits_NK.device), reduction="sum")
     log_own_NK = own_NK.log_softmax(1)

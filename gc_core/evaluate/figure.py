@@ -80,7 +80,7 @@ def file_format(name: str) -> str:
 
 
 def draw(points: Sequence[Point], *, title: str, form: str) -> bytes:
-    """The picture's file, as one of `FORMATS`."""
+    """The image's file, as one of `FORMATS`."""
     figure = Figure(figsize=(10.5, 5.4), dpi=150, facecolor="white")
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     methods = sorted({point.method for point in points}, key=lambda method: (method.startswith("SAE"), method))

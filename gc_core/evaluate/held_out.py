@@ -21,7 +21,7 @@ from gc_core.stream import read_rows
 
 ROWS_AT_ONCE = 256
 MEAN_ROWS = 2048
-"""Evenly spread rows that the mean is taken from about which pictures' shares of the variance are counted."""
+"""Evenly spread rows that the mean is taken from about which images' shares of the variance are counted."""
 DENSE = 0.1
 """A feature that fires on more than this share of the samples is dense: it hardly singles anything out."""
 LOG10_DENSITY_EDGES = np.linspace(-6, 0, 25)
@@ -39,11 +39,11 @@ class Histogram:
 
 
 class Samples(NamedTuple):
-    """Raw activations, and which picture each is of."""
+    """Raw activations, and which image each is of."""
 
     acts_BGC: Tensor
     image_B: Tensor
-    """int64, the held-out pictures numbered from 0."""
+    """int64, the held-out images numbered from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +52,12 @@ class HeldOut:
 
     num_rows: int
     num_images: int
-    """Pictures that the rows come from: how many independent ones there really are."""
+    """Images that the rows come from: how many independent ones there really are."""
     fvu: float | None
     """Fraction of variance unexplained over all blocks; 0 is perfect, 1 no better than the mean. None, here and below:
     undefined, since the samples hardly vary."""
     fvu_interval: tuple[float, float] | None
-    """Of 95%, over pictures; None where there are fewer than two."""
+    """Of 95%, over images; None where there are fewer than two."""
     fvu_identity: float | None
     """Of the untransformed block alone: the number to compare with a plain autoencoder's."""
     fvu_per_block: list[float | None]
@@ -92,7 +92,7 @@ def measure_held_out(run: RunFolder, model: Crosscoder) -> HeldOut:
     )
     if len(rows) < 2:
         found = f"{run.url}: {len(rows)} held-out samples found, expected at least 2"
-        raise ValueError(f"{found}; harvest more pictures (2% of them are held out)")
+        raise ValueError(f"{found}; harvest more images (2% of them are held out)")
     images, image_N = np.unique(store.image[rows], return_inverse=True)
     blocks, device = groups.embed(model.group, store.group), model.W_dec.device
     some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MEAN_ROWS)).astype(np.int64)]
@@ -118,7 +118,7 @@ def refuse_misfit(model: Crosscoder, store: Store) -> None:
 def summarise(model: Crosscoder, batches: Iterable[Samples], *, num_images: int, mean_GC: Tensor) -> HeldOut:
     """The same of any samples, on the crosscoder's device; sums over all first, one division at the end.
 
-    `mean_GC` is the samples' mean or near it: pictures' shares of the variance are counted about it.
+    `mean_GC` is the samples' mean or near it: images' shares of the variance are counted about it.
     """
     num_features, device = model.shape.num_rows, model.W_dec.device
     num_elements, channels = model.group.order, model.shape.channels

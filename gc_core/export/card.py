@@ -21,7 +21,7 @@ tags:
 # {name}
 
 A group crosscoder ([Gorton 2024](https://arxiv.org/abs/2410.24184)): one sparse code explains the activations of
-`{layer}` of `{backbone}` for a picture and all its transformed versions under {group} at once. Each of its
+`{layer}` of `{backbone}` for an image and all its transformed versions under {group} at once. Each of its
 {dict_size:,} features owns {order} dictionary vectors of {channels} channels, one for each element of the group.
 
 ```python
@@ -80,13 +80,13 @@ def _facts(shape: CrosscoderShape, results: Mapping[str, Any], evaluation: Mappi
         "of them with all blocks equal": shape.invariant or None,
         "blocks that the encoder reads": len(shape.reads),
         "variance unexplained, in training": results.get("fvu"),
-        "variance unexplained, held-out pictures": held_out.get("fvu", results.get("held_out_fvu")),
+        "variance unexplained, held-out images": held_out.get("fvu", results.get("held_out_fvu")),
         "of the untransformed block alone": held_out.get("fvu_identity"),
         "active features a sample (L0)": held_out.get("l0", results.get("l0")),
         "dead features, in training": results.get("dead_share"),
         "dense features": held_out.get("dense_share"),
         "held-out samples": held_out.get("num_rows", results.get("held_out_samples")),
-        "held-out pictures": held_out.get("num_images", results.get("held_out_images")),
+        "held-out images": held_out.get("num_images", results.get("held_out_images")),
         "loss recovered in the rest of the network": downstream.get("recovered"),
         "loss recovered where no unit sees padding": (downstream.get("interior") or {}).get("recovered"),
     }
@@ -106,8 +106,8 @@ def _provenance(store: Mapping[str, Any]) -> dict[str, Any]:
     )
     found = {name: store[name] for name in known if name in store}
     nested = {name: store[name] for name in ("resize", "rotation", "sampling") if name in store}
-    pictures = store.get("config", {}).get("images")
-    return found | ({"images": pictures} if pictures else {}) | nested
+    images = store.get("config", {}).get("images")
+    return found | ({"images": images} if images else {}) | nested
 
 
 def _rows(facts: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Stage 1: from pictures to the activations of every transformed version of sampled centres."""
+"""Stage 1: from images to the activations of every transformed version of sampled centres."""
 
 from gc_core.harvest.activations import (
     arithmetic,

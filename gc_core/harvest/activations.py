@@ -1,7 +1,7 @@
-"""The pure heart of the harvest: one picture and its centres in, group-transformed activations out.
+"""The pure heart of the harvest: one image and its centres in, group-transformed activations out.
 
 Only the receptive field of the wanted unit is cut out, transformed and evaluated without padding: the same numbers as
-transforming the whole picture and running the whole network, for a small part of the work.
+transforming the whole image and running the whole network, for a small part of the work.
 
 Letters: N centres, G group elements, C channels, H W pixels, W window side, S field side.
 """
@@ -72,10 +72,10 @@ def group_activations(
 ) -> Tensor:
     """a(g.x) for every centre and group element; (N, G, C), float32 on the backbone's device (float64 if that has it).
 
-    `centres_N2` are (y, x) pixels whose rotated fields lie inside the picture.
+    `centres_N2` are (y, x) pixels whose rotated fields lie inside the image.
 
     Raises:
-        ValueError: a rotated field would leave the picture.
+        ValueError: a rotated field would leave the image.
     """
     side = field_window_px(group, backbone, resampling)
     windows = cut_windows(image_CHW_uint8, centres_N2, side)
@@ -86,13 +86,13 @@ def cut_windows(image_CHW: NDArray[np.uint8], centres_N2: NDArray[np.int32], sid
     """(N, 3, W, W) uint8 squares of original pixels around each centre.
 
     Raises:
-        ValueError: a square would leave the picture.
+        ValueError: a square would leave the image.
     """
     half = side_px // 2
     _, height, width = image_CHW.shape
     inside = (centres_N2 >= half).all() and (centres_N2 < np.array([height, width]) - half).all()
     if not inside:
-        found = f"a field of {side_px} px leaves the {width} x {height} px picture"
+        found = f"a field of {side_px} px leaves the {width} x {height} px image"
         raise ValueError(f"centres: {found}; keep {half} px from its borders")
     cuts = [image_CHW[:, y - half : y + half + 1, x - half : x + half + 1] for y, x in centres_N2]
     return torch.from_numpy(np.stack(cuts)) if cuts else torch.empty(0, 3, side_px, side_px, dtype=torch.uint8)

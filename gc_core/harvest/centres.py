@@ -1,6 +1,6 @@
-"""Which pixels of a picture are sampled: seeded, distinct, apart, with the whole rotated field inside the picture.
+"""Which pixels of an image are sampled: seeded, distinct, apart, with the whole rotated field inside the image.
 
-How many a picture has room for follows from its size and the options alone, so that shards are planned as integers
+How many an image has room for follows from its size and the options alone, so that shards are planned as integers
 before any pixel is read.
 
 Letters: N centres, P candidates, H W pixels.
@@ -19,7 +19,7 @@ from gc_core.config import HarvestConfig
 
 
 def capacity(config: HarvestConfig, height: int, width: int, window_px: int, backbone: Backbone) -> int:
-    """How many centres can surely be taken from a picture of this size.
+    """How many centres can surely be taken from an image of this size.
 
     Random centres are taken one after another, and one centre rules out a bounded number of candidates: those nearer
     than the minimum distance. The candidates over that bound is what any order of taking reaches.
@@ -67,7 +67,7 @@ def uniform_centres(
 def grid_centres(
     height: int, width: int, window_px: int, count: int, rng: Generator, min_distance_px: int = 1
 ) -> NDArray[np.int32]:
-    """(count, 2) points of the lattice that covers the picture most evenly with no fewer points; a seeded choice of
+    """(count, 2) points of the lattice that covers the image most evenly with no fewer points; a seeded choice of
     them if it has more."""
     inner = _inner(height, window_px), _inner(width, window_px)
     lines = _even_lattice(*inner, max(1, count), min_distance_px)

@@ -1,4 +1,4 @@
-"""Which centres of which pictures each shard computes: from a manifest and a config, before anything runs.
+"""Which centres of which images each shard computes: from a manifest and a config, before anything runs.
 
 Letters: I images.
 """
@@ -25,7 +25,7 @@ from gc_core.shards import ShardPlan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageWork:
-    """Some centres of one picture."""
+    """Some centres of one image."""
 
     image: int
     """Row of the manifest."""
@@ -33,7 +33,7 @@ class ImageWork:
     key: int
     """Content key, which seeds the choice of centres."""
     total: int
-    """Centres that the whole run takes from this picture."""
+    """Centres that the whole run takes from this image."""
     first: int
     """The first of them that this shard computes."""
     count: int
@@ -47,7 +47,7 @@ class ShardWork:
     shard: int
     images: tuple[ImageWork, ...]
     held_out_from: int
-    """Row of the shard from which on all are of held-out pictures; the number of its rows if that is not known."""
+    """Row of the shard from which on all are of held-out images; the number of its rows if that is not known."""
 
     @property
     def num_rows(self) -> int:
@@ -60,11 +60,11 @@ def plan_rows(
     """The order of all rows, as a store of this version has them.
 
     Raises:
-        ValueError: no picture can be used; the reasons are counted.
+        ValueError: no image can be used; the reasons are counted.
     """
     capacity_I = _capacities(config, manifest, backbone)
     if not capacity_I.any():
-        raise ValueError(f"{config.images}: none of {len(capacity_I)} pictures can be used ({_reasons(manifest)})")
+        raise ValueError(f"{config.images}: none of {len(capacity_I)} images can be used ({_reasons(manifest)})")
     key_I = manifest["key"].to_numpy().astype(np.uint64)
     per_image, shard_rows = config.centres_per_image, config.shard_rows
     held_out_I = held_out(manifest) if format_version >= store.HELD_OUT_LAST else None
@@ -144,7 +144,7 @@ def _attributes(config: HarvestConfig, backbone: Backbone) -> dict[str, Any]:
 
 
 def _capacities(config: HarvestConfig, manifest: pa.Table, backbone: Backbone) -> NDArray[np.int64]:
-    """(I,) how many centres each picture has room for."""
+    """(I,) how many centres each image has room for."""
     window_px = window_px_of(config, backbone)
 
     @cache

@@ -1,6 +1,6 @@
 """Computing one shard: decode on threads, transform and evaluate, write, commit.
 
-Letters: N rows, G group elements, C channels, W window side, H W pixels of a picture.
+Letters: N rows, G group elements, C channels, W window side, H W pixels of an image.
 """
 
 from collections import deque
@@ -32,7 +32,7 @@ from gc_core.store import Commit, ShardArrays
 
 DECODE_THREADS = 2
 DECODED_AHEAD = 16
-"""Pictures decoded before they are needed, at most: their windows are all that waits in memory."""
+"""Images decoded before they are needed, at most: their windows are all that waits in memory."""
 
 Tick = Callable[[int], None]
 """Hears of rows as they are done."""
@@ -67,10 +67,10 @@ class Pipeline:
 
 def compute_shard(work: ShardWork, config: HarvestConfig, backbone: Backbone, *, tick: Tick) -> ShardArrays:
     """All arrays of one shard, in memory. Rows stand in a seeded order, so that readers meet images mixed, with
-    those of held-out pictures behind the others.
+    those of held-out images behind the others.
 
     Raises:
-        OSError: a picture cannot be read, or is not the one that was indexed.
+        OSError: an image cannot be read, or is not the one that was indexed.
     """
     group = groups.parse(config.group)
     acts_NGC = np.empty((work.num_rows, group.order, backbone.channels), np.float16)
@@ -147,7 +147,7 @@ def _batches(work: ShardWork, config: HarvestConfig, backbone: Backbone) -> Iter
 
 
 def _decoded_ahead(work: ShardWork, config: HarvestConfig, backbone: Backbone) -> Iterator[_Batch]:
-    """The centres of each picture in turn, while threads decode the next few pictures."""
+    """The centres of each image in turn, while threads decode the next few images."""
     waiting: deque[Future[_Batch]] = deque()
     with ThreadPoolExecutor(DECODE_THREADS) as threads:
         for image in work.images:
@@ -167,9 +167,9 @@ def _joined(parts: list[_Batch]) -> _Batch:
 
 
 def _cut(work: ImageWork, config: HarvestConfig, backbone: Backbone) -> _Batch:
-    """This shard's centres of one picture, and the pixels around them.
+    """This shard's centres of one image, and the pixels around them.
 
-    All centres that the run takes from the picture are chosen; what a shard takes is a slice of them.
+    All centres that the run takes from the image are chosen; what a shard takes is a slice of them.
     """
     pixels_CHW = load(work.ref, config.resize_px, key=work.key, enlarge=config.enlarge)
     window_px = window_px_of(config, backbone)

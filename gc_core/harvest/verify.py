@@ -1,4 +1,4 @@
-"""Whether a store holds what its pictures give: every shard read whole, and some rows computed again.
+"""Whether a store holds what its images give: every shard read whole, and some rows computed again.
 
 Letters: N rows, G group elements, C channels.
 """
@@ -30,10 +30,10 @@ def fault_of_shard(run: RunFolder, shard: int) -> str | None:
 def fault_of_origin(
     run: RunFolder, work: ShardWork, config: HarvestConfig, backbone: Backbone, *, num_images: int
 ) -> str | None:
-    """Where a sound shard differs from what some of its pictures give when computed again; None if it does not.
+    """Where a sound shard differs from what some of its images give when computed again; None if it does not.
 
     Raises:
-        OSError: a picture cannot be read, or is not the one that was indexed.
+        OSError: an image cannot be read, or is not the one that was indexed.
     """
     stored = open_store(run, unfinished=True).verify(work.shard)
     chosen = np.random.default_rng([config.seed, work.shard]).permutation(len(work.images))[:num_images]
@@ -41,7 +41,7 @@ def fault_of_origin(
         some = replace(image, count=min(image.count, ROWS_AN_IMAGE))
         again = compute_shard(replace(work, images=(some,)), config, backbone, tick=lambda _: None)
         if fault := _difference(stored, again, some):
-            return f"{run.url}: shard {work.shard}, picture {image.ref.name}: {fault}"
+            return f"{run.url}: shard {work.shard}, image {image.ref.name}: {fault}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Pictures from anywhere: list them, read one's bytes, decode them to pixels."""
+"""Images from anywhere: list them, read one's bytes, decode them to pixels."""
 
 from gc_core.images.decode import ImageError, decode
 from gc_core.images.load import load

@@ -1,4 +1,4 @@
-"""Pictures inside Arrow files, as Hugging Face's `save_to_disk` writes them: streams of batches, read by offset."""
+"""Images inside Arrow files, as Hugging Face's `save_to_disk` writes them: streams of batches, read by offset."""
 
 import struct
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _kept = Kept(CACHE_BYTES)
 
 
 def scan(location: Location, key: str | None = None) -> Iterator[Listed]:
-    """Every picture of the file's column of pictures; one batch of rows is in memory at a time.
+    """Every image of the file's column of images; one batch of rows is in memory at a time.
 
     `offset` is where the batch begins; the first number in brackets behind a member's name is its row there.
 

@@ -2,14 +2,14 @@
 
 from gc_core.images.decode import ImageError
 
-MOST_PICTURE_BYTES = 1 << 30
-"""Of one picture's file."""
+MOST_IMAGE_BYTES = 1 << 30
+"""Of one image's file."""
 MOST_TOGETHER_BYTES = 4 << 30
-"""Of pictures that can only be read together: a row group of Parquet, a batch of Arrow."""
+"""Of images that can only be read together: a row group of Parquet, a batch of Arrow."""
 FEW_BYTES, MOST_RATIO = 64 << 20, 100
-"""Something may unpack to the first and this many times what is stored of it: pictures are compressed already."""
+"""Something may unpack to the first and this many times what is stored of it: images are compressed already."""
 FEW_ROWS = 1000
-"""A table has at most one row, and one picture, a byte that is stored, and these."""
+"""A table has at most one row, and one image, a byte that is stored, and these."""
 
 
 def most_unpacked(stored_bytes: int, *, most_bytes: int = MOST_TOGETHER_BYTES) -> int:
@@ -18,7 +18,7 @@ def most_unpacked(stored_bytes: int, *, most_bytes: int = MOST_TOGETHER_BYTES) -
 
 
 def refuse_together(num_bytes: int, what: str) -> None:
-    """ImageError if pictures that can only be read together have more bytes than a process should hold."""
+    """ImageError if images that can only be read together have more bytes than a process should hold."""
     if num_bytes > MOST_TOGETHER_BYTES:
         raise ImageError(f"{what} has {num_bytes:,} bytes, expected at most {MOST_TOGETHER_BYTES:,} (write fewer rows)")
 
@@ -32,12 +32,12 @@ def refuse_unpacked(num_bytes: int, stored_bytes: int, what: str) -> None:
 
 
 def refuse_rows(num_rows: int, stored_bytes: int) -> None:
-    """ImageError if a table has more rows, or cells of pictures, than there are bytes."""
+    """ImageError if a table has more rows, or cells of images, than there are bytes."""
     if num_rows > FEW_ROWS + stored_bytes:
-        raise ImageError(f"more rows than bytes ({num_rows:,} rows in {stored_bytes:,} bytes cannot be pictures)")
+        raise ImageError(f"more rows than bytes ({num_rows:,} rows in {stored_bytes:,} bytes cannot be images)")
 
 
-def refuse_picture(num_bytes: int) -> None:
-    """ImageError if one picture's file has more bytes than any honest one; asked before it is read."""
-    if num_bytes > MOST_PICTURE_BYTES:
-        raise ImageError(f"more than {MOST_PICTURE_BYTES:,} bytes ({num_bytes:,} in one picture's file)")
+def refuse_image(num_bytes: int) -> None:
+    """ImageError if one image's file has more bytes than any honest one; asked before it is read."""
+    if num_bytes > MOST_IMAGE_BYTES:
+        raise ImageError(f"more than {MOST_IMAGE_BYTES:,} bytes ({num_bytes:,} in one image's file)")

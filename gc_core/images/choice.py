@@ -1,4 +1,4 @@
-"""Which of the files found are pictures that somebody meant: hidden twins are none, and of several pictures of one
+"""Which of the files found are images that somebody meant: hidden twins are none, and of several images of one
 sample one may be asked for.
 
 A sample is what WebDataset calls so: files of one folder or archive whose names are alike up to the first dot. What
@@ -41,10 +41,10 @@ def hidden_note(count: int) -> str:
 
 
 def of_key(listing: pa.Table, key: str | None) -> tuple[pa.Table, str]:
-    """The pictures of one key, or all; and a warning where samples hold several.
+    """The images of one key, or all; and a warning where samples hold several.
 
     Raises:
-        ValueError: no picture has the key.
+        ValueError: no image has the key.
     """
     names = _names(listing)
     samples: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -56,7 +56,7 @@ def of_key(listing: pa.Table, key: str | None) -> tuple[pa.Table, str]:
     keep = [split_key(name)[1] == key.lower().lstrip(".") for _, name in names]
     if names and not any(keep):
         known = ", ".join(sorted({split_key(name)[1] for _, name in names})[:MOST_KEYS])
-        raise ValueError(f"image_key: no picture with {key!r} found, expected one of {known}")
+        raise ValueError(f"image_key: no image with {key!r} found, expected one of {known}")
     keep = [kept or bool(error) for kept, error in zip(keep, listing["error"].to_pylist(), strict=True)]
     return listing.filter(pa.array(keep, pa.bool_())), ""
 
@@ -77,4 +77,4 @@ def _warning(samples: Iterable[set[str]]) -> str:
     told = ", ".join(
         f"{count:,} {key}" for key, count in sorted(keys.items(), key=lambda each: (-each[1], each[0]))[:MOST_KEYS]
     )
-    return f"some samples hold several pictures ({told}), all are taken; --image-key names the one that is meant"
+    return f"some samples hold several images ({told}), all are taken; --image-key names the one that is meant"

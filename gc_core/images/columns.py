@@ -1,4 +1,4 @@
-"""Which column of a table holds pictures, and what stands in its cells: bytes, base64, or a path to follow."""
+"""Which column of a table holds images, and what stands in its cells: bytes, base64, or a path to follow."""
 
 import base64
 import re
@@ -15,10 +15,10 @@ from gc_core.images.decode import ImageError
 from gc_core.images.ref import ImageRef, Listed
 from gc_core.io.location import Location
 
-PICTURE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "images", "jpg_bytes", "picture")
-"""Which of several columns holds the pictures: the first of these that is there, in small letters or capitals."""
+IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "images", "jpg_bytes", "picture")
+"""Which of several columns holds the images: the first of these that is there, in small letters or capitals."""
 LOCATION_NAMES = ("url", "image_url", "img_url", "uri", "image_path", "file_name", "filename", "filepath", "path")
-"""Columns of strings that name pictures: the first of these that is there."""
+"""Columns of strings that name images: the first of these that is there."""
 
 _EXPECTED = "expected `image`, a column of bytes or a struct of bytes and path, or `url`"
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
@@ -29,7 +29,7 @@ Form = Literal["bytes", "struct", "text"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of pictures."""
+    """A column of images."""
 
     name: str
     form: Form
@@ -40,18 +40,18 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One picture of a column, before its bytes are looked at."""
+    """One image of a column, before its bytes are looked at."""
 
     row: int
     position: int | None
     """Place in the row's list; None where rows are no lists."""
     has_bytes: bool
     text: str | None
-    """What the row calls its picture, or where it says that it lies."""
+    """What the row calls its image, or where it says that it lies."""
 
 
 def find(schema: pa.Schema, key: str | None = None) -> Column:
-    """The column that holds pictures: the one called `key` if one is given.
+    """The column that holds images: the one called `key` if one is given.
 
     Raises:
         ImageError: there is none, several could be meant, or it holds raw pixels.
@@ -62,19 +62,19 @@ def find(schema: pa.Schema, key: str | None = None) -> Column:
     found = {field.name: column for field in schema if (column := _column(field))}
     by_name: dict[str, Column] = {name.lower(): column for name, column in reversed(found.items())}
     packed = {name: column for name, column in found.items() if column.form != "text"}
-    for choice in (name for name in PICTURE_NAMES if name in by_name and by_name[name].form != "text"):
+    for choice in (name for name in IMAGE_NAMES if name in by_name and by_name[name].form != "text"):
         return by_name[choice]
     if len(packed) > 1:
-        raise ImageError(f"several columns of bytes ({', '.join(packed)}; name the one with pictures `image`)")
+        raise ImageError(f"several columns of bytes ({', '.join(packed)}; name the one with images `image`)")
     if packed:
         return next(iter(packed.values()))
-    for choice in (name for name in (*PICTURE_NAMES, *LOCATION_NAMES) if name in by_name):
+    for choice in (name for name in (*IMAGE_NAMES, *LOCATION_NAMES) if name in by_name):
         return by_name[choice]
     if raw := next((field.name for field in schema if _is_pixels(field.type)), None):
         raise ImageError(
             f"raw pixels (column {raw} of lists of numbers; save each as the bytes of a PNG file in a column `image`)"
         )
-    raise ImageError(f"no column of pictures (found {', '.join(schema.names)}; {_EXPECTED})")
+    raise ImageError(f"no column of images (found {', '.join(schema.names)}; {_EXPECTED})")
 
 
 def chosen_in(member: str, schema: pa.Schema) -> str | None:
@@ -84,7 +84,7 @@ def chosen_in(member: str, schema: pa.Schema) -> str | None:
 
 
 def cells(array: pa.Array, column: Column) -> Iterator[Cell]:
-    """Every picture of a part of the column; their bytes are not copied."""
+    """Every image of a part of the column; their bytes are not copied."""
     if not column.is_list:
         flat = _flat(array, column)
         yield from (Cell(row, None, has_bytes, text) for row, (has_bytes, text) in enumerate(flat))
@@ -97,7 +97,7 @@ def cells(array: pa.Array, column: Column) -> Iterator[Cell]:
 def listed(
     cell: Cell, column: Column, *, container: Location, row: int, offset: int, place: str, key: str | None = None
 ) -> Listed:
-    """A picture as a listing names it: inside the container, or where its path leads. With a `key`, the name inside
+    """An image as a listing names it: inside the container, or where its path leads. With a `key`, the name inside
     begins with that column's.
 
     `row` is its row in the whole table; `offset` and `place` are how the container's reader finds it again.
@@ -117,14 +117,14 @@ def listed(
 
 
 def bytes_of(value: Any, column: Column, position: int | None) -> bytes:
-    """The picture's bytes in a cell that was read.
+    """The image's bytes in a cell that was read.
 
     Raises:
         ImageError: there are none.
     """
     if column.is_list:
         if value is None or position is None or not 0 <= position < len(value):
-            raise ImageError(f"no such picture in this row ({position} of {len(value or ())})")
+            raise ImageError(f"no such image in this row ({position} of {len(value or ())})")
         value = value[position]
     if column.form == "struct" and value is not None:
         value = value.get("bytes") if isinstance(value, dict) else value
@@ -159,7 +159,7 @@ def _chosen(schema: pa.Schema, key: str) -> Column:
     column = None if found is None else _column(found, any_name=True)
     if column is None:
         known = ", ".join(field.name for field in schema if _column(field, any_name=True)) or "none"
-        raise ImageError(f"no column of pictures called {key!r} (--image-key; expected one of {known})")
+        raise ImageError(f"no column of images called {key!r} (--image-key; expected one of {known})")
     return column
 
 
@@ -170,9 +170,9 @@ def _column(field: "pa.Field[Any]", *, any_name: bool = False) -> Column | None:
     name = field.name.lower()
     if _is_bytes(kind):
         return Column(name=field.name, form="bytes", is_list=is_list)
-    if pa.types.is_struct(kind) and _is_picture_struct(kind):
+    if pa.types.is_struct(kind) and _is_image_struct(kind):
         return Column(name=field.name, form="struct", is_list=is_list)
-    if _is_text(kind) and (any_name or name in (*PICTURE_NAMES, *LOCATION_NAMES)):
+    if _is_text(kind) and (any_name or name in (*IMAGE_NAMES, *LOCATION_NAMES)):
         return Column(name=field.name, form="text", is_list=is_list)
     return None
 
@@ -191,7 +191,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _is_picture_struct(kind: pa.DataType) -> bool:
+def _is_image_struct(kind: pa.DataType) -> bool:
     fields = {kind.field(place).name: kind.field(place).type for place in range(kind.num_fields)}
     if "bytes" in fields:
         return _is_bytes(fields["bytes"]) or ("path" in fields and pa.types.is_null(fields["bytes"]))
@@ -224,11 +224,11 @@ def _is_pixels(kind: pa.DataType) -> bool:
 
 
 def _flat(array: pa.Array, column: Column) -> Iterator[tuple[bool, str | None]]:
-    """Of each picture whether its bytes are there, and its text."""
+    """Of each image whether its bytes are there, and its text."""
     if column.form == "bytes":
         return ((has, None) for has in array.is_valid().to_pylist())
     if column.form == "text":
-        return ((_head_is_picture(text), text) for text in _texts(array))
+        return ((_head_is_image(text), text) for text in _texts(array))
     assert isinstance(array, pa.StructArray)
     parts = dict(zip((field.name for field in array.type), array.flatten(), strict=True))  # null where the struct is
     has = parts["bytes"].is_valid().to_pylist() if "bytes" in parts else [False] * len(array)
@@ -246,14 +246,14 @@ def _texts(array: pa.Array) -> list[str | None]:
     return array.to_pylist()
 
 
-def _head_is_picture(text: str | None) -> bool:
-    """Whether a string is a picture in base64, and no location."""
+def _head_is_image(text: str | None) -> bool:
+    """Whether a string is an image in base64, and no location."""
     if not text:
         return False
     start = _DATA_URL.match(text)
     head = text[start.end() if start else 0 :][:_HEAD_CHARACTERS]
     try:
-        return bool(start) or formats.is_picture(base64.b64decode(head, validate=True))
+        return bool(start) or formats.is_image(base64.b64decode(head, validate=True))
     except ValueError:
         return False
 

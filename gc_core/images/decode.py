@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to RGB pixels at working scale.
+"""From the bytes of an image file to RGB pixels at working scale.
 
 Letters: C image channels (3), H W pixels.
 """
@@ -18,24 +18,24 @@ from gc_core.images import formats, gif, jpeg, png
 from gc_core.images.errors import ImageError
 
 MAX_PIXELS = 200_000_000
-"""Larger pictures are refused before they are unpacked: a small file can claim to be a huge picture."""
+"""Larger images are refused before they are unpacked: a small file can claim to be a huge image."""
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow warns beyond this, and refuses beyond twice this
 MAX_WHOLE_PIXELS = 100_000_000
-"""Of pictures that cannot be unpacked at a part of their size: all but plain JPEGs. Together with the copies that
+"""Of images that cannot be unpacked at a part of their size: all but plain JPEGs. Together with the copies that
 converting makes, these take up to 20 bytes a pixel."""
 LARGE_PIXELS = 10_000_000
-"""Larger pictures that cannot be unpacked at a part of their size are decoded one at a time: each takes 0.2 GB and
+"""Larger images that cannot be unpacked at a part of their size are decoded one at a time: each takes 0.2 GB and
 more."""
 MOST_SCANS = 100
 """Of a progressive JPEG, each of which takes the time of unpacking it once. Cameras and programs write up to 20."""
 MOST_SCANNED_PIXELS = 2_500_000_000
 """Pixels of a JPEG times its scans."""
 MOST_TILE_PIXELS = 10_000_000
-"""Of a TIFF's tile that is larger than its picture."""
+"""Of a TIFF's tile that is larger than its image."""
 MOST_TEXT_BYTES = 4 << 20
 """Of a PNM whose pixels are written as numbers, which are read one by one."""
 STRIP_PIXELS = 4_000_000
-"""Pictures with transparency, or with more than 8 bits, are converted in strips of about so many pixels."""
+"""Images with transparency, or with more than 8 bits, are converted in strips of about so many pixels."""
 
 DRAFT_FACTOR = 2
 """A JPEG is unpacked at 1/2, 1/4 or 1/8 of its size while that leaves this many times the pixels wanted, each way: what
@@ -53,7 +53,7 @@ _TO_UPRIGHT = {
 }
 """By EXIF orientation (EXIF 2.3, tag 0x0112). Pillow's own function rewrites all EXIF fields, and fails on odd ones."""
 
-# Pillow warns of what is accepted here, or refused by the rules here. Said once for the process: pictures are decoded
+# Pillow warns of what is accepted here, or refused by the rules here. Said once for the process: images are decoded
 # on threads, and warnings.catch_warnings in one would change them all.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -62,10 +62,10 @@ def decode(content: bytes, resize_px: int, *, enlarge: bool = False) -> NDArray[
     """RGB pixels (3, H, W), upright as EXIF says, scaled down (Lanczos) to a shorter side of at most `resize_px`; with
     `enlarge` scaled to just that, smaller ones up.
 
-    Grey, palette, CMYK and 16-bit pictures become RGB; transparency lies on white; of an animation the first frame.
+    Grey, palette, CMYK and 16-bit images become RGB; transparency lies on white; of an animation the first frame.
 
     Raises:
-        ImageError: the bytes are no picture, a damaged one, or one that takes more memory or time than any honest one.
+        ImageError: the bytes are no image, a damaged one, or one that takes more memory or time than any honest one.
     """
     if not content:
         raise ImageError("empty file")
@@ -93,100 +93,100 @@ def _num_scans(content: bytes) -> int:
     if not content.startswith(b"\xff\xd8"):
         return 1
     if (scans := jpeg.num_scans(content, at_most=MOST_SCANS + 1)) > MOST_SCANS:
-        raise ImageError(f"more than {MOST_SCANS} scans (in one JPEG, each takes the time of a whole picture)")
+        raise ImageError(f"more than {MOST_SCANS} scans (in one JPEG, each takes the time of a whole image)")
     return scans
 
 
-def _refuse_long(picture: Image.Image, num_scans: int) -> None:
+def _refuse_long(image: Image.Image, num_scans: int) -> None:
     """ImageError if it would take very long, or much memory, to unpack."""
-    width, height = picture.size
+    width, height = image.size
     if width * height > MAX_PIXELS:
         raise _too_large(f"{width} x {height} px")
     if num_scans * width * height > MOST_SCANNED_PIXELS:
         raise _too_large(f"{num_scans} scans of {width} x {height} px", MOST_SCANNED_PIXELS)
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        tile = [picture.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tile = [image.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
         if tile[0] * tile[1] > max(MOST_TILE_PIXELS, width * height):
-            raise _too_large(f"tiles of {tile[0]} x {tile[1]} px in a picture of {width} x {height}", MOST_TILE_PIXELS)
+            raise _too_large(f"tiles of {tile[0]} x {tile[1]} px in an image of {width} x {height}", MOST_TILE_PIXELS)
 
 
 def _upright_rgb(content: bytes, resize_px: int, num_scans: int) -> tuple[Image.Image, tuple[int, int]]:
-    """The picture, and the upright width and height that it has in the file."""
+    """The image, and the upright width and height that it has in the file."""
     try:
-        with Image.open(io.BytesIO(png.without_long_texts(content)), formats=formats.PILLOW) as picture:
-            width, height = picture.size
-            _refuse_long(picture, num_scans)
-            picture.draft(None, (DRAFT_FACTOR * resize_px, DRAFT_FACTOR * resize_px))  # other codecs: does nothing
-            whole = picture.format != "JPEG" or num_scans > 1 or "progressive" in picture.info
+        with Image.open(io.BytesIO(png.without_long_texts(content)), formats=formats.PILLOW) as image:
+            width, height = image.size
+            _refuse_long(image, num_scans)
+            image.draft(None, (DRAFT_FACTOR * resize_px, DRAFT_FACTOR * resize_px))  # other codecs: does nothing
+            whole = image.format != "JPEG" or num_scans > 1 or "progressive" in image.info
             if whole and width * height > MAX_WHOLE_PIXELS:
                 raise _too_large(f"{width} x {height} px, not a plain JPEG", MAX_WHOLE_PIXELS)
             with _LARGE if whole and width * height > LARGE_PIXELS else nullcontext():
-                picture.load()
-                return _upright(picture, (width, height))
+                image.load()
+                return _upright(image, (width, height))
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"not a {formats.NAMES} picture (starts with {content[:12]!r})") from None
+        raise ImageError(f"not a {formats.NAMES} image (starts with {content[:12]!r})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # the warning where it is an error
         raise _too_large(str(error)) from None
     except MemoryError:
         raise ImageError("too large to unpack in the memory there is") from None
     except Exception as error:  # damaged bytes make Pillow's decoders fail in any way: struct.error, TypeError, ...
-        raise ImageError(f"damaged picture ({error or type(error).__name__})") from error
+        raise ImageError(f"damaged image ({error or type(error).__name__})") from error
 
 
-def _upright(picture: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, tuple[int, int]]:
-    """RGB, and the upright width and height that the picture has in the file."""
-    orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)  # a TIFF was loaded upright, and says so
-    width, height = picture.size if picture.format == "TIFF" else size
+def _upright(image: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, tuple[int, int]]:
+    """RGB, and the upright width and height that the image has in the file."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)  # a TIFF was loaded upright, and says so
+    width, height = image.size if image.format == "TIFF" else size
     turn = _TO_UPRIGHT.get(orientation)
     if turn is None:
-        return _rgb(picture), (width, height)
-    return _rgb(picture).transpose(turn), (height, width) if orientation >= 5 else (width, height)
+        return _rgb(image), (width, height)
+    return _rgb(image).transpose(turn), (height, width) if orientation >= 5 else (width, height)
 
 
 def _too_large(found: str, most: int = MAX_PIXELS) -> ImageError:
     return ImageError(f"more than {most // 10**6} megapixels ({found})")
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "F":
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
         raise ImageError("floating-point pixels (they say not what is white; save them with 8 or 16 bits)")
-    if picture.mode.startswith("I"):
-        white = _white_of(picture)
-        return _in_strips(picture, lambda strip: _from_wide_grey(strip, white).convert("RGB"))
-    if picture.has_transparency_data:
-        return _in_strips(picture, _on_white)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    if image.mode.startswith("I"):
+        white = _white_of(image)
+        return _in_strips(image, lambda strip: _from_wide_grey(strip, white).convert("RGB"))
+    if image.has_transparency_data:
+        return _in_strips(image, _on_white)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _in_strips(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """The whole from its strips, each pixel converted by itself: the copies are those of a strip."""
-    rows = max(1, STRIP_PIXELS // picture.width)
-    if rows >= picture.height:
-        return convert(picture)
-    whole = Image.new("RGB", picture.size)
-    for top in range(0, picture.height, rows):
-        strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+    rows = max(1, STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        return convert(image)
+    whole = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
         whole.paste(convert(strip), (0, top))
     return whole
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    layer = picture.convert("RGBA")
+def _on_white(image: Image.Image) -> Image.Image:
+    layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
-def _white_of(picture: Image.Image) -> int:
-    """What stands for white in a grey picture of more than 8 bits."""
-    if picture.mode.startswith("I;16") or picture.format == "PPM":
+def _white_of(image: Image.Image) -> int:
+    """What stands for white in a grey image of more than 8 bits."""
+    if image.mode.startswith("I;16") or image.format == "PPM":
         return 2**16 - 1
-    _, largest = cast("tuple[int, int]", picture.getextrema())
+    _, largest = cast("tuple[int, int]", image.getextrema())
     # 32 bits hold what the writer liked: the narrowest range that all values fit.
     return next(white for white in (2**8 - 1, 2**16 - 1, 2**32 - 1) if largest <= white)
 
 
-def _from_wide_grey(picture: Image.Image, white: int) -> Image.Image:
+def _from_wide_grey(image: Image.Image, white: int) -> Image.Image:
     """8 bits of grey from 16 or 32, scaled, where Pillow's own conversion would clip."""
-    values = np.asarray(picture, dtype=np.float64)
+    values = np.asarray(image, dtype=np.float64)
     return Image.fromarray((values * (255 / white)).clip(0, 255).round().astype(np.uint8))

@@ -1,5 +1,5 @@
-"""Why a picture cannot be used."""
+"""Why an image cannot be used."""
 
 
 class ImageError(ValueError):
-    """A picture that cannot be used; the message is the reason, `KIND (details)`, fit for a table."""
+    """An image that cannot be used; the message is the reason, `KIND (details)`, fit for a table."""

@@ -1,4 +1,4 @@
-"""Which files are pictures: by the end of their names, or by their first bytes."""
+"""Which files are images: by the end of their names, or by their first bytes."""
 
 from PIL import features
 
@@ -21,7 +21,7 @@ PILLOW = tuple(name for name in _SUFFIXES if name not in _FEATURES or features.c
 """The formats that are decoded. Pillow also opens formats that run other programs, such as EPS; a file's first bytes
 must not choose those."""
 SUFFIXES = tuple(sorted(suffix for name in PILLOW for suffix in _SUFFIXES[name]))
-"""How names of pictures end, in folders and archives, in small letters or capitals."""
+"""How names of images end, in folders and archives, in small letters or capitals."""
 _SAID = {"WEBP": "WebP", "JPEG2000": "JPEG 2000", "PPM": "PNM"}
 NAMES = " or ".join(", ".join(_SAID.get(name, name) for name in PILLOW if name != "DIB").rsplit(", ", 1))
 """For a person."""
@@ -36,7 +36,7 @@ _MAGIC = {
 """First bytes that nothing else has; those of BMP and PPM, two letters, are words of text as well."""
 
 HEAD_BYTES = 16
-"""What `is_picture` must see of a file."""
+"""What `is_image` must see of a file."""
 
 
 def suffix_of(name: str) -> str:
@@ -46,8 +46,8 @@ def suffix_of(name: str) -> str:
     return f".{end.lower()}" if dot and stem and end.isalnum() and len(end) <= 12 else ""
 
 
-def is_picture(head: bytes) -> bool:
-    """Whether a file that begins so is a picture of a format that is decoded."""
+def is_image(head: bytes) -> bool:
+    """Whether a file that begins so is an image of a format that is decoded."""
     return _format_of(head) in PILLOW
 
 

@@ -9,7 +9,7 @@ import re
 from gc_core.images.errors import ImageError
 
 MOST_SEGMENTS = 20_000
-"""Of a picture; the longest metadata take some hundred."""
+"""Of an image; the longest metadata take some hundred."""
 MOST_FILL_BYTES = 1000
 """Between two segments before the first scan; decoders pass over them one by one."""
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -18,7 +18,7 @@ _END, _SCAN, _START, _TEMPORARY = 0xD9, 0xDA, 0xD8, 0x01
 
 
 def num_scans(content: bytes, *, at_most: int) -> int:
-    """Scans of the picture, counted up to a number; what stands in other segments or behind its end does not count.
+    """Scans of the image, counted up to a number; what stands in other segments or behind its end does not count.
 
     Raises:
         ImageError: so many segments, or so much between them, that looking at them takes minutes.
@@ -29,7 +29,7 @@ def num_scans(content: bytes, *, at_most: int) -> int:
         if segments > MOST_SEGMENTS:
             raise ImageError(f"more than {MOST_SEGMENTS:,} segments in a JPEG (save it without its metadata)")
         if not scans and found.start() - place > MOST_FILL_BYTES:
-            raise ImageError(f"damaged picture ({found.start() - place:,} bytes between the segments of a JPEG)")
+            raise ImageError(f"damaged image ({found.start() - place:,} bytes between the segments of a JPEG)")
         if marker == _END:
             break
         scans += marker == _SCAN

@@ -1,4 +1,4 @@
-"""From the name of a picture to its bytes, to its content key, to its pixels."""
+"""From the name of an image to its bytes, to its content key, to its pixels."""
 
 import hashlib
 from collections.abc import Callable
@@ -6,25 +6,25 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core.images import arrow, moved, packaged, parquet, ranges, stimuli, tar, zip
+from gc_core.images import arrow, builtin, moved, parquet, ranges, stimuli, tar, zip
 from gc_core.images.decode import ImageError, decode
 from gc_core.images.moved import ReplacedError
 from gc_core.images.ref import ImageRef
 
 
 def load(ref: ImageRef, resize_px: int, *, key: int | None = None, enlarge: bool = False) -> NDArray[np.uint8]:
-    """RGB pixels (3, H, W) of a picture, at working scale; with a content `key`, of that very picture.
+    """RGB pixels (3, H, W) of an image, at working scale; with a content `key`, of that very image.
 
     Raises:
         ImageError: it cannot be decoded.
-        OSError: it cannot be read. ReplacedError: it is another picture than the one that had the key.
+        OSError: it cannot be read. ReplacedError: it is another image than the one that had the key.
     """
     if key is None:
         return pixels(ref, read(ref), resize_px, enlarge=enlarge)
     try:
         content = read(ref)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; if pictures moved, say where to: {moved.option(ref)}") from None
+        raise FileNotFoundError(f"{error}; if images moved, say where to: {moved.option(ref)}") from None
     except ImageError as error:
         raise ReplacedError(_changed(ref)) from error
     if content_key(ref, content) != key:
@@ -33,36 +33,36 @@ def load(ref: ImageRef, resize_px: int, *, key: int | None = None, enlarge: bool
 
 
 def read(ref: ImageRef) -> bytes:
-    """The bytes of a picture's file; none for a stimulus, whose name is all there is.
+    """The bytes of an image's file; none for a stimulus, whose name is all there is.
 
     Raises:
-        ImageError: the archive or Parquet file around it holds no such picture.
+        ImageError: the archive or Parquet file around it holds no such image.
         OSError: it cannot be read.
     """
-    if ref.url.startswith(packaged.STIMULI):
+    if ref.url.startswith(builtin.STIMULI):
         return b""
-    if ref.url.startswith(packaged.BUILTIN):
-        return packaged.read(ref)
+    if ref.url.startswith(builtin.BUILTIN):
+        return builtin.read(ref)
     if not ref.member:
         return ranges.read_whole(ref.location)
     return _reader_of(ref.url)(ref)
 
 
 def pixels(ref: ImageRef, content: bytes, resize_px: int, *, enlarge: bool = False) -> NDArray[np.uint8]:
-    """RGB pixels (3, H, W), at working scale, of a picture whose bytes were read."""
-    if ref.url.startswith(packaged.STIMULI):
-        return stimuli.draw(ref.member, int(ref.url.removeprefix(packaged.STIMULI)))
+    """RGB pixels (3, H, W), at working scale, of an image whose bytes were read."""
+    if ref.url.startswith(builtin.STIMULI):
+        return stimuli.draw(ref.member, int(ref.url.removeprefix(builtin.STIMULI)))
     return decode(content, resize_px, enlarge=enlarge)
 
 
 def content_key(ref: ImageRef, content: bytes) -> int:
-    """A 63-bit key of what the picture is, wherever it lies: equal copies get equal keys."""
-    named = f"{ref.url}/{ref.member}".encode() if ref.url.startswith(packaged.STIMULI) else content
+    """A 63-bit key of what the image is, wherever it lies: equal copies get equal keys."""
+    named = f"{ref.url}/{ref.member}".encode() if ref.url.startswith(builtin.STIMULI) else content
     return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "big") >> 1
 
 
 def _reader_of(url: str) -> Callable[[ImageRef], bytes]:
-    """What reads a picture inside such a file."""
+    """What reads an image inside such a file."""
     if parquet.is_parquet(url):
         return parquet.read
     if url.lower().endswith(arrow.SUFFIXES):
@@ -72,4 +72,4 @@ def _reader_of(url: str) -> Callable[[ImageRef], bytes]:
 
 def _changed(ref: ImageRef) -> str:
     where = f"{ref.url} ({ref.member})" if ref.member else ref.url
-    return f"{where}: its bytes changed since it was indexed; put the picture back, or choose another --out"
+    return f"{where}: its bytes changed since it was indexed; put the image back, or choose another --out"

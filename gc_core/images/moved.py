@@ -1,4 +1,4 @@
-"""Pictures that moved: where to look instead, and what to say of those that are not there, or not the same."""
+"""Images that moved: where to look instead, and what to say of those that are not there, or not the same."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from gc_core.io.location import Location
 
 
 class ReplacedError(OSError):
-    """Another picture, or none, lies where one was indexed."""
+    """Another image, or none, lies where one was indexed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,15 @@ def relocate(urls: Sequence[str], moves: Sequence[Move]) -> list[str]:
             unused.discard(move)
     if unused and urls:
         old = next(move.old for move in moves if move in unused)
-        raise ValueError(
-            f"images_at: no picture lies below {old}; the first is {urls[0]}, expected OLD=NEW with its OLD"
-        )
+        raise ValueError(f"images_at: no image lies below {old}; the first is {urls[0]}, expected OLD=NEW with its OLD")
     return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent:
-    """Pictures that could not be read again."""
+    """Images that could not be read again."""
 
-    num_pictures: int
+    num_images: int
     """How many were asked for."""
     missing: tuple[ImageRef, ...]
     replaced: tuple[ImageRef, ...]
@@ -63,11 +61,11 @@ class Absent:
 
     @staticmethod
     def among(errors: Iterable[tuple[ImageRef, OSError | None]]) -> "Absent":
-        """From what reading each picture raised."""
+        """From what reading each image raised."""
         asked = list(errors)
         failed = [(ref, error) for ref, error in asked if error is not None]
         return Absent(
-            num_pictures=len(asked),
+            num_images=len(asked),
             missing=tuple(ref for ref, error in failed if not isinstance(error, ReplacedError)),
             replaced=tuple(ref for ref, error in failed if isinstance(error, ReplacedError)),
         )
@@ -80,13 +78,13 @@ class Absent:
         said += [f"{len(self.replaced):,} were replaced by others"] if self.replaced else []
         first = (self.missing or self.replaced)[0]
         return (
-            f"of {self.num_pictures:,} pictures {' and '.join(said)} (the first: {first.url}); put them back, "
+            f"of {self.num_images:,} images {' and '.join(said)} (the first: {first.url}); put them back, "
             f"or say where they are now: {option(first)}"
         )
 
 
 def option(ref: ImageRef) -> str:
-    """What to add to a command, with the folder that a picture, or the file around it, was in."""
+    """What to add to a command, with the folder that an image, or the file around it, was in."""
     folder = ref.location.parent
     plain = folder.is_local and "=" not in folder.path
     return f"--images-at {folder.path if plain else folder.url.replace('=', '%3D')}=NEW"

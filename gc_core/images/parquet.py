@@ -1,4 +1,4 @@
-"""Pictures inside Parquet files: a column of encoded pictures, read by row; or of their paths and URLs."""
+"""Images inside Parquet files: a column of encoded images, read by row; or of their paths and URLs."""
 
 import threading
 from bisect import bisect_right
@@ -22,7 +22,7 @@ from gc_core.io.location import Location
 
 SUFFIXES = (".parquet", ".pq")
 CACHE_BYTES = 256 << 20
-"""Row groups kept by a process. A Parquet file gives no less than a row group, however few pictures are wanted."""
+"""Row groups kept by a process. A Parquet file gives no less than a row group, however few images are wanted."""
 ROWS_AT_ONCE = 64
 STEPS = 16
 """A large row group is read in so many steps: its dictionary is unpacked again in each."""
@@ -34,7 +34,7 @@ def is_parquet(url: str) -> bool:
 
 
 def scan(location: Location, key: str | None = None) -> Iterator[Listed]:
-    """Every picture of a Parquet file's column of pictures: inside it, or where its paths and URLs lead.
+    """Every image of a Parquet file's column of images: inside it, or where its paths and URLs lead.
 
     Raises:
         OSError: the file cannot be reached, or its end is damaged.
@@ -129,7 +129,7 @@ def _opened(location: Location) -> Iterator[tuple[BinaryIO, pq.ParquetFile]]:
 
 
 def _each(location: Location, file: BinaryIO, parquet: pq.ParquetFile, key: str | None) -> Iterator[Listed]:
-    """Every picture. Bytes are looked at only where rows may have none, or several."""
+    """Every image. Bytes are looked at only where rows may have none, or several."""
     column = columns.find(parquet.schema_arrow, key)
     first = 0
     for group in range(parquet.num_row_groups):
@@ -142,7 +142,7 @@ def _each(location: Location, file: BinaryIO, parquet: pq.ParquetFile, key: str 
 
 
 def _cells(file: BinaryIO, parquet: pq.ParquetFile, group: int, column: Column) -> Iterator[tuple[int, Cell]]:
-    """Each picture of a row group with its row there."""
+    """Each image of a row group with its row there."""
     num_rows = parquet.metadata.row_group(group).num_rows
     if column.form == "bytes" and not column.is_list:
         yield from ((row, Cell(row, None, True, None)) for row in range(num_rows))

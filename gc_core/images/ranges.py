@@ -36,18 +36,18 @@ def read_whole(location: Location) -> bytes:
     """A file's bytes.
 
     Raises:
-        ImageError: it has more bytes than any picture.
+        ImageError: it has more bytes than any image.
         FileNotFoundError: there is no such file. OSError: it cannot be read, or is no regular file: a pipe would be
             waited for without end.
     """
     folder, name = location.split()
     if not location.is_local:
-        return objects.read(folder, name, check_bytes=budget.refuse_picture)
+        return objects.read(folder, name, check_bytes=budget.refuse_image)
     path = location.local_path
     with objects.one_line_errors(folder, name):
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError("no regular file (a folder, a pipe, a socket or a device)")
-        budget.refuse_picture(path.stat().st_size)
+        budget.refuse_image(path.stat().st_size)
         return path.read_bytes()
 
 

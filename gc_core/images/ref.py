@@ -1,4 +1,4 @@
-"""How to name one picture, wherever it lies, so that any machine finds it again; and tables of such names."""
+"""How to name one image, wherever it lies, so that any machine finds it again; and tables of such names."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ LISTING = pa.schema(
         ("error", pa.string()),
     ]
 )
-"""Columns of a listing: the fields of `ImageRef`, and why what stands there is no picture (empty where it may be)."""
+"""Columns of a listing: the fields of `ImageRef`, and why what stands there is no image (empty where it may be)."""
 
 
 MOST_NAME_CHARACTERS = 4096
@@ -30,10 +30,10 @@ _LEFT_OUT = "left out"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRef:
-    """How to find one picture again, from any machine."""
+    """How to find one image again, from any machine."""
 
     url: str
-    """A picture, an archive or Parquet file that holds it, `builtin:PACKAGE`, or `stimuli:SIDE` (drawn SIDE pixels
+    """An image, an archive or Parquet file that holds it, `builtin:PACKAGE`, or `stimuli:SIDE` (drawn SIDE pixels
     wide)."""
     member: str = ""
     """Name inside the url, never used as a path: of a tar member, or of a Parquet row (its own `path`, else the row's
@@ -45,7 +45,7 @@ class ImageRef:
 
     @property
     def location(self) -> Location:
-        """Of the file: of no picture that is drawn, or comes with a package."""
+        """Of the file: of no image that is drawn, or comes with a package."""
         return Location.of_url(self.url)
 
     @property
@@ -56,11 +56,11 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A picture that a listing found, or the reason why there is none."""
+    """An image that a listing found, or the reason why there is none."""
 
     ref: ImageRef
     error: str = ""
-    """`KIND (details)`; empty where a picture may be."""
+    """`KIND (details)`; empty where an image may be."""
 
 
 def table_of(listed: Iterable[Listed]) -> pa.Table:
@@ -82,7 +82,7 @@ def table_of(listed: Iterable[Listed]) -> pa.Table:
 
 
 def left_out(url: str, ends: Counter[str]) -> pa.Table:
-    """Rows of a listing that are no pictures: how many files of an archive were passed over, by the end of their
+    """Rows of a listing that are no images: how many files of an archive were passed over, by the end of their
     names."""
     refs = (ImageRef(url=url, member=end, size=count) for end, count in ends.items())
     return table_of(Listed(ref=ref, error=_LEFT_OUT) for ref in refs)

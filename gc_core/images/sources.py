@@ -1,7 +1,7 @@
-"""What a location holds: a folder of pictures, tar files, Parquet files, a list of URLs, or what is always at hand.
+"""What a location holds: a folder of images, tar files, Parquet files, a list of URLs, or what is always at hand.
 
-A picture, tar or Parquet file is known by its name; any other single file is a list if it is text. A folder, or a
-pattern, with pictures in it is those pictures; one without them is its tar files, or else its Parquet files.
+An image, tar or Parquet file is known by its name; any other single file is a list if it is text. A folder, or a
+pattern, with images in it is those images; one without them is its tar files, or else its Parquet files.
 """
 
 from collections import Counter
@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gc_core.images import arrow, choice, formats, packaged, parquet, patterns, ranges, ref, saved, tar, url_list, zip
+from gc_core.images import arrow, builtin, choice, formats, parquet, patterns, ranges, ref, saved, tar, url_list, zip
 from gc_core.images.formats import SUFFIXES
 from gc_core.images.ref import ImageRef, Listed
 from gc_core.images.walk import Found
 from gc_core.io import objects
 from gc_core.io.location import Location
 
-Kind = Literal["picture", "tar", "zip", "parquet", "arrow", "list"]
+Kind = Literal["image", "tar", "zip", "parquet", "arrow", "list"]
 _CONTAINERS: tuple[Kind, ...] = ("tar", "zip", "parquet", "arrow")
 """Of those that lie together the first that is there is used."""
 Tick = Callable[[int], None]
@@ -44,21 +44,21 @@ _TABLES = {"parquet": parquet.scan, "arrow": arrow.scan}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """A file that holds pictures, or names them."""
+    """A file that holds images, or names them."""
 
     kind: Kind
     location: Location
     size: int
     column: str | None = None
-    """Of a table, the one with pictures; None for the one that could be meant."""
+    """Of a table, the one with images; None for the one that could be meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What was found at a location: pictures, or files that must be looked into."""
+    """What was found at a location: images, or files that must be looked into."""
 
     listing: pa.Table
-    """Of pictures that are files of their own (`ref.LISTING`)."""
+    """Of images that are files of their own (`ref.LISTING`)."""
     containers: tuple[File, ...] = ()
     """Files to `scan`."""
     note: str = ""
@@ -78,22 +78,22 @@ def find(
     Raises:
         ValueError: it is none of the things in `KNOWN`, or holds nothing of them.
     """
-    drawn = packaged.drawn(max_stimuli, stimulus_px)
-    at_hand = {"builtin": packaged.photographs() + drawn, "photographs": packaged.photographs(), "stimuli": drawn}
+    drawn = builtin.drawn_stimuli(max_stimuli, stimulus_px)
+    at_hand = {"builtin": builtin.photographs() + drawn, "photographs": builtin.photographs(), "stimuli": drawn}
     if location in at_hand:
-        return Source(listing=ref.table_of(Listed(ref=picture) for picture in at_hand[location]))
+        return Source(listing=ref.table_of(Listed(ref=image) for image in at_hand[location]))
     found = _source(location, _files(location, tick))
     named = (replace(file, column=image_key) if file.kind in _TABLES else file for file in found.containers)
     return replace(found, containers=tuple(named))
 
 
 def scan(file: File) -> pa.Table:
-    """The listing of a file that holds or names pictures. What cannot be read later stands there with its reason.
+    """The listing of a file that holds or names images. What cannot be read later stands there with its reason.
 
     Raises:
         OSError: the file cannot be read.
     """
-    assert file.kind != "picture", "a picture is no container"
+    assert file.kind != "image", "an image is no container"
     if file.kind in _TABLES:
         return ref.table_of(_TABLES[file.kind](file.location, file.column))
     if file.kind == "list":
@@ -104,7 +104,7 @@ def scan(file: File) -> pa.Table:
 
 
 def list_images(location: str, *, stimulus_px: int, max_stimuli: int, image_key: str | None = None) -> list[ImageRef]:
-    """The pictures at a location that can be asked for, listed in this process.
+    """The images at a location that can be asked for, listed in this process.
 
     Raises:
         ValueError: the location is none of the things in `KNOWN`, or holds nothing of them.
@@ -116,26 +116,26 @@ def list_images(location: str, *, stimulus_px: int, max_stimuli: int, image_key:
 
 
 def joined(found: Source, scanned: Sequence[pa.Table], image_key: str | None) -> tuple[pa.Table, list[str]]:
-    """One listing of a source's own pictures and of those in its containers, and what to say of it.
+    """One listing of a source's own images and of those in its containers, and what to say of it.
 
     Raises:
-        ValueError: no picture has the key.
+        ValueError: no image has the key.
     """
     everything, others = ref.without_left_out(pa.concat_tables([found.listing, *scanned]))
     whole, hidden = choice.visible(everything)
     is_table = any(file.kind in _TABLES for file in found.containers)
     table, several = choice.of_key(whole, None if is_table else image_key)
-    return table, [note for note in (found.note, hidden, _told(others, "in archives"), several) if note]
+    return table, [note for note in (found.note, hidden, _left_out_by_suffix(others, "in archives"), several) if note]
 
 
 def refuse_empty(listing: pa.Table, location: str) -> None:
-    """ValueError unless there is a picture in a listing; the first reason says why not."""
+    """ValueError unless there is an image in a listing; the first reason says why not."""
     errors = listing["error"].to_pylist()
     if not errors:
         raise ValueError(f"images: {location} is empty; expected {KNOWN}")
     if all(errors):
         more = f" ({len(errors)} like this)" if len(errors) > 1 else ""
-        raise ValueError(f"images: no picture in {listing['url'][0].as_py()}: {errors[0]}{more}")
+        raise ValueError(f"images: no image in {listing['url'][0].as_py()}: {errors[0]}{more}")
 
 
 def choose(count: int, at_most: int | None, seed: int) -> NDArray[np.int64]:
@@ -232,15 +232,15 @@ def _source(location: str, there: _Files) -> Source:
     root, by_kind = there.root, _by_kind(there.root, there.found)
     faults = [Listed(ref=_ref(root, each), error=each.error) for each in there.found if each.error]
     notes = [choice.hidden_note(there.num_hidden)]
-    if pictures := by_kind["picture"]:
-        refs = (ImageRef(url=(root / name).url, size=size) for name, size in pictures)
+    if images := by_kind["image"]:
+        refs = (ImageRef(url=(root / name).url, size=size) for name, size in images)
         notes.append(_left_out(by_kind, *_CONTAINERS, "compressed", "other"))
-        listed = chain((Listed(ref=picture) for picture in refs), faults)
+        listed = chain((Listed(ref=image) for image in refs), faults)
         return Source(listing=ref.table_of(listed), note="; ".join(filter(None, notes)))
     if packed := by_kind["compressed"]:
         raise ValueError(
-            f"images: {root / packed[0][0]} is a compressed archive; pictures are read by their place, "
-            "which needs a plain .tar: decompress it (pictures are compressed already)"
+            f"images: {root / packed[0][0]} is a compressed archive; images are read by their place, "
+            "which needs a plain .tar: decompress it (images are compressed already)"
         )
     kinds: list[Kind] = [kind for kind in _CONTAINERS if by_kind[kind]]
     kind: Kind = kinds[0] if kinds else "list"
@@ -261,27 +261,27 @@ def _content(root: Location, name: str) -> bytes:
 
 
 def _by_kind(root: Location, found: Iterable[Found]) -> dict[str, list[tuple[str, int]]]:
-    """Names and sizes of what can be read; a file without a suffix is a picture if it begins like one."""
+    """Names and sizes of what can be read; a file without a suffix is an image if it begins like one."""
     by_kind: dict[str, list[tuple[str, int]]] = {kind: [] for kind in (*get_args(Kind), "compressed", "other")}
     for each in found:
         if not each.error:
             by_kind[_kind_by_name(each.name)].append((each.name, each.size))
     unknown = [each for each in by_kind["other"] if not formats.suffix_of(each[0]) and each[1]][:MOST_OPENED]
     with ThreadPoolExecutor(OPENERS) as threads:
-        are_pictures = threads.map(lambda each: _begins_as_picture(root, each[0]), unknown)
-        pictures = {unknown[place] for place, is_picture in enumerate(are_pictures) if is_picture}
-    if pictures:
-        by_kind["other"] = [each for each in by_kind["other"] if each not in pictures]
-        by_kind["picture"] = sorted([*by_kind["picture"], *pictures])
+        are_images = threads.map(lambda each: _begins_as_image(root, each[0]), unknown)
+        images = {unknown[place] for place, is_image in enumerate(are_images) if is_image}
+    if images:
+        by_kind["other"] = [each for each in by_kind["other"] if each not in images]
+        by_kind["image"] = sorted([*by_kind["image"], *images])
     return by_kind
 
 
-def _begins_as_picture(root: Location, name: str) -> bool:
+def _begins_as_image(root: Location, name: str) -> bool:
     try:
         head = ranges.read_range(root / name, 0, formats.HEAD_BYTES)
     except OSError:
         return False
-    return formats.is_picture(head)
+    return formats.is_image(head)
 
 
 def _ref(root: Location, each: Found) -> ImageRef:
@@ -297,11 +297,11 @@ def _kind_by_name(name: str) -> str:
     if lower.endswith(".zip"):
         return "zip"
     if lower.endswith(arrow.SUFFIXES):
-        # What Hugging Face's `datasets` keeps beside a saved set is the same pictures again, or older ones.
+        # What Hugging Face's `datasets` keeps beside a saved set is the same images again, or older ones.
         return "other" if lower.rpartition("/")[2].startswith("cache-") else "arrow"
     if parquet.is_parquet(lower):
         return "parquet"
-    return "picture" if lower.endswith(SUFFIXES) else "other"
+    return "image" if lower.endswith(SUFFIXES) else "other"
 
 
 def _only_list(location: str, there: _Files) -> tuple[str, int]:
@@ -310,7 +310,7 @@ def _only_list(location: str, there: _Files) -> tuple[str, int]:
     if not there.is_one_file:
         known = ", ".join(SUFFIXES)
         raise ValueError(
-            f"images: no picture among the {len(files)} files below {location}; expected {known}, .tar, .zip, "
+            f"images: no image among the {len(files)} files below {location}; expected {known}, .tar, .zip, "
             ".parquet or .arrow"
         )
     start = ranges.read_range(root / files[0].name, 0, min(files[0].size, 1024))
@@ -332,7 +332,7 @@ def _left_out(by_kind: dict[str, list[tuple[str, int]]], *kinds: str) -> str:
     """Of archives how many are not opened, and of other files how many there are by the end of their names."""
     counts = [f"{len(by_kind[kind]):,} {kind}" for kind in kinds if kind != "other" and by_kind[kind]]
     notes = [f"{' and '.join(counts)} files there are not opened; name them to use them"] if counts else []
-    notes.append(_told(_ends(name for name, _ in by_kind["other"] if "other" in kinds), "there"))
+    notes.append(_left_out_by_suffix(_ends(name for name, _ in by_kind["other"] if "other" in kinds), "there"))
     return "; ".join(filter(None, notes))
 
 
@@ -340,10 +340,10 @@ def _ends(names: Iterable[str]) -> Counter[str]:
     return Counter(formats.suffix_of(name) or "without a suffix" for name in names if not choice.is_hidden(name))
 
 
-def _told(ends: Counter[str], where: str) -> str:
+def _left_out_by_suffix(ends: Counter[str], where: str) -> str:
     """How many files were left out, by the end of their names; empty where none was."""
     if not ends:
         return ""
     told = [f"{count:,} {end}" for end, count in ends.most_common(MOST_ENDS)]
     told += [f"{len(ends) - MOST_ENDS:,} more kinds"] if len(ends) > MOST_ENDS else []
-    return f"{ends.total():,} files {where} are no pictures by their names and left out: {', '.join(told)}"
+    return f"{ends.total():,} files {where} are no images by their names and left out: {', '.join(told)}"

@@ -1,4 +1,4 @@
-"""Pictures inside tar files: listed once by their headers, then read by offset and size; nothing is ever unpacked."""
+"""Images inside tar files: listed once by their headers, then read by offset and size; nothing is ever unpacked."""
 
 import io
 import re
@@ -29,8 +29,8 @@ _ZEROS_AT_ONCE = 1 << 20
 
 
 def scan(location: Location, other: Callable[[str], None] = lambda name: None) -> Iterator[Listed]:
-    """Every picture in an archive, and in archives inside it (ImageNet's own training set is a tar of tars), in the
-    order they stand in. `other` hears the names of files that are no pictures.
+    """Every image in an archive, and in archives inside it (ImageNet's own training set is a tar of tars), in the
+    order they stand in. `other` hears the names of files that are no images.
 
     A link, a sparse file, an archive that is cut or damaged: listed with the reason, for their bytes do not stand
     in one place.
@@ -39,7 +39,7 @@ def scan(location: Location, other: Callable[[str], None] = lambda name: None) -
         OSError: the archive cannot be reached.
     """
     with open_ranges(location) as file:
-        yield from _Archive(file, url=location.url, inside="", base=0, other=other).pictures()
+        yield from _Archive(file, url=location.url, inside="", base=0, other=other).images()
 
 
 def read(ref: ImageRef) -> bytes:
@@ -48,7 +48,7 @@ def read(ref: ImageRef) -> bytes:
     Raises:
         ImageError: the archive ends inside the member.
     """
-    budget.refuse_picture(ref.size)
+    budget.refuse_image(ref.size)
     content = read_range(ref.location, ref.offset, ref.size) if ref.size >= 0 else b""
     if len(content) != ref.size:
         raise ImageError(f"the archive is cut ({len(content)} of {ref.size} bytes are there)")
@@ -72,7 +72,7 @@ class _Archive:
         self._size = file.seek(0, 2)
         file.seek(0)
 
-    def pictures(self) -> Iterator[Listed]:
+    def images(self) -> Iterator[Listed]:
         try:
             with tarfile.TarFile(fileobj=io.BytesIO(bytes(2 * tarfile.BLOCKSIZE))) as archive:
                 archive.fileobj, place = self._file, 0  # it would read the first member before it could be looked at
@@ -83,7 +83,7 @@ class _Archive:
                     member = tarfile.TarInfo.fromtarfile(archive)
                     if max(len(member.pax_headers), len(archive.pax_headers)) > MOST_KEYS:
                         raise tarfile.ReadError(f"more than {MOST_KEYS:,} attributes in a header")
-                    yield from self._pictures_of(archive, member)
+                    yield from self._images_of(archive, member)
                     if archive.offset <= place:
                         raise tarfile.ReadError("a member of negative size")
                     place = archive.offset
@@ -130,13 +130,13 @@ class _Archive:
                 raise tarfile.ReadError(f"a number of more than {LONGEST_NUMBER} digits in a header")
             place += tarfile.BLOCKSIZE * (1 + -(-size // tarfile.BLOCKSIZE))
 
-    def _pictures_of(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[Listed]:
+    def _images_of(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[Listed]:
         name = member.name.lower()
         if name.endswith(".tar") and not self._inside and member.isreg() and not member.issparse():
             inner = archive.extractfile(member)
             assert inner is not None, "a regular member has content"
             inside, base = f"{member.name}/", member.offset_data
-            yield from _Archive(inner, url=self._url, inside=inside, base=base, other=self._other).pictures()
+            yield from _Archive(inner, url=self._url, inside=inside, base=base, other=self._other).images()
         elif name.endswith(SUFFIXES) and not member.isdir():
             offset, size = self._base + member.offset_data, member.size
             ref = ImageRef(url=self._url, member=self._inside + member.name, offset=offset, size=size)
@@ -152,7 +152,7 @@ class _Archive:
         if member.size < 0:
             return "a negative size in the archive"
         if member.offset_data + member.size > self._size:
-            return "the archive is cut (it ends inside this picture)"
+            return "the archive is cut (it ends inside this image)"
         return ""
 
     def _rest(self, error: str) -> Listed:

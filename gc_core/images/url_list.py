@@ -1,4 +1,4 @@
-"""Lists of pictures' locations: a text file with one on each line, or the strings of a column."""
+"""Lists of images' locations: a text file with one on each line, or the strings of a column."""
 
 from collections.abc import Iterable, Iterator
 
@@ -23,7 +23,7 @@ def scan(location: Location) -> Iterator[Listed]:
 
 
 def listed(texts: Iterable[str | None], folder: Location) -> Iterator[Listed]:
-    """The picture at each location: a URL, a path, or a path relative to `folder`."""
+    """The image at each location: a URL, a path, or a path relative to `folder`."""
     for row, text in enumerate(texts):
         if text and len(text) > MOST_CHARACTERS:
             error = f"not a location (a line of {len(text):,} characters)"

@@ -32,7 +32,7 @@ def _below(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Ite
     for entry in entries:
         name = f"{prefix}{entry.name}"
         if not _is_text(entry.name):
-            yield Found(_told(name), 0, "name is not UTF-8 (rename it)")
+            yield Found(_printable(name), 0, "name is not UTF-8 (rename it)")
             continue
         yield from _entry(entry, name, above)
 
@@ -66,5 +66,5 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _told(name: str) -> str:
+def _printable(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Pictures inside zip files: listed once by the directory, then read by offset; nothing is ever unpacked to disk.
+"""Images inside zip files: listed once by the directory, then read by offset; nothing is ever unpacked to disk.
 
 APPNOTE.TXT 6.3: 4.3.7 local headers, 4.3.12 the directory, 4.3.14 to 4.3.16 its end.
 """
@@ -49,8 +49,8 @@ class _Directory:
 
 
 def scan(location: Location, other: Callable[[str], None] = lambda name: None) -> Iterator[Listed]:
-    """Every picture in an archive, in the order of its directory; what cannot be read later with its reason. `other`
-    hears the names of files that are no pictures.
+    """Every image in an archive, in the order of its directory; what cannot be read later with its reason. `other`
+    hears the names of files that are no images.
 
     Raises:
         OSError: the archive cannot be reached.
@@ -60,7 +60,7 @@ def scan(location: Location, other: Callable[[str], None] = lambda name: None) -
             directory = _find_directory(file)
             if directory.shift and file.seek(0) == 0 and file.read(4) == b"PK\3\4":
                 yield _rest(location, "another archive stands before the last one (joined zips: split them)")
-            yield from _pictures(location, file, directory, other)
+            yield from _images(location, file, directory, other)
         except (ImageError, struct.error) as error:
             yield _rest(location, f"damaged archive ({error})")
 
@@ -69,9 +69,9 @@ def read(ref: ImageRef) -> bytes:
     """A member's bytes.
 
     Raises:
-        ImageError: it is damaged, or unpacks to far more than a picture does.
+        ImageError: it is damaged, or unpacks to far more than an image does.
     """
-    budget.refuse_picture(ref.size)
+    budget.refuse_image(ref.size)
     head = read_range(ref.location, ref.offset, _LOCAL.size + _NAME_GUESS_BYTES + ref.size) if ref.size >= 0 else b""
     if len(head) < _LOCAL.size or head[:4] != b"PK\3\4":
         raise ImageError("no member of the archive begins here")
@@ -88,7 +88,7 @@ def read(ref: ImageRef) -> bytes:
     return content
 
 
-def _pictures(
+def _images(
     location: Location, file: BinaryIO, directory: _Directory, other: Callable[[str], None]
 ) -> Iterator[Listed]:
     for member in _members(file, directory):
@@ -106,7 +106,7 @@ def _reason(member: _Member) -> str:
     if member.method not in (_STORED, _DEFLATED):
         return f"packed by method {member.method} in the archive (expected stored or deflated: pack it again)"
     if member.bytes > _most_bytes(member.packed_bytes):
-        return f"unpacks to far more than a picture does ({member.packed_bytes:,} bytes to {member.bytes:,})"
+        return f"unpacks to far more than an image does ({member.packed_bytes:,} bytes to {member.bytes:,})"
     return ""
 
 
@@ -188,14 +188,14 @@ def _inflated(packed: bytes) -> bytes:
     except zlib.error as error:
         raise ImageError(f"damaged in the archive ({error})") from None
     if len(content) > most_bytes:
-        raise ImageError(f"unpacks to far more than a picture does ({len(packed):,} bytes to more than {most_bytes:,})")
+        raise ImageError(f"unpacks to far more than an image does ({len(packed):,} bytes to more than {most_bytes:,})")
     if not stream.eof:
         raise ImageError("damaged in the archive (it ends too soon)")
     return content
 
 
 def _most_bytes(packed_bytes: int) -> int:
-    return budget.most_unpacked(packed_bytes, most_bytes=budget.MOST_PICTURE_BYTES)
+    return budget.most_unpacked(packed_bytes, most_bytes=budget.MOST_IMAGE_BYTES)
 
 
 def _rest(location: Location, error: str) -> Listed:

@@ -19,7 +19,7 @@ class IngestConfig(Config):
     """Which activations, and what they are.
 
     A row is one sample: G blocks of C numbers, in the order of the group's elements. Of D_n, block k in [0, n) belongs
-    to r^k (the picture turned anticlockwise, as seen, by k/n of a turn), block n + k to r^k m (mirrored left-right
+    to r^k (the image turned anticlockwise, as seen, by k/n of a turn), block n + k to r^k m (mirrored left-right
     first, then turned); C_n is the first half.
     """
 
@@ -33,15 +33,15 @@ class IngestConfig(Config):
     activations: str
     """Where they are, as a path or s3:// URL: a file (.npy, .npz, .safetensors, .pt, .pth), a Zarr array or group (v2
     or v3), or a folder or pattern of such files, taken in natural order (part2 before part10). Floats of shape
-    (N, G, C): N samples, G group elements in the order below, C channels. Block k of D_n, k below n, is of the picture
+    (N, G, C): N samples, G group elements in the order below, C channels. Block k of D_n, k below n, is of the image
     turned anticlockwise by k/n of a turn; block n + k is mirrored left-right first, then turned by k/n."""
     group: str
     """The symmetry group that was applied: D8 (8 rotations, each also mirrored: G = 16), C8 (8 rotations), trivial."""
     array: str | None = None
     """Name of the array, where a file holds several."""
     image: str | None = None
-    """A file of N whole numbers or names, one a sample: which picture it is of, so that held-out samples come from
-    pictures that training never meets; without it every sample counts as a picture of its own."""
+    """A file of N whole numbers or names, one a sample: which image it is of, so that held-out samples come from
+    images that training never meets; without it every sample counts as an image of its own."""
     image_array: str | None = None
     """Name of that array; without --image it stands beside the activations, in the same files."""
     flattened: bool = False

@@ -1,4 +1,4 @@
-"""Which rows of the source each shard takes, and the records of a run that has no pictures.
+"""Which rows of the source each shard takes, and the records of a run that has no images.
 
 Blocks of consecutive rows are put in a seeded order and laid end to end, so that a shard mixes samples from all over
 the source while each read stays in one place.
@@ -27,7 +27,7 @@ BLOCK_ROWS = 128
 
 @dataclass(frozen=True, kw_only=True)
 class IngestPlan:
-    """Where every row comes from, and which picture it is of."""
+    """Where every row comes from, and which image it is of."""
 
     source: Source
     shards: ShardPlan
@@ -38,7 +38,7 @@ class IngestPlan:
     image_N: NDArray[np.int64]
     """Row of the manifest, in the order of the source."""
     ids_I: NDArray[Any] | None
-    """The pictures' own ids; None where every sample is a picture of its own."""
+    """The images' own ids; None where every sample is an image of its own."""
 
     @property
     def num_rows(self) -> int:
@@ -83,7 +83,7 @@ def plan_ingest(config: IngestConfig, source: Source, *, format_version: int = F
 
 
 def manifest_table(config: IngestConfig, plan: IngestPlan) -> pa.Table:
-    """One row a picture: where its samples come from, its id, and whether it is held out."""
+    """One row an image: where its samples come from, its id, and whether it is held out."""
     num_images = plan.num_rows if plan.ids_I is None else len(plan.ids_I)
     urls, members, offsets = _rows_apart(plan) if plan.ids_I is None else _by_id(config, plan.ids_I)
     zeros = pa.array(np.zeros(num_images, np.int32))

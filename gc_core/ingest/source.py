@@ -108,7 +108,7 @@ def survey(config: IngestConfig) -> Source:
 
 
 def image_ids(config: IngestConfig, source: Source) -> NDArray[Any] | None:
-    """(N,) whole numbers or names of the pictures; None if none are given.
+    """(N,) whole numbers or names of the images; None if none are given.
 
     Raises:
         IngestError: they are not one a sample, or of another type.

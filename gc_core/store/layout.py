@@ -26,14 +26,14 @@ from gc_core.store.compression import codecs
 from gc_core.typed import record_of
 
 MIXED, HELD_OUT_LAST = 1, 2
-"""Format versions: where rows of held-out pictures stand. The arrays are laid out alike."""
+"""Format versions: where rows of held-out images stand. The arrays are laid out alike."""
 FORMAT_VERSION = HELD_OUT_LAST
 """Of stores that are made; those of every version are read and continued."""
 ARRAYS = ("activations", "image", "centre_yx")
 MEAN = "mean_squared_block_norm"
 """The attribute that is set when all shards are there."""
 MANIFEST = "manifest_sha256"
-"""The attribute that says which manifest the samples' pictures are numbered in; stores of before have none."""
+"""The attribute that says which manifest the samples' images are numbered in; stores of before have none."""
 INGESTED = "ingested"
 """The attribute of a store whose numbers come from files of activations; it holds what is known of them."""
 
@@ -84,7 +84,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class Written:
     """One stored object of a shard."""
 
     array: NDArray[np.generic]

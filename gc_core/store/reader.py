@@ -22,9 +22,9 @@ from gc_core.groups import Group
 from gc_core.io import objects
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
-from gc_core.store.cache import DiskCache
-from gc_core.store.chunks import ChunkReader, DamagedError
-from gc_core.store.encoded import Form, form_of
+from gc_core.store.chunk_reader import ChunkReader, DamagedError
+from gc_core.store.commits import SQUARED_AT_ONCE, Commit, digest, read_commit, read_commits, sum_squares
+from gc_core.store.disk_cache import DiskCache
 from gc_core.store.layout import (
     ARRAYS,
     MEAN,
@@ -38,16 +38,16 @@ from gc_core.store.layout import (
     to_continue,
     to_repair,
 )
-from gc_core.store.records import SQUARED_AT_ONCE, Commit, digest, read_commit, read_commits, sum_squares
+from gc_core.store.shard_codec import Form, form_of
 
 
-def open(place: str | Path | Location, *, cache: DiskCache | None = None) -> "Store":
+def open(location: str | Path | Location, *, cache: DiskCache | None = None) -> "Store":
     """The activations of the run at a path or URL, read-only: `open("s3://bucket/run")[:256]` is NumPy.
 
     Raises:
         StoreError: there is no store, or a shard is missing or damaged.
     """
-    return open_store(RunFolder.at(place), cache=cache)
+    return open_store(RunFolder.at(location), cache=cache)
 
 
 def open_store(run: RunFolder, *, unfinished: bool = False, cache: DiskCache | None = None) -> "Store":
@@ -137,7 +137,7 @@ class Store:
 
     def read_into(self, out: NDArray[np.float16], start: int) -> None:
         """`read` in this thread alone, into (n, G, C): for callers that have threads of their own."""
-        with self._told():
+        with self._damage_named():
             self._chunks["activations"].read_into(out, start)
 
     def rows(self, shard: int) -> range:
@@ -209,11 +209,12 @@ class Store:
         return arrays
 
     def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        with self._told():
+        with self._damage_named():
             return self._chunks[name].read(start, stop)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _damage_named(self) -> Iterator[None]:
+        """A damaged chunk is raised as the store's error, with the remedy."""
         try:
             yield
         except DamagedError as error:

@@ -8,7 +8,15 @@ from typing import Any
 from gc_core.io import objects
 from gc_core.io.artefacts import sealed
 from gc_core.io.run_folder import RunFolder, json_bytes, read_json
-from gc_core.store.encoded import encode
+from gc_core.store.commits import (
+    Commit,
+    Figures,
+    describe,
+    read_commit,
+    read_commits,
+    replace_commit,
+    write_commit_once,
+)
 from gc_core.store.layout import (
     ARRAYS,
     MANIFEST,
@@ -23,17 +31,9 @@ from gc_core.store.layout import (
     stored_bytes,
     to_repair,
 )
-from gc_core.store.place import check_still_there, place
 from gc_core.store.reader import Store, open_store
-from gc_core.store.records import (
-    Commit,
-    Figures,
-    describe,
-    read_commit,
-    read_commits,
-    replace_commit,
-    write_commit_once,
-)
+from gc_core.store.shard_codec import encode
+from gc_core.store.write_once import check_still_there, create_once
 
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """That pack and check one shard's chunks."""
@@ -88,11 +88,11 @@ def write_shard(run: RunFolder, shard: int, arrays: ShardArrays, *, attempt: str
     with ThreadPoolExecutor(THREADS) as threads:
         contents = {name: encode(store.form(name), array, threads) for name, array in given.items()}
         figures = Figures(given, threads)  # found while the objects travel
-        placed = {name: place(store, shard, name, given[name], contents[name], threads) for name in ARRAYS}
-        if not figures.are_of(placed):
-            figures = Figures({name: its.array for name, its in placed.items()}, threads)
-        commit = describe(shard, placed, figures, store.attrs["config_hash"], attempt)
-    check_still_there(run, shard, placed)
+        written = {name: create_once(store, shard, name, given[name], contents[name], threads) for name in ARRAYS}
+        if not figures.are_of(written):
+            figures = Figures({name: its.array for name, its in written.items()}, threads)
+        commit = describe(shard, written, figures, store.attrs["config_hash"], attempt)
+    check_still_there(run, shard, written)
     if known is not None:
         replace_commit(run, commit)
     elif not write_commit_once(run, commit):
@@ -100,7 +100,7 @@ def write_shard(run: RunFolder, shard: int, arrays: ShardArrays, *, attempt: str
     return commit
 
 
-def commits(run: RunFolder) -> dict[int, Commit]:
+def finished_commits(run: RunFolder) -> dict[int, Commit]:
     """The finished shards: those with a record of this store's configuration whose objects are there in full size."""
     if attributes(run) is None:
         return {}

@@ -7,13 +7,13 @@ from gc_core.train.mesh import place_in_mesh
 from gc_core.train.other_weights import check_other
 from gc_core.train.recipe import resolve
 from gc_core.train.trainer import Trainer
-from gc_core.train.workers import Place
+from gc_core.train.workers import Worker
 
 __all__ = [
-    "Place",
     "Report",
     "Trainer",
     "TrainingData",
+    "Worker",
     "check_other",
     "keep_freed_memory",
     "open_data",

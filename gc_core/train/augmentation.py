@@ -1,4 +1,4 @@
-"""What crosscoders see of a store's samples: as they are, or as of pictures that a random group element acted on.
+"""What crosscoders see of a store's samples: as they are, or as of images that a random group element acted on.
 
 The sample of h.x is stored with that of x: its block g is the block g h (right translation). So augmentation reorders
 blocks, exactly, and needs no other activations.
@@ -22,7 +22,7 @@ def blocks_to_read(config: ResolvedTrainConfig, data: TrainingData) -> NDArray[n
     return np.arange(data.store.group.order) if config.augment else data.blocks
 
 
-def drawn_elements(config: ResolvedTrainConfig, order: int, step: int) -> NDArray[np.int64]:
+def sample_elements(config: ResolvedTrainConfig, order: int, step: int) -> NDArray[np.int64]:
     """(B,) elements of the store's group, of that order, that act on the samples of a step, in the order of the lanes;
     the same on every worker."""
     return np.random.default_rng([config.seed, 3, step]).integers(order, size=config.batch)
@@ -41,7 +41,7 @@ class Fetched:
     def of(
         stored_BSC: NDArray[np.float16], element_B: NDArray[np.int64] | None, data: TrainingData, device: str = "cpu"
     ) -> "Fetched":
-        """Samples of all the store's blocks, each as of its picture that an element acted on; without elements, of the
+        """Samples of all the store's blocks, each as of its image that an element acted on; without elements, of the
         blocks that a crosscoder sees.
 
         For a CUDA device they are put where it copies from beside its computing. Any thread may do this.
@@ -67,5 +67,5 @@ class Fetched:
 
 
 def turned(stored_BSC: NDArray[np.float16], element_B: NDArray[np.int64], data: TrainingData) -> Tensor:
-    """Samples of all the store's blocks, each as of its picture that an element acted on, (B, G, C) scaled float32."""
+    """Samples of all the store's blocks, each as of its image that an element acted on, (B, G, C) scaled float32."""
     return Fetched.of(stored_BSC, element_B, data).seen(data, "cpu")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core.config import ResolvedTrainConfig
-from gc_core.initial import SAMPLES_TO_MATCH, FirstSamples
+from gc_core.initialise import SAMPLES_TO_MATCH, FirstSamples
 from gc_core.shards import CHUNK_ROWS
 from gc_core.stream import read_rows
 from gc_core.train.augmentation import turned
@@ -26,16 +26,16 @@ cost a chunk's reading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
+class SampledRows:
     """Rows, and what acts on each."""
 
     row_N: NDArray[np.int64]
     element_N: NDArray[np.int64]
     """Of the store's group."""
 
-    def part(self, first: int, last: int) -> "Drawn":
+    def part(self, first: int, last: int) -> "SampledRows":
         """Some of them, in their order."""
-        return Drawn(row_N=self.row_N[first:last], element_N=self.element_N[first:last])
+        return SampledRows(row_N=self.row_N[first:last], element_N=self.element_N[first:last])
 
 
 def first_samples(
@@ -49,35 +49,35 @@ def first_samples(
     num_features = config.num_rows
     if num_features + SAMPLES_TO_MATCH <= len(acts_NGC):
         return FirstSamples.of(acts_NGC)
-    drawn_F = drawn(config, data, num_features)
+    sampled_F = sample_train_rows(config, data, num_features)
     return FirstSamples(
-        acts_BGC=acts_NGC, along=lambda features: _seen(drawn_F.part(features.start, features.stop), data)
+        acts_BGC=acts_NGC, along=lambda features: _seen(sampled_F.part(features.start, features.stop), data)
     )
 
 
 def statistics(config: ResolvedTrainConfig, data: TrainingData) -> Tensor:
     """Samples (N, G, C) scaled float32 in random order, without repetition."""
-    found = drawn(config, data, min(STATISTICS_ROWS, len(data.train_rows)))
+    found = sample_train_rows(config, data, min(STATISTICS_ROWS, len(data.train_rows)))
     order = np.random.default_rng([config.seed, 5]).permutation(len(found.row_N))
-    return _seen(Drawn(row_N=found.row_N[order], element_N=found.element_N[order]), data)
+    return _seen(SampledRows(row_N=found.row_N[order], element_N=found.element_N[order]), data)
 
 
-def drawn(config: ResolvedTrainConfig, data: TrainingData, count: int) -> Drawn:
+def sample_train_rows(config: ResolvedTrainConfig, data: TrainingData, count: int) -> SampledRows:
     """So many training rows, ascending; none is met again before all were met, and then turned otherwise.
 
     Each is turned at random where training turns samples; where it does not, copies alone are, for a feature that
     begins as another's twin stays that or dies.
     """
     rng, order = np.random.default_rng([config.seed, 4, count]), data.store.group.order
-    row_N = drawn_rows(data.train_rows, count, rng)
+    row_N = sample_rows(data.train_rows, count, rng)
     _, number_N = np.unique(row_N, return_inverse=True)
     copy_N = np.arange(count) - np.searchsorted(row_N, row_N)
     first = rng.integers(order, size=count) if config.augment else np.zeros(count, np.int64)
     other = np.append(0, 1 + rng.permutation(order - 1))
-    return Drawn(row_N=row_N, element_N=(first[number_N] + other[copy_N % order]) % order)
+    return SampledRows(row_N=row_N, element_N=(first[number_N] + other[copy_N % order]) % order)
 
 
-def drawn_rows(rows_N: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def sample_rows(rows_N: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """`count` of ascending rows, ascending, each as often as any other, but for one."""
     copies, rest = divmod(count, len(rows_N))
     chunk_N = rows_N // CHUNK_ROWS
@@ -87,7 +87,7 @@ def drawn_rows(rows_N: NDArray[np.int64], count: int, rng: np.random.Generator) 
     return np.sort(np.concatenate([np.tile(rows_N, copies), chosen]))
 
 
-def _seen(wanted: Drawn, data: TrainingData) -> Tensor:
+def _seen(wanted: SampledRows, data: TrainingData) -> Tensor:
     """Samples (N, G, C) scaled float32; of the store's blocks a bounded number is in memory at a time."""
     acts_NGC = torch.empty(len(wanted.row_N), data.num_elements, data.channels)
     for first in range(0, len(acts_NGC), STATISTICS_ROWS):

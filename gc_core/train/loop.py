@@ -9,12 +9,12 @@ from gc_core.checkpoint import Keep
 from gc_core.config import ResolvedTrainConfig
 from gc_core.io.location import Location
 from gc_core.train.data import TrainingData
-from gc_core.train.evaluate import HeldOutSamples
 from gc_core.train.first import first_samples, statistics
 from gc_core.train.recovery import Recovery
 from gc_core.train.threshold import settle_thresholds
 from gc_core.train.trainer import Trainer
-from gc_core.train.workers import Place
+from gc_core.train.validation import HeldOutSamples
+from gc_core.train.workers import Worker
 
 LOG_EVERY = 10
 """Steps between metrics."""
@@ -29,7 +29,7 @@ class Report(Protocol):
 def train(
     configs: Sequence[ResolvedTrainConfig],
     data: TrainingData,
-    place: Place,
+    worker: Worker,
     *,
     report: Report,
     folders: Sequence[Location] | None = None,
@@ -50,11 +50,11 @@ def train(
     """
     _check_one_stream(configs)
     shared_NGC = statistics(configs[0], data)
-    trainers = [Trainer(config, data, place, first_samples(config, data, shared_NGC)) for config in configs]
+    trainers = [Trainer(config, data, worker, first_samples(config, data, shared_NGC)) for config in configs]
     if folders is None:
         _advance(trainers, report, None)
         return trainers
-    with Recovery(folders, place, keep or Keep(), before_writing) as recovery:
+    with Recovery(folders, worker, keep or Keep(), before_writing) as recovery:
         recovery.resume(trainers)
         _advance(trainers, report, recovery)
     return trainers
@@ -63,7 +63,7 @@ def train(
 def _advance(trainers: list[Trainer], report: Report, recovery: Recovery | None) -> None:
     """Steps, metrics and checkpoints to the end."""
     lead = trainers[0]
-    held_out = HeldOutSamples(lead.data, lead.place, batch=lead.config.batch)
+    held_out = HeldOutSamples(lead.data, lead.worker, batch=lead.config.batch)
     with closing(lead.stream()) as stream:
         while lead.step < lead.num_steps:
             acts_BGC = next(stream)

@@ -7,7 +7,7 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 
 from gc_core.crosscoder import BY_FEATURE, Crosscoder
-from gc_core.train.workers import Place
+from gc_core.train.workers import Worker
 
 PIECE_BYTES = 2**26
 """Of a shard's rows that travel at a time."""
@@ -15,7 +15,7 @@ PIECE_BYTES = 2**26
 
 def place_in_mesh(
     *, rank: int, num_workers: int, dict_shards: int, sharded_optimiser: bool = False, device: str = "cpu"
-) -> Place:
+) -> Worker:
     """This worker's place in a mesh of `num_workers / dict_shards` replicas; every worker must call it.
 
     Raises:
@@ -25,10 +25,10 @@ def place_in_mesh(
         found = f"dict_shards: found {dict_shards}, expected a divisor of the {num_workers} workers"
         raise ValueError(f"{found}; choose another --workers.num-workers or --workers.dict-shards")
     if dict_shards == 1:
-        return Place(rank=rank, num_workers=num_workers, sharded_optimiser=sharded_optimiser, device=device)
+        return Worker(rank=rank, num_workers=num_workers, sharded_optimiser=sharded_optimiser, device=device)
     sizes = (num_workers // dict_shards, dict_shards)
     mesh = init_device_mesh(torch.device(device).type, sizes, mesh_dim_names=("replica", "shard"))
-    return Place(
+    return Worker(
         rank=rank,
         num_workers=num_workers,
         device=device,

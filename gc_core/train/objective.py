@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from gc_core import groups
 from gc_core.config import ResolvedTrainConfig
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
-from gc_core.initial import FirstSamples, initialise
+from gc_core.initialise import FirstSamples, initialise
 from gc_core.losses import (
     JumpReLUPenalty,
     Losses,
@@ -22,22 +22,22 @@ from gc_core.losses import (
 )
 from gc_core.optim import RowAdam
 from gc_core.train.recipe import (
-    drawn_blocks,
     learning_rate,
     penalty_coefficient,
     rate_scale,
+    sample_blocks,
     touches_active_rows,
 )
 from gc_core.train.sharded_optimiser import ShardedAdam
-from gc_core.train.workers import Place, peers_of, shards_of
+from gc_core.train.workers import Worker, peers_of, shards_of
 
 
 class Objective(nn.Module):
     """A forward pass that ends in the losses."""
 
-    def __init__(self, model: Crosscoder, config: ResolvedTrainConfig, place: Place) -> None:
+    def __init__(self, model: Crosscoder, config: ResolvedTrainConfig, worker: Worker) -> None:
         super().__init__()
-        self.model, self.config, self.place = model, config, place
+        self.model, self.config, self.worker = model, config, worker
         sizes = config.prefix_sizes(config.num_rows)
         self._prefixes = sizes if len(sizes) > 1 else ()
 
@@ -47,7 +47,7 @@ class Objective(nn.Module):
         if config.activation == "topk":
             return topk_losses(self.model, acts_BGC, dead_F, config.aux_k, target)
         if config.activation == "batchtopk":
-            peers = peers_of(self.place)
+            peers = peers_of(self.worker)
             return batchtopk_losses(self.model, acts_BGC, dead_F, config.aux_k, target, peers)
         coefficient = penalty_coefficient(config, step)
         if config.activation == "l1":
@@ -61,18 +61,20 @@ class Objective(nn.Module):
         return jumprelu_losses(self.model, acts_BGC, penalty, config.norm_over, target)
 
     def _blocks(self, step: int) -> Tensor | None:
-        drawn = drawn_blocks(self.config, self.model.group.order, step)
-        return None if drawn is None else torch.from_numpy(drawn).to(self.place.device)
+        drawn = sample_blocks(self.config, self.model.group.order, step)
+        return None if drawn is None else torch.from_numpy(drawn).to(self.worker.device)
 
 
 def over_workers(objective: Objective) -> Objective | DistributedDataParallel:
     """The objective, with gradients that are means over all replicas."""
-    if objective.place.num_replicas == 1:
+    if objective.worker.num_replicas == 1:
         return objective
     by_row = [name for name, parameter in objective.named_parameters() if is_by_row(objective.model, parameter)]
     # Its hooks know ordinary gradients only; `average_over_workers` sees to the others.
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, by_row)
-    return DistributedDataParallel(objective, process_group=objective.place.replica_group, gradient_as_bucket_view=True)
+    return DistributedDataParallel(
+        objective, process_group=objective.worker.replica_group, gradient_as_bucket_view=True
+    )
 
 
 def is_by_row(model: Crosscoder, parameter: Tensor) -> bool:
@@ -80,7 +82,7 @@ def is_by_row(model: Crosscoder, parameter: Tensor) -> bool:
     return model.gradients_by_row and any(parameter is one for one in (model.W_enc, model.b_enc, model.W_dec))
 
 
-def new_optimiser(model: Crosscoder, config: ResolvedTrainConfig, place: Place) -> RowAdam:
+def new_optimiser(model: Crosscoder, config: ResolvedTrainConfig, worker: Worker) -> RowAdam:
     """The one place where a config's optimiser is made: a group of options for each parameter, in the model's
     order, where `lr_scale` is to multiply the config's learning rate."""
     num_reads = len(model.shape.reads)
@@ -92,19 +94,19 @@ def new_optimiser(model: Crosscoder, config: ResolvedTrainConfig, place: Place) 
         "lazy": config.optimiser == "lazy",
         "state_dtype": torch.bfloat16 if config.optimiser_state == "bfloat16" else None,
     }
-    if place.sharded_optimiser and place.num_replicas > 1:
-        return ShardedAdam(model, place, groups_of_one, **options)
+    if worker.sharded_optimiser and worker.num_replicas > 1:
+        return ShardedAdam(model, worker, groups_of_one, **options)
     return RowAdam(groups_of_one, **options)
 
 
-def new_model(config: ResolvedTrainConfig, first: FirstSamples, place: Place) -> Crosscoder:
+def new_model(config: ResolvedTrainConfig, first: FirstSamples, worker: Worker) -> Crosscoder:
     """A config's first weights, of the features that are here. Every worker makes them from the same samples
     and seed.
 
     Raises:
         ValueError: the features cannot be shared out to the shards.
     """
-    model = Crosscoder.of(shape_of(config, first.acts_BGC.shape[2]), shards_of(place))
+    model = Crosscoder.of(shape_of(config, first.acts_BGC.shape[2]), shards_of(worker))
     model.gradients_by_row = touches_active_rows(config, model.group.order)
     generator = torch.Generator().manual_seed(config.seed)
     initialise(model, first, generator, init=config.init, bias_init=config.bias_init)

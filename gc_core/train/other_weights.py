@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gc_core.config import AnalyseConfig, ResolvedTrainConfig
 from gc_core.crosscoder import Crosscoder, CrosscoderShape, read_shape
-from gc_core.initial import FirstSamples, match_size
+from gc_core.initialise import FirstSamples, match_size
 from gc_core.io.location import Location
 from gc_core.io.run_folder import NAME
 from gc_core.prototypes import MOST_FEATURES, family_prototypes

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from gc_core.config import ResolvedTrainConfig
 from gc_core.train.data import DataShape
-from gc_core.train.evaluate import MAX_HELD_OUT_ROWS
 from gc_core.train.recipe import touches_active_rows
+from gc_core.train.validation import MAX_HELD_OUT_ROWS
 
 FLOAT32 = 4
 FLOAT16 = 2

@@ -91,7 +91,7 @@ def penalty_coefficient(config: ResolvedTrainConfig, step: int) -> float:
     return coefficient * min(1.0, (step + 1) / max(1.0, share * config.steps))
 
 
-def drawn_blocks(config: ResolvedTrainConfig, order: int, step: int) -> NDArray[np.int64] | None:
+def sample_blocks(config: ResolvedTrainConfig, order: int, step: int) -> NDArray[np.int64] | None:
     """The group elements, ascending, that a step is judged on; None for all. Each set of that many
     is equally likely, and every worker draws the same."""
     count = config.blocks_per_step

@@ -25,7 +25,7 @@ from gc_core.io.location import Location
 from gc_core.io.run_folder import read_json
 from gc_core.train.more_steps import goes_on_from
 from gc_core.train.trainer import Trainer
-from gc_core.train.workers import Place
+from gc_core.train.workers import Worker
 
 NAMES_ITS_CONFIG = 2
 """Format version of a crosscoder's folder from which on checkpoints say what options they are of."""
@@ -47,11 +47,11 @@ class Recovery:
     """
 
     def __init__(
-        self, folders: Sequence[Location], place: Place, keep: Keep, before_writing: Callable[[], None] = lambda: None
+        self, folders: Sequence[Location], worker: Worker, keep: Keep, before_writing: Callable[[], None] = lambda: None
     ) -> None:
-        self._folders, self._place, self._keep = list(folders), place, keep
+        self._folders, self._worker, self._keep = list(folders), worker, keep
         self._before_writing = before_writing
-        self._attempt = f"{_of_first_worker(secrets.randbits(31), place):08x}"
+        self._attempt = f"{_of_first_worker(secrets.randbits(31), worker):08x}"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._under_way: Future[None] | None = None
         self._metrics: list[list[dict[str, Any]]] = []
@@ -63,7 +63,7 @@ class Recovery:
         self._thread.shutdown()
         if error is None and self._metrics:
             self._wait()
-            _of_first_worker(0, self._place)  # every worker comes here when all its parts are written
+            _of_first_worker(0, self._worker)  # every worker comes here when all its parts are written
             self._before_writing()
             self._delete_others()
 
@@ -76,7 +76,7 @@ class Recovery:
         """
         found = newest(self._folders)
         step = found[0].step if found else 0
-        if (first := _of_first_worker(step, self._place)) != step:
+        if (first := _of_first_worker(step, self._worker)) != step:
             raise OSError(f"{self._folders[0]}: a checkpoint of step {step} found, the first worker's is of {first}")
         for trainer, checkpoint, folder in zip(trainers, found, self._folders, strict=bool(found)):
             state = load(checkpoint)
@@ -86,7 +86,7 @@ class Recovery:
     def save(self, trainers: Sequence[Trainer]) -> None:
         """Copy the states to memory of their own and have them written, once those before are."""
         self._wait()
-        states = [host_copy(trainer.state()) if _writes(trainer, self._place) else None for trainer in trainers]
+        states = [host_copy(trainer.state()) if _writes(trainer, self._worker) else None for trainer in trainers]
         self._metrics = [list(trainer.metrics) for trainer in trainers]
         self._under_way = self._thread.submit(self._write, trainers[0].step, states)
 
@@ -105,14 +105,14 @@ class Recovery:
         for folder, state in zip(self._folders, states, strict=True):
             if state is not None:
                 save_part(folder / CHECKPOINTS / name_of(step, self._attempt), state)
-        if self._place.rank == 0:
+        if self._worker.rank == 0:
             for folder, metrics in zip(self._folders, self._metrics, strict=True):
                 write_metrics(folder, metrics)
             self._delete_others()
 
     def _delete_others(self) -> None:
         """Leave the newest checkpoints and the best, of those steps that all crosscoders have."""
-        found = _by_step(self._folders) if self._place.rank == 0 else []
+        found = _by_step(self._folders) if self._worker.rank == 0 else []
         for folder, of_step, metrics in zip(self._folders, found, self._metrics, strict=bool(found)):
             held_out = {row["step"]: row["held_out_fvu"] for row in metrics if "held_out_fvu" in row}
             best = sorted(of_step.keys() & held_out.keys(), key=lambda step: held_out[step])[: self._keep.best]
@@ -149,15 +149,15 @@ def _by_step(folders: Sequence[Location]) -> list[dict[int, Checkpoint]]:
     return [{step: of_step[step] for step in common} for of_step in found]
 
 
-def _writes(trainer: Trainer, place: Place) -> bool:
+def _writes(trainer: Trainer, worker: Worker) -> bool:
     """Whether this worker's part is no copy of another's: with the features split, the first replica's workers."""
-    return place.rank < num_parts(trainer.state())
+    return worker.rank < num_parts(trainer.state())
 
 
-def _of_first_worker(number: int, place: Place) -> int:
+def _of_first_worker(number: int, worker: Worker) -> int:
     """The first worker's number, on all; every worker must call it."""
-    if place.num_workers == 1:
+    if worker.num_workers == 1:
         return number
-    agreed = torch.tensor([number], device=place.device)
+    agreed = torch.tensor([number], device=worker.device)
     dist.broadcast(agreed, src=0)
     return int(agreed)

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from gc_core.crosscoder import BY_FEATURE, Crosscoder
 from gc_core.optim import RowAdam
 from gc_core.sparse import drop_row_gradient, keep_row_gradient, row_gradient
-from gc_core.train.workers import Place
+from gc_core.train.workers import Worker
 
 
 class ShardedAdam(RowAdam):
     """`RowAdam` over this replica's rows of a crosscoder's parameters; those without rows are moved by all alike."""
 
-    def __init__(self, model: Crosscoder, place: Place, param_groups: Iterable[dict[str, Any]], **options: Any) -> None:
-        self._rows, self._group = place.rows_to_step(len(model.features)), place.replica_group
+    def __init__(
+        self, model: Crosscoder, worker: Worker, param_groups: Iterable[dict[str, Any]], **options: Any
+    ) -> None:
+        self._rows, self._group = worker.rows_to_step(len(model.features)), worker.replica_group
         self._shared: dict[Tensor, nn.Parameter] = {
             whole: nn.Parameter(whole.detach()[self._rows])
             for name, whole in model.named_parameters()

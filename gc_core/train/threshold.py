@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gc_core.crosscoder import Crosscoder
 from gc_core.train.trainer import Trainer
-from gc_core.train.workers import Place, peers_of
+from gc_core.train.workers import Worker, peers_of
 
 MOST_SAMPLES = 8192
 MOST_TIMES_K = 4
@@ -35,7 +35,7 @@ def settle_thresholds(trainers: Sequence[Trainer], stream: Iterator[Tensor]) -> 
         for (_, model), scores in zip(learning, found, strict=True):
             scores.append(largest_scores(model, acts_BGC))
     for (trainer, _), scores in zip(learning, found, strict=True):
-        threshold = threshold_of(torch.cat(scores), trainer.model, num_batches * config.batch, trainer.place)
+        threshold = threshold_of(torch.cat(scores), trainer.model, num_batches * config.batch, trainer.worker)
         for model in filter(None, (trainer.model, trainer.average)):
             if threshold.isfinite() and model.threshold is not None:
                 model.threshold.copy_(threshold)
@@ -47,8 +47,8 @@ def largest_scores(model: Crosscoder, acts_BGC: Tensor) -> Tensor:
     return score_BF.flatten().topk(min(score_BF.numel(), MOST_TIMES_K * model.shape.k * len(score_BF))).values
 
 
-def threshold_of(score_N: Tensor, model: Crosscoder, num_samples: int, place: Place) -> Tensor:
+def threshold_of(score_N: Tensor, model: Crosscoder, num_samples: int, worker: Worker) -> Tensor:
     """() the smallest of the k largest positive scores a sample, over all workers; infinite where none is positive."""
-    everyone_N = peers_of(place).gather(model.shards.gather(score_N).flatten())
+    everyone_N = peers_of(worker).gather(model.shards.gather(score_N).flatten())
     kept = everyone_N.topk(min(model.shape.k * num_samples, len(everyone_N)), sorted=False).values
     return torch.where(kept > 0, kept, torch.inf).min()

@@ -17,24 +17,24 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gc_core.config import ResolvedTrainConfig
 from gc_core.crosscoder import BY_FEATURE, Crosscoder
-from gc_core.initial import SAMPLES_TO_MATCH, FirstSamples
+from gc_core.initialise import SAMPLES_TO_MATCH, FirstSamples
 from gc_core.losses import Losses, combined
 from gc_core.optim import clip_gradients
 from gc_core.sparse import average_over_workers
 from gc_core.stream import batches, lane_order
 from gc_core.train.ahead import one_ahead
-from gc_core.train.augmentation import Fetched, blocks_to_read, drawn_elements
+from gc_core.train.augmentation import Fetched, blocks_to_read, sample_elements
 from gc_core.train.data import TrainingData
-from gc_core.train.evaluate import HeldOutSamples, Score
 from gc_core.train.first import first_samples
 from gc_core.train.mesh import assembled, copied
 from gc_core.train.objective import Objective, is_by_row, new_model, new_optimiser, over_workers
 from gc_core.train.other_weights import along_families, begin_with, read_other
 from gc_core.train.parts import rows_of_optimiser, rows_of_tensors
-from gc_core.train.progress import Progress
 from gc_core.train.recipe import learning_rate
+from gc_core.train.running_metrics import Progress
+from gc_core.train.validation import HeldOutSamples, Score
 from gc_core.train.whereabouts import describe, rows_of_step
-from gc_core.train.workers import Place, sum_over_replicas
+from gc_core.train.workers import Worker, sum_over_replicas
 
 THRESHOLD_RATE = 0.01
 """Of the running mean of smallest active scores: over the last hundred steps, or all of fewer. It follows falling
@@ -47,26 +47,28 @@ class Trainer:
     """A crosscoder, its optimiser and counters, and the place in the data: all that a checkpoint holds."""
 
     def __init__(
-        self, config: ResolvedTrainConfig, data: TrainingData, place: Place, first: FirstSamples | None = None
+        self, config: ResolvedTrainConfig, data: TrainingData, worker: Worker, first: FirstSamples | None = None
     ) -> None:
-        if config.lanes % place.num_replicas:
-            workers = f"the {place.num_workers} workers" if place.dict_shards == 1 else f"{place.num_replicas} replicas"
+        if config.lanes % worker.num_replicas:
+            workers = (
+                f"the {worker.num_workers} workers" if worker.dict_shards == 1 else f"{worker.num_replicas} replicas"
+            )
             raise ValueError(f"lanes: found {config.lanes}, expected a multiple of {workers}")
-        self.config, self.data, self.place = config, data, place
+        self.config, self.data, self.worker = config, data, worker
         self.step, self.num_steps = 0, config.steps
         self.metrics: list[dict[str, Any]] = []
         self._order = lane_order(
             data.train_rows, num_lanes=config.lanes, buffer_rows=config.buffer_rows, seed=config.seed
         )
         first, other = first_samples(config, data) if first is None else first, read_other(config, data)
-        self.model = new_model(config, along_families(first, other, config), place)
+        self.model = new_model(config, along_families(first, other, config), worker)
         begin_with(self.model, other, first.acts_BGC[:SAMPLES_TO_MATCH])
-        self.model.to(place.device)
+        self.model.to(worker.device)
         self.model.product_dtype = torch.bfloat16 if config.dtype == "bfloat16" else None
         self.average = self._copy_of_weights() if config.average_decay else None
-        self._losses = over_workers(Objective(self.model, config, place))
-        self._optimiser = new_optimiser(self.model, config, place)
-        self.samples_since_fired_F = torch.zeros(len(self.model.features), dtype=torch.int64, device=place.device)
+        self._losses = over_workers(Objective(self.model, config, worker))
+        self._optimiser = new_optimiser(self.model, config, worker)
+        self.samples_since_fired_F = torch.zeros(len(self.model.features), dtype=torch.int64, device=worker.device)
         self._progress = self._no_progress()
 
     @property
@@ -91,7 +93,7 @@ class Trainer:
         fetched beside the step on this one."""
         with closing(one_ahead(self._fetched())) as coming:
             for fetched in coming:
-                yield fetched.seen(self.data, self.place.device)
+                yield fetched.seen(self.data, self.worker.device)
 
     def _fetched(self) -> Generator[Fetched, None, None]:
         raw = batches(
@@ -105,7 +107,7 @@ class Trainer:
         with closing(raw):
             for step, stored_BSC in enumerate(raw, self.step):
                 element_B = self._elements(step) if self.config.augment else None
-                yield Fetched.of(stored_BSC, element_B, self.data, self.place.device)
+                yield Fetched.of(stored_BSC, element_B, self.data, self.worker.device)
 
     def advance(self, acts_BGC: Tensor) -> None:
         """One optimiser step on this worker's part of a batch, which is left as it is.
@@ -121,7 +123,7 @@ class Trainer:
         self.model.keep_ties()
         self._optimiser.zero_grad(set_to_none=True)
         self._follow(losses)
-        fired_F = sum_over_replicas(losses.fired_F, self.place)
+        fired_F = sum_over_replicas(losses.fired_F, self.worker)
         self.samples_since_fired_F = torch.where(fired_F > 0, 0, self.samples_since_fired_F + self.config.batch)
         self._progress.add(acts_BGC, losses, fired_F)
         self.step += 1
@@ -149,7 +151,7 @@ class Trainer:
 
     def evaluate(self) -> Score:
         """The held-out score, over all workers."""
-        return HeldOutSamples(self.data, self.place, batch=self.config.batch).score([self.result])[0]
+        return HeldOutSamples(self.data, self.worker, batch=self.config.batch).score([self.result])[0]
 
     def state(self) -> dict[str, Any]:
         """What this worker holds of everything needed to continue (`gc_core.checkpoint`); live tensors.
@@ -189,7 +191,7 @@ class Trainer:
         if self.average:
             self.average.load_state_dict(rows_of_tensors(whole["average"], held))
         self._optimiser.load_state_dict(rows_of_optimiser(whole["optimiser"], stepped, parameters))
-        self.samples_since_fired_F = whole["samples_since_fired"][held].to(self.place.device)
+        self.samples_since_fired_F = whole["samples_since_fired"][held].to(self.worker.device)
         self._progress = self._no_progress()
 
     def exported(self) -> Crosscoder | None:
@@ -202,8 +204,8 @@ class Trainer:
             FloatingPointError: a weight is not finite.
         """
         weights = self.average or self.model
-        split = self.place.dict_shards > 1
-        model = assembled(weights, keep=self.place.rank == 0) if split else copied(weights)
+        split = self.worker.dict_shards > 1
+        model = assembled(weights, keep=self.worker.rank == 0) if split else copied(weights)
         if model:
             model.fold_scale(self.data.scale)
             if name := model.not_finite():
@@ -212,7 +214,7 @@ class Trainer:
 
     def _elements(self, step: int) -> NDArray[np.int64]:
         """(B / replicas,) what acts on this worker's samples of a step."""
-        element_B = drawn_elements(self.config, self.data.store.group.order, step)
+        element_B = sample_elements(self.config, self.data.store.group.order, step)
         return element_B.reshape(self.config.lanes, -1)[self._lanes].ravel()
 
     def _backward(self, acts_BGC: Tensor) -> Losses:
@@ -223,9 +225,9 @@ class Trainer:
                 losses: Losses = self._losses(part_BGC, self.dead_F, self.step)
                 (losses.total / len(parts)).backward()
             found.append(losses)
-        if self.place.num_replicas > 1:
+        if self.worker.num_replicas > 1:
             by_row = [p for p in self.model.parameters() if is_by_row(self.model, p)]
-            average_over_workers(by_row, self.place.replica_group)
+            average_over_workers(by_row, self.worker.replica_group)
         return combined(found)
 
     def _parts(self, acts_BGC: Tensor) -> list[Tensor]:
@@ -267,17 +269,17 @@ class Trainer:
 
     def _copy_of_weights(self) -> Crosscoder:
         """Float32 products, no gradients."""
-        model = Crosscoder.of(self.model.shape, self.model.shards).to(self.place.device)
+        model = Crosscoder.of(self.model.shape, self.model.shards).to(self.worker.device)
         model.load_state_dict(self.model.state_dict())
         return model.requires_grad_(False)
 
     @property
     def _rows_to_step(self) -> slice:
-        return self.place.rows_to_step(len(self.model.features))
+        return self.worker.rows_to_step(len(self.model.features))
 
     @property
     def _lanes(self) -> range:
-        return range(self.place.replica, self.config.lanes, self.place.num_replicas)
+        return range(self.worker.replica, self.config.lanes, self.worker.num_replicas)
 
     @property
     def _rows_per_lane(self) -> int:
@@ -295,4 +297,4 @@ class Trainer:
         return describe(rows, acts_BGC, self.data.store.shard_rows)
 
     def _no_progress(self) -> Progress:
-        return Progress(self.data.num_elements, self.data.channels, self.place)
+        return Progress(self.data.num_elements, self.data.channels, self.worker)

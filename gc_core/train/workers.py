@@ -11,11 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gc_core.activations import Peers, Shards
+from gc_core.activation_functions import Peers, Shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Worker:
     """Which worker this is; with more than one, torch.distributed is initialised. `gc_core.train.mesh` makes one for
     workers that split dictionaries."""
 
@@ -63,48 +63,48 @@ class Place:
         return slice(self.replica * count, (self.replica + 1) * count)
 
 
-def sum_over_replicas(tensor: Tensor, place: Place) -> Tensor:
+def sum_over_replicas(tensor: Tensor, worker: Worker) -> Tensor:
     """The tensor itself, after each element was replaced by its sum over all replicas. Every worker must call it."""
-    if place.num_replicas > 1:
-        dist.all_reduce(tensor, group=place.replica_group)
+    if worker.num_replicas > 1:
+        dist.all_reduce(tensor, group=worker.replica_group)
     return tensor
 
 
-def peers_of(place: Place) -> Peers:
+def peers_of(worker: Worker) -> Peers:
     """The replicas as `batchtopk` sees them. Every worker must gather together."""
-    if place.num_replicas == 1:
+    if worker.num_replicas == 1:
         return Peers()
-    return Peers(place.num_replicas, lambda values: torch.cat(_gathered(values, place.replica_group)))
+    return Peers(worker.num_replicas, lambda values: torch.cat(_gathered(values, worker.replica_group)))
 
 
-def shards_of(place: Place) -> Shards:
+def shards_of(worker: Worker) -> Shards:
     """The workers that hold this replica's dictionaries together.
 
     Tensors travel from the worker's device, wherever they are: its process group may know no other.
     """
-    if place.dict_shards == 1:
+    if worker.dict_shards == 1:
         return Shards()
 
     def gather(values: Tensor) -> Tensor:
-        found = _gathered(values.detach().to(place.device), place.shard_group)
+        found = _gathered(values.detach().to(worker.device), worker.shard_group)
         return torch.stack(found).to(values.device)
 
     def total(part: Tensor) -> Tensor:
-        return _StraightTotal.apply(part, place)
+        return _StraightTotal.apply(part, worker)
 
     def shared(parameter: Tensor) -> Tensor:
-        return _SharedParameter.apply(parameter, place)
+        return _SharedParameter.apply(parameter, worker)
 
-    return Shards(place.dict_shards, place.shard, gather, total, shared)
+    return Shards(worker.dict_shards, worker.shard, gather, total, shared)
 
 
 class _StraightTotal(torch.autograd.Function):
     """A sum over shards whose gradient passes unchanged, as from DTensor's Partial to Replicate."""
 
     @staticmethod
-    def forward(ctx: Any, part: Tensor, place: Place) -> Tensor:
-        summed = part.detach().to(place.device, copy=True).contiguous()
-        dist.all_reduce(summed, group=place.shard_group)
+    def forward(ctx: Any, part: Tensor, worker: Worker) -> Tensor:
+        summed = part.detach().to(worker.device, copy=True).contiguous()
+        dist.all_reduce(summed, group=worker.shard_group)
         return summed.to(part.device)
 
     @staticmethod
@@ -116,13 +116,13 @@ class _SharedParameter(torch.autograd.Function):
     """The parameter itself; its gradient is the sum over shards."""
 
     @staticmethod
-    def forward(ctx: Any, parameter: Tensor, place: Place) -> Tensor:
-        ctx.place = place
+    def forward(ctx: Any, parameter: Tensor, worker: Worker) -> Tensor:
+        ctx.worker = worker
         return parameter.view_as(parameter)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _StraightTotal.apply(grads[0], ctx.place), None
+        return _StraightTotal.apply(grads[0], ctx.worker), None
 
 
 def _gathered(values: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:

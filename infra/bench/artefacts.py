@@ -26,7 +26,7 @@ from gc_core.groups import Group
 from gc_core.harvest.centres import uniform_centres
 from gc_core.images import decode
 from gc_core.transforms import Interpolation, Resampling
-from infra.bench import pictures
+from infra.bench import images
 from infra.bench.results import write_results
 from jobs import console
 from jobs.options import cli
@@ -136,7 +136,7 @@ def _blocks(options: ArtefactReport, group: Group, network: Backbone, resampling
     """(N, G, C) at the same centres of the built-in photographs for every resampling."""
     widest = Resampling(interpolation="bicubic", half_step=True)
     room_px, parts = harvest.field_window_px(group, network, widest), []
-    for number, content in enumerate(pictures.jpegs()):
+    for number, content in enumerate(images.jpegs()):
         pixels_CHW, rng = decode(content, RESIZE_PX), np.random.default_rng(number)
         _, height, width = pixels_CHW.shape
         centres_N2 = uniform_centres(height, width, room_px, options.centres_per_image, rng)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gc_core.config import ResolvedTrainConfig, TrainConfig
 from gc_core.io.run_folder import RunFolder
-from gc_core.train import Place, Trainer, TrainingData, keep_freed_memory, open_data, resolve, train
+from gc_core.train import Trainer, TrainingData, Worker, keep_freed_memory, open_data, resolve, train
 from jobs import console
 
 LAST_ROWS = 5
@@ -63,7 +63,7 @@ def train_side_by_side(data: TrainingData, resolved: Sequence[ResolvedTrainConfi
         def report(metrics: list[dict[str, float]]) -> None:
             meter.set(int(metrics[0]["step"]), f"FVU {metrics[0]['fvu']:.3f}")
 
-        trainers = train(resolved, data, Place(), report=report)
+        trainers = train(resolved, data, Worker(), report=report)
     fired = firing(trainers, data)
     return [_measured(trainer, fired_F) for trainer, fired_F in zip(trainers, fired, strict=True)]
 

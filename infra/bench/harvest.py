@@ -3,7 +3,7 @@
     python -m infra.bench harvest [--device cuda] [--backbone inceptionv1 --weights random:0] [--json FILE]
 
 A sample is one centre under all 64 elements of D_32. Measured are, in turn and several times, so that whatever else
-the machine does falls on all of them: (a) the plain way (turn the whole picture, run the whole network, read one unit),
+the machine does falls on all of them: (a) the plain way (turn the whole image, run the whole network, read one unit),
 (b) the harvest's way in float32, (c) the same in the fast type, the network's forward pass alone, matrix products in
 both types, the decoding of JPEG files, and the whole job: files decoded, blocks computed, written and committed. The
 job is the loop that a worker runs, without Ray around it. Every rate is a median, and so is every ratio of two rates

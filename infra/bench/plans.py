@@ -8,8 +8,8 @@ No store, no cluster and no GPU is needed: what `jobs.train` shows before it sta
 from dataclasses import dataclass
 
 from gc_core import groups
-from gc_core.train.evaluate import MAX_HELD_OUT_ROWS
 from gc_core.train.planner import Demand, Plan, plans, recommend
+from gc_core.train.validation import MAX_HELD_OUT_ROWS
 from jobs import console
 from jobs.options import cli
 

@@ -27,10 +27,10 @@ from gc_core.config import AnalyseConfig, TrainConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.families import family_similarity, group_families
 from gc_core.groups import Group
-from gc_core.initial import FirstSamples
+from gc_core.initialise import FirstSamples
 from gc_core.metrics import VarianceSums
 from gc_core.symmetry import translate
-from gc_core.train import Place, Trainer, keep_freed_memory, resolve
+from gc_core.train import Trainer, Worker, keep_freed_memory, resolve
 from infra.bench.results import write_results
 from infra.bench.training import Size, empty_data
 from infra.bench.verdict import verdict
@@ -193,7 +193,7 @@ def _trained(kind: str, options: PlantedBench, truth: Planted, seed: int) -> Tra
     scale = (options.channels * train_NGC[..., 0].numel() / train_NGC.square().sum()).sqrt()
     data = replace(data, scale=float(scale))
     first = FirstSamples.of(train_NGC[torch.randperm(1024, generator=torch.Generator().manual_seed(seed))] * data.scale)
-    trainer = Trainer(resolve(config, data), data, Place(), first)
+    trainer = Trainer(resolve(config, data), data, Worker(), first)
     rng = np.random.default_rng([seed, 1])
     with console.progress(f"{kind}, seed {seed}", options.steps, "steps") as meter:
         for step in range(options.steps):

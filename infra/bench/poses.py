@@ -5,7 +5,7 @@
 A tied crosscoder is trained; its prototypes are then untied, one feature a pose. With all weights fixed its biases are
 fitted, one a prototype or one a pose: the second explains more only by preferring poses. All weights free, it trains on
 as an ordinary crosscoder, beside a tied one that trains on. Nothing is turned at random, which would even out what
-poses the pictures show. One thread.
+poses the images show. One thread.
 
 Letters: B samples, G group elements, C channels, P prototypes, F features, K active ones.
 """
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor
 
-from gc_core.activations import SparseCode
+from gc_core.activation_functions import SparseCode
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.io.run_folder import RunFolder
@@ -46,7 +46,7 @@ class PosesBench:
     group: str | None = None
     """None for the store's, or a group inside it."""
     held_out: int = 560
-    """Samples held out at least, of whole pictures drawn at random."""
+    """Samples held out at least, of whole images drawn at random."""
     prototypes: int = 64
     k: int = 24
     steps: int = 300

@@ -23,8 +23,8 @@ from gc_core.config import TrainConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.evaluate.stability import cosine_rows
 from gc_core.io.run_folder import RunFolder
-from gc_core.train import Place, TrainingData, keep_freed_memory, open_data
-from gc_core.train.evaluate import HeldOutSamples
+from gc_core.train import TrainingData, Worker, keep_freed_memory, open_data
+from gc_core.train.validation import HeldOutSamples
 from infra.bench.results import write_results
 from infra.bench.tying import cut, taught
 from jobs import console
@@ -51,7 +51,7 @@ class SeedsBench:
     group: str | None = None
     """None for the store's, or a group inside it."""
     held_out: int = 560
-    """Samples held out at least, of whole pictures drawn at random."""
+    """Samples held out at least, of whole images drawn at random."""
     prototypes: int = 64
     features: int = 1024
     """Of the untied ones."""
@@ -104,7 +104,7 @@ def compare(options: SeedsBench, data: TrainingData) -> Iterator[Likeness]:
             )
             config = TrainConfig(**common, **size, **KINDS[kind], steps=steps)
             trainers = [taught(f"{kind}, seed {seed}", replace(config, seed=seed), data)[0] for seed in SEEDS]
-            scores = HeldOutSamples(data, Place(), batch=256).score([trainer.result for trainer in trainers])
+            scores = HeldOutSamples(data, Worker(), batch=256).score([trainer.result for trainer in trainers])
             fvu = float(np.mean([np.nan if score.fvu is None else score.fvu for score in scores]))
             yield likeness_of(kind, steps, trainers[0].result, trainers[1].result, fvu)
 

@@ -17,9 +17,9 @@ from rich.table import Table
 
 from gc_core.shards import CHUNK_ROWS
 from gc_core.store import COMPRESSIONS
+from gc_core.store.commits import sum_squares
 from gc_core.store.compression import packed, unpack
 from gc_core.store.reader import all_finite
-from gc_core.store.records import sum_squares
 from infra.bench.machine import device_name
 
 

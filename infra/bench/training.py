@@ -16,11 +16,11 @@ from torch import Tensor
 from gc_core import groups, store
 from gc_core.config import TrainConfig
 from gc_core.harvest.activations import arithmetic
-from gc_core.initial import FirstSamples
+from gc_core.initialise import FirstSamples
 from gc_core.io.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS
 from gc_core.sparse import choose
-from gc_core.train import Place, Trainer, TrainingData, keep_freed_memory, resolve
+from gc_core.train import Trainer, TrainingData, Worker, keep_freed_memory, resolve
 from infra.bench import machine
 from infra.bench.plain_training import PlainTraining
 
@@ -127,7 +127,7 @@ def new_trainer(size: Size, path: str, device: str) -> Trainer:
         clip_norm=0,
     )
     data, first = empty_data(size), FirstSamples.of(random_batches(size, "cpu")[0])
-    trainer = Trainer(resolve(config, data), data, Place(device=device), first)
+    trainer = Trainer(resolve(config, data), data, Worker(device=device), first)
     trainer.model.load_state_dict(random_weights(size, path, device))
     return trainer
 

@@ -4,7 +4,7 @@
 
 For each number of training rows a tied crosscoder and two untied ones, whose encoders read the untransformed block and
 all blocks, take the same number of steps; the untied ones then train once more, for as much processor time as the tied
-one took. All are judged by the held-out FVU on the same pictures, kept apart for this alone. One thread each.
+one took. All are judged by the held-out FVU on the same images, kept apart for this alone. One thread each.
 """
 
 import time
@@ -21,8 +21,8 @@ from rich.table import Table
 
 from gc_core.config import TrainConfig
 from gc_core.io.run_folder import RunFolder
-from gc_core.train import Place, Trainer, TrainingData, keep_freed_memory, open_data, resolve
-from gc_core.train.evaluate import HeldOutSamples
+from gc_core.train import Trainer, TrainingData, Worker, keep_freed_memory, open_data, resolve
+from gc_core.train.validation import HeldOutSamples
 from infra.bench.results import write_results
 from jobs import console
 from jobs.options import cli
@@ -39,9 +39,9 @@ class TyingBench:
     run: str
     """A run folder whose harvest is finished: a path or URL."""
     rows: tuple[str, ...] = ("500", "1000", "2000", "4000", "all")
-    """Training samples, of whole pictures; `all` for every one that is not held out."""
+    """Training samples, of whole images; `all` for every one that is not held out."""
     held_out: int = 560
-    """Samples held out at least, of whole pictures drawn at random."""
+    """Samples held out at least, of whole images drawn at random."""
     prototypes: int = 64
     features: int = 1024
     """Of the untied ones."""
@@ -63,7 +63,7 @@ class Outcome:
     fvu: float
     """Held out."""
     interval: tuple[float, float] | None
-    """Of 95%, over pictures."""
+    """Of 95%, over images."""
     training_fvu: float
     dead_share: float
     seconds: float
@@ -88,7 +88,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def cut(data: TrainingData, num_rows: int | None, held_out: int, seed: int) -> TrainingData:
-    """The same store with whole pictures held out at random, and about so many rows of others to train on.
+    """The same store with whole images held out at random, and about so many rows of others to train on.
 
     Raises:
         ValueError: the store has too few samples.
@@ -96,15 +96,15 @@ def cut(data: TrainingData, num_rows: int | None, held_out: int, seed: int) -> T
     images = np.random.default_rng([seed, 6]).permutation(np.unique(data.store.image))
     row_N = np.concatenate([np.flatnonzero(data.store.image == image) for image in images])
     image_N = data.store.image[row_N]
-    first = _whole_pictures(image_N, held_out)
-    last = len(row_N) if num_rows is None else first + _whole_pictures(image_N[first:], num_rows)
+    first = _whole_images(image_N, held_out)
+    last = len(row_N) if num_rows is None else first + _whole_images(image_N[first:], num_rows)
     return replace(data, held_out_rows=np.sort(row_N[:first]), train_rows=np.sort(row_N[first:last]))
 
 
-def _whole_pictures(image_N: NDArray[np.int64], least: int) -> int:
-    """How many rows, at least so many, end where a picture's do."""
+def _whole_images(image_N: NDArray[np.int64], least: int) -> int:
+    """How many rows, at least so many, end where an image's do."""
     if len(image_N) < least:
-        raise ValueError(f"rows: found {len(image_N):,} samples, expected at least {least:,}; harvest more pictures")
+        raise ValueError(f"rows: found {len(image_N):,} samples, expected at least {least:,}; harvest more images")
     ends = np.append(np.flatnonzero(np.diff(image_N)) + 1, len(image_N))
     return int(ends[np.searchsorted(ends, least)])
 
@@ -126,7 +126,7 @@ def compare(options: TyingBench, data: TrainingData) -> list[Outcome]:
 def trained(kind: str, config: TrainConfig, data: TrainingData) -> Outcome:
     """Train to the end in this process, and judge."""
     trainer, seconds = taught(kind, config, data)
-    (score,) = HeldOutSamples(data, Place(), batch=256).score([trainer.result])
+    (score,) = HeldOutSamples(data, Worker(), batch=256).score([trainer.result])
     row = trainer.log(score)
     return Outcome(
         kind=kind,
@@ -143,7 +143,7 @@ def trained(kind: str, config: TrainConfig, data: TrainingData) -> Outcome:
 def taught(kind: str, config: TrainConfig, data: TrainingData) -> tuple[Trainer, float]:
     """A training at its end, and the processor time that it took, in seconds."""
     config = resolve(replace(config, checkpoint_every=config.steps or 1), data)
-    trainer, start = Trainer(config, data, Place()), time.process_time()
+    trainer, start = Trainer(config, data, Worker()), time.process_time()
     with closing(trainer.stream()) as stream, console.progress(kind, trainer.num_steps, "steps") as meter:
         while trainer.step < trainer.num_steps:
             if trainer.step == min(WARM_STEPS, trainer.num_steps - 1):
@@ -161,7 +161,7 @@ def show(found: Sequence[Outcome]) -> None:
         "kind",
         "steps",
         "processor time",
-        "held-out FVU (95% over pictures)",
+        "held-out FVU (95% over images)",
         "in training",
         "dead",
     ):

@@ -1,6 +1,6 @@
 """What the harvest's benchmark measures, in one process: each phase is a method that says how much it did in how long.
 
-Letters: N centres or crops, G group elements, C channels, L side of a square picture.
+Letters: N centres or crops, G group elements, C channels, L side of a square image.
 """
 
 import os
@@ -26,12 +26,12 @@ from gc_core.images import decode
 from gc_core.images.ref import ImageRef
 from gc_core.io.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS, DEFAULT_SHARD_ROWS
-from infra.bench import machine, pictures
+from infra.bench import images, machine
 from infra.bench.machine import Rate
-from infra.bench.plain import picture_side_px, plain_activations
+from infra.bench.plain import image_side_px, plain_activations
 
 RESIZE_PX = 256
-CENTRES_PER_PICTURE = 10
+CENTRES_PER_IMAGE = 10
 SHARD_ROWS = {"cpu": CHUNK_ROWS, "cuda": DEFAULT_SHARD_ROWS}
 COMPARED = 2
 """Samples on which the ways are compared."""
@@ -54,7 +54,7 @@ class Spec:
 
 
 class Workload:
-    """Networks, pictures and windows, ready to be measured."""
+    """Networks, images and windows, ready to be measured."""
 
     def __init__(self, spec: Spec) -> None:
         if spec.device == "cpu":
@@ -64,7 +64,7 @@ class Workload:
             group=spec.group,
             backbone=spec.backbone,
             weights=spec.weights,
-            centres_per_image=CENTRES_PER_PICTURE,
+            centres_per_image=CENTRES_PER_IMAGE,
             resize_px=RESIZE_PX,
             shard_rows=SHARD_ROWS[spec.device],
         )
@@ -112,7 +112,7 @@ class Workload:
         with ThreadPoolExecutor(threads) as pool:
 
             def decode_all() -> float:
-                return len(list(pool.map(lambda content: decode(content, RESIZE_PX), pictures.jpegs())))
+                return len(list(pool.map(lambda content: decode(content, RESIZE_PX), images.jpegs())))
 
             return machine.rate(decode_all, seconds, "cpu")
 
@@ -162,9 +162,9 @@ class Workload:
         return harvest.load_backbone(HarvestConfig.from_json(changed), self._device)
 
     def _one_plain(self) -> float:
-        picture_3LL = self._squares[self._turn % len(self._squares)]
+        image_3LL = self._squares[self._turn % len(self._squares)]
         self._turn += 1
-        plain_activations(picture_3LL, self._group, self._networks[torch.float32])
+        plain_activations(image_3LL, self._group, self._networks[torch.float32])
         return 1
 
     def _ours(self, dtype: torch.dtype, seconds: float) -> Rate:
@@ -182,8 +182,8 @@ class Workload:
     @cached_property
     def _squares(self) -> list[Tensor]:
         """The middle of every photograph, (3, L, L) float32, a unit at its centre pixel."""
-        side = picture_side_px(self._networks[torch.float32], RESIZE_PX)
-        whole = [decode(content, RESIZE_PX) for content in pictures.jpegs()]
+        side = image_side_px(self._networks[torch.float32], RESIZE_PX)
+        whole = [decode(content, RESIZE_PX) for content in images.jpegs()]
         offsets = [((pixels.shape[1] - side) // 2, (pixels.shape[2] - side) // 2) for pixels in whole]
         cut = [
             pixels[:, top : top + side, left : left + side] for pixels, (top, left) in zip(whole, offsets, strict=True)
@@ -212,12 +212,12 @@ class Workload:
     def _manifest(self, folder: Path) -> pa.Table:
         """Of the photographs as files in this folder, each listed many times: enough for MOST_SHARDS."""
         refs: list[ImageRef] = []
-        for number, content in enumerate(pictures.jpegs()):
+        for number, content in enumerate(images.jpegs()):
             path = folder / f"{number}.jpg"
             path.write_bytes(content)
             refs.append(ImageRef(url=str(path), member=""))
         seen = [manifest.inspect(ref, resize_px=RESIZE_PX, window_px=self._window_px) for ref in refs]
-        times = -(-MOST_SHARDS * SHARD_ROWS[self._device] // (CENTRES_PER_PICTURE * len(seen)))
+        times = -(-MOST_SHARDS * SHARD_ROWS[self._device] // (CENTRES_PER_IMAGE * len(seen)))
         return manifest.build(seen * times, {})
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from gc_core.atlas.cards import AtlasPage
 from gc_core.atlas.drawn import drawn_page
 from gc_core.atlas.page import write_page
+from gc_core.atlas.records import AtlasPage
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -85,10 +85,10 @@ const articles = [...document.querySelectorAll("article")];
 report({controls: seen(document.querySelector(".controls")), articles: articles.filter(seen).length,
   drawn: articles.filter((a) => a.querySelector(".main .curve").getTotalLength() > 0).length});
 """
-PICTURE = """
-const picture = document.querySelector("article .strip img");
-picture.loading = "eager";
-picture.decode().then(() => report({width: picture.naturalWidth, height: picture.naturalHeight}));
+IMAGE = """
+const image = document.querySelector("article .strip img");
+image.loading = "eager";
+image.decode().then(() => report({width: image.naturalWidth, height: image.naturalHeight}));
 """
 
 
@@ -154,9 +154,9 @@ def test_every_plot_is_drawn(page: AtlasPage, opened: Path, tmp_path: Path):
     assert 300 < measured["shortest"] <= measured["longest"] < 8000
 
 
-def test_pictures_load(page: AtlasPage, opened: Path, tmp_path: Path):
+def test_images_load(page: AtlasPage, opened: Path, tmp_path: Path):
     height, width, _ = page.features[0].examples[0].patch_HWC.shape
-    assert probe(opened, PICTURE, tmp_path) == {"width": 3 * width, "height": height}
+    assert probe(opened, IMAGE, tmp_path) == {"width": 3 * width, "height": height}
 
 
 def test_a_symmetry_can_be_chosen_and_let_go(page: AtlasPage, opened: Path, tmp_path: Path):

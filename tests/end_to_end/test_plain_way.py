@@ -1,7 +1,7 @@
-"""What the harvest stores is what the slow, obvious way gives: rotate the whole picture, run the whole network, read
+"""What the harvest stores is what the slow, obvious way gives: rotate the whole image, run the whole network, read
 the unit.
 
-The plain way here shares no code with the harvest's: scipy resamples the whole picture.
+The plain way here shares no code with the harvest's: scipy resamples the whole image.
 
 Letters: G group elements, C channels, H W pixels.
 """

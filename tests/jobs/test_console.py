@@ -110,7 +110,7 @@ def test_what_strangers_name_cannot_steer_a_terminal(capsys: pytest.CaptureFixtu
     console.table("title", ["column"], [[hostile]])
     with pytest.raises(SystemExit), console.one_line_errors(remedy=""):
         raise ValueError(hostile)
-    with console.progress("index", 1, "pictures") as meter:
+    with console.progress("index", 1, "images") as meter:
         meter.set(1, hostile)
     told = capsys.readouterr().out
     assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(told)

@@ -70,7 +70,7 @@ def test_every_number_is_in_its_file_and_in_the_table(
     assert second["stability"]["seed-1"]["as_is"]["mean"] == pytest.approx(1, abs=1e-5)
     assert first["stability"]["seed-1"]["as_is"]["mean"] < 0.3
     assert first["downstream"]["loss"] == "kl_to_original"
-    assert 1 <= first["downstream"]["num_pictures"] <= 4
+    assert 1 <= first["downstream"]["num_images"] <= 4
     assert first["held_out"]["num_rows"] == first["held_out"]["num_images"] >= 2
     for name, found in (("seed-0", first), ("seed-1", second)):
         (line,) = [line for line in said.splitlines() if line.strip().startswith(name)]
@@ -78,8 +78,8 @@ def test_every_number_is_in_its_file_and_in_the_table(
         assert f"{found['downstream']['recovered']:.3f}" in line
         assert found["held_out"]["l0"] <= 4
     evaluate.main(["--run", run.url, "--figure", str(tmp_path / "new" / "fvu.png")])
-    with Image.open(tmp_path / "new" / "fvu.png") as picture:
-        assert picture.format == "PNG"
+    with Image.open(tmp_path / "new" / "fvu.png") as image:
+        assert image.format == "PNG"
     assert evaluation_of(run, "seed-0")["downstream"] == first["downstream"]
     sae = evaluation_of(run, "sae")["held_out"]
     assert sae["fvu"] == sae["fvu_identity"]
@@ -91,7 +91,7 @@ def test_every_number_is_in_its_file_and_in_the_table(
         (["--name", "nobody"], "no finished crosscoder 'nobody' found, expected one of reader, sae, seed-0, seed-1"),
         (["--name", "reader", "--classifier", "CLASSIFIER"], "every position has only its untransformed activation"),
         (["--name", "seed-0", "--classifier", "bundled"], "are other ones than those that were harvested"),
-        (["--name", "seed-0", "--classifier", "CLASSIFIER"], "no usable picture found"),  # stimuli are small
+        (["--name", "seed-0", "--classifier", "CLASSIFIER"], "no usable image found"),  # stimuli are small
         (["--name", "seed-0", "--against", "sae"], "features of different blocks cannot be matched"),
         (["--labels", "labels.txt"], "given without --classifier"),
         (["--figure", "fvu.gif"], "expected a file name that ends in .png, .svg or .pdf"),

@@ -142,7 +142,7 @@ def test_every_text_is_read_or_refused(read: Callable[[str], object]) -> None:
 
 
 @pytest.mark.parametrize("text", [text for text in TEXTS if not text.startswith("s3://") and text not in ("/etc", "~")])
-def test_every_place_of_pictures_is_looked_at_or_refused(
+def test_every_place_of_images_is_looked_at_or_refused(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But folders of this machine, of whatever size."""

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1,500 samples of D_2, made of 12 features, and the pictures that they are of."""
+    """1,500 samples of D_2, made of 12 features, and the images that they are of."""
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("source")
     code_NF = rng.exponential(size=(1500, 12)) * (rng.random((1500, 12)) < 0.2)
     acts_NGC = np.einsum("nf,fgc->ngc", code_NF, rng.normal(size=(12, 4, 6))) + 0.1
@@ -37,7 +37,7 @@ def options(source: Path, out: Path) -> list[str]:
     return [*places, "--group", "D2", "--out", str(out)]
 
 
-def test_later_stages_work_and_the_page_says_why_it_has_no_pictures(run: RunFolder) -> None:
+def test_later_stages_work_and_the_page_says_why_it_has_no_images(run: RunFolder) -> None:
     sizes = ["--dict-size", "32", "--k", "4", "--steps", "30"]
     train.main(["--run", run.url, "--name", "small", *sizes])
     analyse.main(["--run", run.url])

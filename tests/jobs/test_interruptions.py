@@ -30,10 +30,10 @@ from jobs.options import Workers
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-PICTURES = ["--images", "stimuli", "--max-stimuli", "60", "--group", "D1", "--layer", "conv1", "--shard-rows", "128"]
+IMAGES = ["--images", "stimuli", "--max-stimuli", "60", "--group", "D1", "--layer", "conv1", "--shard-rows", "128"]
 SIZES = {"dict-size": 32, "k": 4, "batch": 32, "checkpoint-every": 10, "steps": 1000}
 OPTIONS = [
-    *PICTURES,
+    *IMAGES,
     "--dtype",
     "float32",
     *(part for name, n in SIZES.items() for part in (f"--train.{name}", str(n))),

@@ -49,7 +49,7 @@ def test_halving_finds_those_that_are_fatal_and_no_others(count: int, data: st.D
 
 def test_where_everything_is_fatal_it_ends_in_one_line() -> None:
     worker = FakeWorker(set(range(1024)), set())
-    with pytest.raises(OSError, match=r"^index: workers were lost over more than 16 of 1,024 pictures; [^\n]*$"):
+    with pytest.raises(OSError, match=r"^index: workers were lost over more than 16 of 1,024 images; [^\n]*$"):
         deadly(1024, worker.outlives)
     assert worker.asked < 200
 
@@ -103,7 +103,7 @@ def test_no_task_of_the_index_is_repeated_by_ray_which_counts_out_of_memory_apar
 
 
 def killing(function: Callable[..., object], name: str) -> ray.remote_function.RemoteFunction:
-    """The function in a task, whose process is really killed when it comes to a picture of this name."""
+    """The function in a task, whose process is really killed when it comes to an image of this name."""
 
     def run(*args: object) -> object:
         from gc_core import index as parts
@@ -127,10 +127,10 @@ def killing(function: Callable[..., object], name: str) -> ray.remote_function.R
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_picture_that_really_kills_its_workers_is_found_and_passed_by(
+def test_a_image_that_really_kills_its_workers_is_found_and_passed_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = as_folder(tmp_path / "pictures", {f"{i:02}.png": png(i, 40) for i in range(12)})
+    images = as_folder(tmp_path / "images", {f"{i:02}.png": png(i, 40) for i in range(12)})
     config = HarvestConfig(group="D4", layer="maxpool1", resize_px=64, images=str(images), dtype="float32")
     backbone, run = backbones.load(config.backbone, layer=config.layer), RunFolder.at(str(tmp_path / "run"))
     monkeypatch.setattr(lost_workers, "PAUSE_S", 0.0)

@@ -1,5 +1,5 @@
 """The index and the harvest on a real Ray: the same photographs in any form give the same numbers; an interrupted index
-continues; bad pictures end a run only where they are too many."""
+continues; bad images end a run only where they are too many."""
 
 import io
 import re
@@ -46,7 +46,7 @@ def harvested(at: Path, images: str) -> RunFolder:
 
 
 def rows_of(run: RunFolder) -> dict[str, np.ndarray]:
-    """All that is stored, and the content key of each row's picture."""
+    """All that is stored, and the content key of each row's image."""
     opened, table = open_store(run), manifest.load_table(run.manifest)
     keys = table["key"].to_numpy()
     return {
@@ -58,11 +58,11 @@ def rows_of(run: RunFolder) -> dict[str, np.ndarray]:
 
 
 def test_the_same_photographs_in_any_form_give_the_same_activations(tmp_path: Path) -> None:
-    pictures = dict(sorted(photographs().items()))
-    as_folder(tmp_path / "folder", pictures)
-    as_tar(tmp_path / "all.tar", pictures)
-    as_parquet(tmp_path / "all.parquet", pictures, rows_per_group=5)
-    (tmp_path / "list.txt").write_text("\n".join(f"folder/{name}" for name in pictures))
+    images = dict(sorted(photographs().items()))
+    as_folder(tmp_path / "folder", images)
+    as_tar(tmp_path / "all.tar", images)
+    as_parquet(tmp_path / "all.parquet", images, rows_per_group=5)
+    (tmp_path / "list.txt").write_text("\n".join(f"folder/{name}" for name in images))
     first, *others = (
         rows_of(harvested(tmp_path / f"run-{i}", str(tmp_path / location)))
         for i, location in enumerate(["folder", "all.tar", "all.parquet", "list.txt"])
@@ -75,11 +75,11 @@ def test_the_same_photographs_in_any_form_give_the_same_activations(tmp_path: Pa
 
 
 def strips(run: Path) -> dict[str, bytes]:
-    """Example pictures of the atlas, by name."""
+    """Example images of the atlas, by name."""
     return {path.name: path.read_bytes() for path in sorted((run / "atlas/topk-16/examples").iterdir())}
 
 
-def test_pictures_that_moved_are_told_of_and_found_where_they_are_now(
+def test_images_that_moved_are_told_of_and_found_where_they_are_now(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, old, new = tmp_path / "run", as_folder(tmp_path / "old", photographs()), tmp_path / "new"
@@ -91,7 +91,7 @@ def test_pictures_that_moved_are_told_of_and_found_where_they_are_now(
     assert "missing" not in capsys.readouterr().out
     old.rename(new)
     analyse.main(["--run", str(run)])
-    missing = rf"of(\d+)pictures\1aremissing\(thefirst:file://{old}/"
+    missing = rf"of(\d+)images\1aremissing\(thefirst:file://{old}/"
     for told in (capsys.readouterr().out, (run / "atlas/topk-16/index.html").read_text()):
         plain = "".join(told.split())  # lines are folded where the console ends
         assert re.search(missing, plain)
@@ -105,11 +105,11 @@ def test_pictures_that_moved_are_told_of_and_found_where_they_are_now(
 
 
 def test_another_order_in_the_archives_changes_the_numbers_of_images_and_nothing_else(tmp_path: Path) -> None:
-    pictures = photographs()
-    names = list(np.random.default_rng(0).permutation(list(pictures)))
+    images = photographs()
+    names = list(np.random.default_rng(0).permutation(list(images)))
     for part in range(3):
-        as_tar(tmp_path / f"tars/{part}.tar", {name: pictures[name] for name in names[part::3]})
-    plain = rows_of(harvested(tmp_path / "plain", str(as_folder(tmp_path / "folder", pictures))))
+        as_tar(tmp_path / f"tars/{part}.tar", {name: images[name] for name in names[part::3]})
+    plain = rows_of(harvested(tmp_path / "plain", str(as_folder(tmp_path / "folder", images))))
     mixed = rows_of(harvested(tmp_path / "mixed", str(tmp_path / "tars/{0..2}.tar")))
     assert (plain["image"] != mixed["image"]).any()
     for name in ("key", "centre_yx", "activations"):
@@ -129,7 +129,7 @@ def indexed(run: RunFolder, images: str, **changes: object) -> pa.Table:
 def test_an_interrupted_index_continues_and_ends_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = many(tmp_path / "pictures", good=150, bad=5)
+    images = many(tmp_path / "images", good=150, bad=5)
     whole = indexed(RunFolder.at(str(tmp_path / "whole")), images)
     run = RunFolder.at(str(tmp_path / "run"))
     with monkeypatch.context() as patched:
@@ -162,28 +162,28 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_too_many_bad_pictures_stop_the_index_and_mended_ones_are_seen(tmp_path: Path) -> None:
+def test_too_many_bad_images_stop_the_index_and_mended_ones_are_seen(tmp_path: Path) -> None:
     """It stops with the part that makes them too many: places 64 to 95 of the listing hold 32 of the 40."""
-    images, run = many(tmp_path / "pictures", good=60, bad=40), RunFolder.at(str(tmp_path / "run"))
-    line = r"at least 36 of 100 pictures are bad, more than --max-bad-fraction 0\.2: 36 not a JPEG, .* file://.*page%20"
+    images, run = many(tmp_path / "images", good=60, bad=40), RunFolder.at(str(tmp_path / "run"))
+    line = r"at least 36 of 100 images are bad, more than --max-bad-fraction 0\.2: 36 not a JPEG, .* file://.*page%20"
     with pytest.raises(ValueError, match=line):
         indexed(run, images)
     with pytest.raises(FileNotFoundError):
         manifest.load_table(run.manifest)
     for i in range(30):
-        (tmp_path / f"pictures/page {i:03}.jpg").write_bytes(png(i, 40))
+        (tmp_path / f"images/page {i:03}.jpg").write_bytes(png(i, 40))
     table = indexed(run, images)
     assert table["status"].to_pylist().count("bad") == 10
     assert dict(index.describe(table)) == {
-        "pictures": "90 used of 100",
-        "not used": f"10 not a {NAMES} picture; each with its reason in the manifest",
+        "images": "90 used of 100",
+        "not used": f"10 not a {NAMES} image; each with its reason in the manifest",
     }
-    with pytest.raises(ValueError, match=r"10 of 100 pictures are bad, more than --max-bad-fraction 0\.05"):
+    with pytest.raises(ValueError, match=r"10 of 100 images are bad, more than --max-bad-fraction 0\.05"):
         indexed(run, images, max_bad_fraction=0.05)
 
 
-def test_small_pictures_are_not_bad_and_a_fraction_of_one_goes_on(tmp_path: Path) -> None:
-    folder = as_folder(tmp_path / "pictures", {f"{i}.png": png(i, 5 if i else 40) for i in range(10)})
+def test_small_images_are_not_bad_and_a_fraction_of_one_goes_on(tmp_path: Path) -> None:
+    folder = as_folder(tmp_path / "images", {f"{i}.png": png(i, 5 if i else 40) for i in range(10)})
     table = indexed(RunFolder.at(str(tmp_path / "small")), str(folder), max_bad_fraction=0)
     assert table["status"].to_pylist() == ["ok"] + ["small"] * 9
     images = many(tmp_path / "bad", good=1, bad=9)
@@ -203,12 +203,12 @@ def test_an_archive_that_cannot_be_read_is_one_bad_row_among_the_others(
     assert table["error"].to_pylist()[2].startswith(("cannot be read", "damaged archive"))
 
 
-def test_a_seeded_choice_of_pictures_does_not_depend_on_their_form(tmp_path: Path) -> None:
-    pictures = {f"{i:03}.png": png(i, 40) for i in range(50)}
-    folder, tar = as_folder(tmp_path / "folder", pictures), as_tar(tmp_path / "all.tar", pictures)
+def test_a_seeded_choice_of_images_does_not_depend_on_their_form(tmp_path: Path) -> None:
+    images = {f"{i:03}.png": png(i, 40) for i in range(50)}
+    folder, tar = as_folder(tmp_path / "folder", images), as_tar(tmp_path / "all.tar", images)
     one, other = (
         indexed(RunFolder.at(str(tmp_path / f"run {place.name}")), str(place), max_images=7) for place in (folder, tar)
     )
     assert len(one) == 7
     assert one["key"].to_pylist() == other["key"].to_pylist()
-    assert store.commits(RunFolder.at(str(tmp_path / "run folder"))) == {}
+    assert store.finished_commits(RunFolder.at(str(tmp_path / "run folder"))) == {}

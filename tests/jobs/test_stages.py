@@ -132,10 +132,10 @@ def test_the_harvest_computes_only_what_is_missing(
         patched.setattr(harvest.cluster, "deal", _stop_after_one)
         with pytest.raises(KeyboardInterrupt):
             run_harvest(run, HARVEST, Workers(num_workers=1))
-    first = store.commits(run)
+    first = store.finished_commits(run)
     assert list(first) == [0]
     run_harvest(run, HARVEST, Workers(num_workers=2))
-    whole, interrupted = store.commits(finished), store.commits(run)
+    whole, interrupted = store.finished_commits(finished), store.finished_commits(run)
     assert interrupted[0].attempt == first[0].attempt
     assert {s: c.sha256 for s, c in interrupted.items()} == {s: c.sha256 for s, c in whole.items()}
     with pytest.raises(store.StoreError, match="seed 0 -> 1"):
@@ -262,7 +262,7 @@ def test_a_killed_worker_is_started_again_where_it_left_off(finished: RunFolder)
     assert [row["step"] for row in rows] == list(range(10, 401, 10))
     opened = training.open_data(finished, config)
     (trainer,) = training.train(
-        [training.resolve(config, opened)], opened, training.Place(), report=lambda metrics: None
+        [training.resolve(config, opened)], opened, training.Worker(), report=lambda metrics: None
     )
     for row, expected in zip(rows, trainer.metrics, strict=True):
         assert {name: value for name, value in row.items() if value is not None} == pytest.approx(expected, rel=1e-4)

@@ -118,8 +118,8 @@ def test_damage_ends_with_code_1_and_is_repaired_alone(
     assert stamps(copy).items() >= others.items()
 
 
-def test_numbers_that_no_picture_gives_are_found(copy: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whole and consistent with its record, but not what the pictures give: the control of the origin check."""
+def test_numbers_that_no_image_gives_are_found(copy: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whole and consistent with its record, but not what the images give: the control of the origin check."""
     opened = store.open_store(copy)
     rows = opened.rows(0)
     forged = store.ShardArrays(
@@ -167,10 +167,10 @@ def test_a_driver_that_is_stopped_or_killed_ends_within_seconds_and_continues(
         assert f"{word} The same command continues where it stopped." in told
         assert "Traceback" not in told
     await_end(workers)
-    first = store.commits(run)
+    first = store.finished_commits(run)
     assert 0 < len(first) < 24
     run_harvest(run, replace(HARVEST, max_stimuli=3000, group="D1", layer="conv1"), Workers())
-    finished = store.commits(run)
+    finished = store.finished_commits(run)
     assert {shard: finished[shard] for shard in first} == first
     assert contents(run) == contents(undisturbed)
 

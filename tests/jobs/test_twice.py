@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cl
 ROOT = Path(__file__).parents[2]
 SECONDS_TO_END = 500
 """On an idle machine it is one minute; each pipeline starts a Ray of its own."""
-PICTURES = ["--images", "stimuli", "--max-stimuli", "60", "--group", "D4", "--layer", "conv2", "--dtype", "float32"]
+IMAGES = ["--images", "stimuli", "--max-stimuli", "60", "--group", "D4", "--layer", "conv2", "--dtype", "float32"]
 SIZES = {"dict-size": 32, "k": 4, "steps": 20, "batch": 32, "checkpoint-every": 5}
-OPTIONS = [*PICTURES, *(part for name, n in SIZES.items() for part in (f"--train.{name}", str(n)))]
+OPTIONS = [*IMAGES, *(part for name, n in SIZES.items() for part in (f"--train.{name}", str(n)))]
 
 
 def started(out: Path, scratch: str, log: Path) -> "subprocess.Popen[bytes]":

@@ -69,7 +69,7 @@ def test_warnings_of_other_loggers_and_of_python_are_told_too_but_not_rays_own()
 
 def test_a_flood_is_cut_off_aloud(capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(3 * warned.MOST):
-        warned.say(f"picture {number}")
+        warned.say(f"image {number}")
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "warning  more followed, which are not shown"
     assert len(lines) == warned.MOST + 1

@@ -61,9 +61,9 @@ def write_run(
 
 
 def _images(count: int, held_out: Collection[int]) -> list[ImageRecord]:
-    """The manifest keeps the pictures with small content keys for validation."""
+    """The manifest keeps the images with small content keys for validation."""
     keys = [i if i in held_out else 2**62 + i for i in range(count)]
-    refs = [ImageRef(url=f"/pictures/{i}.png", member="") for i in range(count)]
+    refs = [ImageRef(url=f"/images/{i}.png", member="") for i in range(count)]
     return [ImageRecord(ref=ref, status="ok", key=key) for ref, key in zip(refs, keys, strict=True)]
 
 

@@ -20,7 +20,7 @@ CHANNELS = 3
 SHARD_ROWS = 256
 NUM_ROWS = 600  # two full shards of two chunks, and one of 88 rows
 NUM_SHARDS = 3
-ATTRS = {"config": {"seed": 0, "images": "/pictures"}, "config_hash": "hash of seed 0", "weights_sha256": "aa"}
+ATTRS = {"config": {"seed": 0, "images": "/images"}, "config_hash": "hash of seed 0", "weights_sha256": "aa"}
 
 
 def numbers(seed: int = 0) -> ShardArrays:
@@ -92,7 +92,7 @@ def write_forever(url: str) -> None:
     run = RunFolder.at(url)
     while True:
         create(run)
-        write(run, *(shard for shard in range(NUM_SHARDS) if shard not in store.commits(run)))
+        write(run, *(shard for shard in range(NUM_SHARDS) if shard not in store.finished_commits(run)))
         store.finish(run)
         for shard in range(NUM_SHARDS):
             store.discard_commit(run, shard)

@@ -1,4 +1,4 @@
-"""From pictures turned by known angles to the pose that the page prints.
+"""From images turned by known angles to the pose that the page prints.
 
 Letters: F features, G group elements, C channels, H W pixels.
 """
@@ -30,13 +30,13 @@ def drawn(name: str) -> NDArray[np.uint8]:
     return np.broadcast_to(image_HW.astype(np.uint8), (3, SIDE_PX, SIDE_PX)).copy()
 
 
-def poses_of(pictures: list[NDArray[np.uint8]]) -> list[str]:
-    """What the page says of a dictionary whose features are the samples of these pictures; the first is the family's
+def poses_of(images: list[NDArray[np.uint8]]) -> list[str]:
+    """What the page says of a dictionary whose features are the samples of these images; the first is the family's
     reference."""
     backbone = backbones.load("googlenet")
     assert field_window_px(GROUP, backbone) <= SIDE_PX
     centre = np.array([[SIDE_PX // 2, SIDE_PX // 2]])
-    acts = [group_activations(picture, centre, GROUP, backbone)[0] for picture in pictures]
+    acts = [group_activations(image, centre, GROUP, backbone)[0] for image in images]
     decoder_FGC = torch.from_numpy(np.stack([np.asarray(a, np.float64) for a in acts]))
     decoder_FGC = symmetry.changing_part(decoder_FGC)
     similarity, pose = family_similarity(decoder_FGC, decoder_FGC, GROUP, invariant_share=0.9)
@@ -50,19 +50,19 @@ def poses_of(pictures: list[NDArray[np.uint8]]) -> list[str]:
     return [_pose(int(element), page) for element in shown_poses(found, [v.subgroup for v in verdicts], GROUP)]
 
 
-def turned(picture_CHW: NDArray[np.uint8], quarters: int, *, mirrored: bool = False) -> NDArray[np.uint8]:
+def turned(image_CHW: NDArray[np.uint8], quarters: int, *, mirrored: bool = False) -> NDArray[np.uint8]:
     """Mirrored left-right first, then turned anticlockwise as displayed."""
-    first = picture_CHW[:, :, ::-1] if mirrored else picture_CHW
+    first = image_CHW[:, :, ::-1] if mirrored else image_CHW
     return np.ascontiguousarray(np.rot90(first, quarters, axes=(1, 2)))
 
 
 def test_a_shape_without_symmetry_is_shown_at_the_angle_it_was_turned_by() -> None:
-    picture = drawn("F")
-    poses = poses_of([picture, *(turned(picture, k) for k in (1, 2, 3)), turned(picture, 1, mirrored=True)])
+    image = drawn("F")
+    poses = poses_of([image, *(turned(image, k) for k in (1, 2, 3)), turned(image, 1, mirrored=True)])
     assert poses == ["0°", "90°", "180°", "270°", "mirrored, 90°"]
 
 
 @pytest.mark.parametrize("quarters", [1, 3])
 def test_of_angles_that_look_the_same_the_smallest_is_shown(quarters: int) -> None:
-    picture = drawn("bar")
-    assert poses_of([picture, turned(picture, quarters), turned(picture, 2)]) == ["0°", "90°", "0°"]
+    image = drawn("bar")
+    assert poses_of([image, turned(image, quarters), turned(image, 2)]) == ["0°", "90°", "0°"]

@@ -72,20 +72,20 @@ def test_a_block_step_is_the_distance_to_the_next_rotation() -> None:
 
 
 @pytest.mark.parametrize("name", ["D4", "C8"])
-def test_a_patch_turned_back_is_the_patch_of_the_picture_before_it_was_turned(name: str) -> None:
+def test_a_patch_turned_back_is_the_patch_of_the_image_before_it_was_turned(name: str) -> None:
     group, side = groups.parse(name), 9
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, 8, 8))).float()
     window = torch.nn.functional.interpolate(coarse, size=(61, 61), mode="bicubic").clamp(0, 255)  # smooth
     larger = window_px(33, group, Resampling())
     margin = (61 - larger) // 2
-    pictures = act(window[:, :, margin : 61 - margin, margin : 61 - margin], group, 33)[0]  # (G, C, S, S)
+    images = act(window[:, :, margin : 61 - margin, margin : 61 - margin], group, 33)[0]  # (G, C, S, S)
     plain = cut_patch(window[0].byte().numpy(), np.array([30, 30]), side, group, 0)
     for h in range(group.order):
-        turned = pictures[h].round().clamp(0, 255).byte().numpy()
+        turned = images[h].round().clamp(0, 255).byte().numpy()
         back = cut_patch(turned, np.array([16, 16]), side, group, int(group.inverse[h]))
         assert np.abs(back.astype(int) - plain.astype(int)).mean() < 4
-    away = cut_patch(pictures[1].round().clamp(0, 255).byte().numpy(), np.array([16, 16]), side, group, 0)
+    away = cut_patch(images[1].round().clamp(0, 255).byte().numpy(), np.array([16, 16]), side, group, 0)
     assert np.abs(away.astype(int) - plain.astype(int)).mean() > 8, "the control: without turning they differ"
 
 

@@ -1,4 +1,4 @@
-"""The atlas of a run whose pictures are away: grey patches, and said so; found again where they are now."""
+"""The atlas of a run whose images are away: grey patches, and said so; found again where they are now."""
 
 import errno
 from pathlib import Path
@@ -18,7 +18,7 @@ from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, write_json
 from gc_core.manifest import ImageRecord
 
-NUM_PICTURES = 4
+NUM_IMAGES = 4
 ROW = {
     "feature": 0,
     "alive": True,
@@ -42,10 +42,10 @@ TRAINED = {
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    """An analysed run of four even grey pictures below `pics`, one feature, one example of each."""
+    """An analysed run of four even grey images below `pics`, one feature, one example of each."""
     (tmp_path / "pics").mkdir()
     records = []
-    for i in range(NUM_PICTURES):
+    for i in range(NUM_IMAGES):
         content = png(40 * i, 9)
         (tmp_path / f"pics/{i}.png").write_bytes(content)
         ref = ImageRef(url=(Location.parse(tmp_path / "pics") / f"{i}.png").url)
@@ -55,13 +55,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     write_json(run.crosscoder("a"), "config.json", TRAINED)
     ones = np.ones((1, 1))
     arrays = {"curves": ones, "self_similarity": ones, "block_norms": ones}
-    arrays |= {"top_rows": np.arange(NUM_PICTURES)[None], "top_values": np.ones((1, NUM_PICTURES))}
+    arrays |= {"top_rows": np.arange(NUM_IMAGES)[None], "top_values": np.ones((1, NUM_IMAGES))}
     about = {"fvu": 0.1, "l0": 1.0, "group": {"kind": "trivial", "n": 1}}
     table = FeatureTable(rows=[ROW], arrays=arrays, irrep_labels=["1"], attrs=about)
     attrs = {"receptive_field_px": 5, "resize": {"shorter_side_px": 64}, "config": {"weights": "x"}}
     attrs |= {"backbone": "googlenet", "layer": "l"}
-    image_N, centre_N2 = np.arange(NUM_PICTURES), np.full((NUM_PICTURES, 2), 4, np.int32)
-    known = {"image": image_N, "centre_yx": centre_N2, "attrs": attrs, "num_rows": NUM_PICTURES}
+    image_N, centre_N2 = np.arange(NUM_IMAGES), np.full((NUM_IMAGES, 2), 4, np.int32)
+    known = {"image": image_N, "centre_yx": centre_N2, "attrs": attrs, "num_rows": NUM_IMAGES}
     store = SimpleNamespace(**known, group=groups.trivial())
     monkeypatch.setattr(build, "load_features", lambda run, name: table)
     monkeypatch.setattr(build, "open_store", lambda run: store)
@@ -75,28 +75,28 @@ def page_of(run: RunFolder, moves: tuple[str, ...] = ()) -> tuple[str, list[str]
     return url.local_path.read_text(), warned
 
 
-def test_a_page_with_all_its_pictures_warns_of_nothing(run: RunFolder) -> None:
+def test_a_page_with_all_its_images_warns_of_nothing(run: RunFolder) -> None:
     page, warned = page_of(run)
     assert warned == []
     assert "missing" not in page
 
 
-def test_pictures_that_are_away_are_counted_on_the_page_and_aloud(run: RunFolder, tmp_path: Path) -> None:
+def test_images_that_are_away_are_counted_on_the_page_and_aloud(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "pics").rename(tmp_path / "away")
     page, (line,) = page_of(run)
-    assert line.startswith("of 4 pictures 4 are missing (the first: file://")
+    assert line.startswith("of 4 images 4 are missing (the first: file://")
     assert line.endswith(f"--images-at {tmp_path}/pics=NEW")
-    assert "of 4 pictures 4 are missing" in page
+    assert "of 4 images 4 are missing" in page
     page, warned = page_of(run, (f"{tmp_path}/pics={tmp_path}/away",))
     assert warned == []
     assert "missing" not in page
 
 
-def test_a_picture_that_was_replaced_is_no_example_and_is_said(run: RunFolder, tmp_path: Path) -> None:
+def test_a_image_that_was_replaced_is_no_example_and_is_said(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "pics/2.png").write_bytes(png(99, 9))
-    (tmp_path / "pics/3.png").write_bytes(b"no picture")
+    (tmp_path / "pics/3.png").write_bytes(b"no image")
     page, (line,) = page_of(run)
-    assert line.startswith("of 4 pictures 2 were replaced by others")
+    assert line.startswith("of 4 images 2 were replaced by others")
     assert "2 were replaced by others" in page
 
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from gc_core.atlas.build import sparsity
-from gc_core.atlas.cards import AtlasPage, Example, FeatureCard
 from gc_core.atlas.drawn import SHAPES, drawn_page
 from gc_core.atlas.page import render, write_page
+from gc_core.atlas.records import AtlasPage, Example, FeatureCard
 from gc_core.config import TrainConfig
 
 HOSTILE = "<script>alert(1)</script>.jpg"

@@ -171,7 +171,7 @@ def test_a_backbone_is_frozen_moves_as_one_and_survives_pickling() -> None:
 
 
 def test_gradients_reach_the_pixels() -> None:
-    """Feature pictures are made by climbing them."""
+    """Feature images are made by climbing them."""
     patches = pixels(1, 3, 91, 91).requires_grad_()
     random_backbone("inceptionv1").unit(patches).sum().backward()
     assert patches.grad is not None

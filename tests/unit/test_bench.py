@@ -15,10 +15,10 @@ import torch
 from gc_core import backbones, groups
 from gc_core.images import decode
 from gc_core.transforms import Resampling, act, window_px
-from infra.bench import artefacts, pictures
+from infra.bench import artefacts, images
 from infra.bench.harvest import ROUNDS, Result, as_json, show, verdicts
 from infra.bench.machine import Rate, matmul_gflop, rate
-from infra.bench.plain import picture_side_px, turn
+from infra.bench.plain import image_side_px, turn
 from infra.bench.workload import Spec, Workload, gflop_of_a_crop
 
 KEYS = (
@@ -47,27 +47,27 @@ def test_a_job_is_whole_shards_written(workload: Workload) -> None:
 
 
 @pytest.mark.parametrize("name", ["D32", "D8", "C5"])
-def test_the_plain_way_turns_pictures_as_the_harvest_turns_patches(name: str) -> None:
+def test_the_plain_way_turns_images_as_the_harvest_turns_patches(name: str) -> None:
     group, patch_px = groups.parse(name), 31
     side = window_px(patch_px, group, Resampling())
-    picture = torch.rand(3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     margin = (side - patch_px) // 2
     middle = slice(margin, margin + patch_px)
-    plain = torch.stack([turn(picture, group, g)[:, middle, middle] for g in range(group.order)])
-    torch.testing.assert_close(plain, act(picture[None], group, patch_px)[0], rtol=0, atol=1e-6)
+    plain = torch.stack([turn(image, group, g)[:, middle, middle] for g in range(group.order)])
+    torch.testing.assert_close(plain, act(image[None], group, patch_px)[0], rtol=0, atol=1e-6)
 
 
-def test_the_square_picture_has_a_unit_at_its_centre() -> None:
+def test_the_square_image_has_a_unit_at_its_centre() -> None:
     for name in backbones.NAMES:
         network = backbones.load(name, weights="random:0")
-        side = picture_side_px(network, 256)
+        side = image_side_px(network, 256)
         assert 240 < side <= 256
         assert side // 2 in network.unit_centres(side)
 
 
-def test_pictures_have_the_usual_size_of_imagenets() -> None:
-    assert len(pictures.jpegs()) == 16
-    for content in pictures.jpegs():
+def test_images_have_the_usual_size_of_imagenets() -> None:
+    assert len(images.jpegs()) == 16
+    for content in images.jpegs():
         assert decode(content, 10_000).shape == (3, 375, 500)
         assert content[:2] == b"\xff\xd8"
 
@@ -170,7 +170,7 @@ def test_neighbours_are_one_step_away() -> None:
 
 @pytest.mark.parametrize("name", ["D8", "C8", "D3"])
 def test_half_a_step_before_and_after_stand_around_an_element(name: str) -> None:
-    """Read off patches of a picture that is linear in place, for which the mean of two turns is in between."""
+    """Read off patches of an image that is linear in place, for which the mean of two turns is in between."""
     group, patch_px = groups.parse(name), 31
     half_step = Resampling(half_step=True)
     side = max(window_px(patch_px, group, way) for way in (Resampling(), half_step))

@@ -72,9 +72,7 @@ def test_twins_are_features_that_another_resembles() -> None:
     assert twin_share(rows_FGC) == pytest.approx(2 / 12)
 
 
-def test_tied_and_untied_train_on_the_same_rows_and_are_judged_on_the_same_pictures(
-    planted: Any, tmp_path: Path
-) -> None:
+def test_tied_and_untied_train_on_the_same_rows_and_are_judged_on_the_same_images(planted: Any, tmp_path: Path) -> None:
     file = tmp_path / "tying.json"
     sizes = ["--prototypes", "4", "--features", "16", "--k", "2", "--steps", "8", "--batch", "32"]
     tying.main(["--run", planted.run.url, "--rows", "200", "all", "--held-out", "40", *sizes, "--json", str(file)])
@@ -124,7 +122,7 @@ def test_a_million_tied_features_are_planned_without_a_store(capsys: pytest.Capt
     assert plans.planned(plans.PlansBench(memory_gb=1), 16_384, 1) is None
 
 
-def test_held_out_pictures_are_whole_and_the_same_for_every_number_of_rows(planted: Any) -> None:
+def test_held_out_images_are_whole_and_the_same_for_every_number_of_rows(planted: Any) -> None:
     whole = open_data(planted.run, TrainConfig())
     few, all_rows = (tying.cut(whole, rows, 40, 0) for rows in (200, None))
     assert np.array_equal(few.held_out_rows, all_rows.held_out_rows)
@@ -136,7 +134,7 @@ def test_held_out_pictures_are_whole_and_the_same_for_every_number_of_rows(plant
         tying.cut(whole, 10**6, 40, 0)
 
 
-def test_what_follows_tied_poses_is_judged_on_the_same_pictures(planted: Any, tmp_path: Path) -> None:
+def test_what_follows_tied_poses_is_judged_on_the_same_images(planted: Any, tmp_path: Path) -> None:
     file = tmp_path / "poses.json"
     sizes = ["--prototypes", "4", "--k", "2", "--steps", "12", "--batch", "32", "--held-out", "40"]
     poses.main(["--run", planted.run.url, *sizes, "--json", str(file)])

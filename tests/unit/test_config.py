@@ -12,7 +12,7 @@ from gc_core.config import AnalyseConfig, Config, HarvestConfig, TrainConfig
 
 OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
     HarvestConfig: {
-        "images": "/pictures",
+        "images": "/images",
         "image_key": "jpg",
         "max_images": 7,
         "max_bad_fraction": 0.5,

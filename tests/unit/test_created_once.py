@@ -17,7 +17,7 @@ from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, write_json, write_json_once
 from gc_core.manifest import ImageRecord
 from gc_core.store import StoreError
-from gc_core.train import Place, train
+from gc_core.train import Worker, train
 
 RACERS = 8
 
@@ -38,9 +38,9 @@ def raced(racers: list[Callable[[], Any]]) -> list[Any]:
 
 
 def table_of(who: int) -> Any:
-    refs = [ImageRef(url=f"/pictures/{who}/{i}.png") for i in range(5)]
+    refs = [ImageRef(url=f"/images/{who}/{i}.png") for i in range(5)]
     records = [ImageRecord(ref=ref, status="ok", key=1000 * who + i) for i, ref in enumerate(refs)]
-    return manifest.build(records, {"images": f"/pictures/{who}"})
+    return manifest.build(records, {"images": f"/images/{who}"})
 
 
 def manifest_races(location: str) -> None:
@@ -48,12 +48,12 @@ def manifest_races(location: str) -> None:
 
     def racer(who: int) -> Any:
         manifest.write(run.manifest, table_of(who))
-        return manifest.load_if_of(run.manifest, {"images": f"/pictures/{who}"})
+        return manifest.load_if_of(run.manifest, {"images": f"/images/{who}"})
 
     found = raced([lambda who=i % 2: racer(who) for i in range(RACERS)])
     refused = [each for each in found if isinstance(each, ValueError)]
     assert len(refused) == RACERS // 2
-    assert all("lists other pictures" in str(each) for each in refused)
+    assert all("lists other images" in str(each) for each in refused)
     assert len({str(each["url"].to_pylist()) for each in found if not isinstance(each, ValueError)}) == 1
 
 
@@ -75,7 +75,7 @@ def store_races(location: str) -> None:
 
 
 @pytest.mark.parametrize("race", [manifest_races, store_races])
-def test_of_harvests_of_different_pictures_one_goes_on_and_the_others_are_refused(
+def test_of_harvests_of_different_images_one_goes_on_and_the_others_are_refused(
     tmp_path: Path, race: Callable[[str], None]
 ) -> None:
     for number in range(5):
@@ -118,13 +118,13 @@ def test_checkpoints_are_not_believed_under_other_options(planted: Any, tmp_path
 
 def test_checkpoints_of_before_are_believed_beside_a_config_of_before_only(planted: Any, tmp_path: Path) -> None:
     folder, (config, data) = str(tmp_path / "0"), opened(planted.run, steps=4, checkpoint_every=2)
-    train([config], data, Place(), report=lambda metrics: None, folders=[Location.parse(folder)])
+    train([config], data, Worker(), report=lambda metrics: None, folders=[Location.parse(folder)])
     (part,) = (tmp_path / "0/checkpoints").rglob(f"step-*{4:04}-*/*.pt")
     state = torch.load(part, weights_only=True)
     del state["config"]
     torch.save(state, part)
     write_json(Location.parse(folder), "config.json", {"train": config.to_json()})
-    train([config], data, Place(), report=lambda metrics: None, folders=[Location.parse(folder)])
+    train([config], data, Worker(), report=lambda metrics: None, folders=[Location.parse(folder)])
     write_json(Location.parse(folder), "config.json", {"train": config.to_json(), "format_version": 2})
     with pytest.raises(ValueError, match=r"an earlier version's, and the config\.json beside it is not;"):
-        train([config], data, Place(), report=lambda metrics: None, folders=[Location.parse(folder)])
+        train([config], data, Worker(), report=lambda metrics: None, folders=[Location.parse(folder)])

@@ -197,7 +197,7 @@ def test_nested_dictionaries_are_the_first_prototypes(name: str, invariant: int)
 @every_group
 @pytest.mark.parametrize("poses", [1, 2])
 @either
-def test_codes_of_a_turned_picture_are_the_codes_with_the_pose_moved(name: str, poses: int, invariant: int) -> None:
+def test_codes_of_a_turned_image_are_the_codes_with_the_pose_moved(name: str, poses: int, invariant: int) -> None:
     model = tied(name, invariant=invariant, poses=poses)
     acts_BGC, order = samples(model), model.group.order
     z_BPH = by_prototype(model, model.encode(acts_BGC))

@@ -1,6 +1,6 @@
 """Whatever is computed with a crosscoder on another device is sent there first, and comes back as numbers.
 
-Letters: B samples, G group elements, C channels, F features, N pictures, h w units.
+Letters: B samples, G group elements, C channels, F features, N images, h w units.
 """
 
 import numpy as np

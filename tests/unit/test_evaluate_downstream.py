@@ -1,6 +1,6 @@
 """Loss recovered is one for an exact reconstruction, zero for the mean, and the split network is the whole network.
 
-Letters: N pictures, C channels, H W pixels, h w units, K classes.
+Letters: N images, C channels, H W pixels, h w units, K classes.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ NUM_CLASSES = 7
 
 
 def whole_network() -> nn.Module:
-    """Random weights and batch norms that keep signals alive to the end, where the answers differ by picture."""
+    """Random weights and batch norms that keep signals alive to the end, where the answers differ by image."""
     generator = torch.Generator().manual_seed(0)
     network = googlenet(weights=None, num_classes=NUM_CLASSES, aux_logits=False, init_weights=False).eval()
     state = {}
@@ -49,7 +49,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def batches() -> list[Batch]:
-    """Smooth random pictures of 96 px."""
+    """Smooth random images of 96 px."""
     coarse = torch.rand((4, 3, 6, 6), generator=torch.Generator().manual_seed(1)) * 255
     pixels_N3HW = nn.functional.interpolate(coarse, size=(96, 96), mode="bilinear")
     return [Batch(pixels_N3HW[:3], None), Batch(pixels_N3HW[3:], None)]
@@ -86,11 +86,11 @@ def test_an_exact_reconstruction_recovers_all_and_the_mean_nothing(
     weights: str, batches: list[Batch], labelled: bool
 ) -> None:
     trunk = backbones.load("googlenet", weights=weights)
-    rest, pictures = load_rest(weights, trunk), with_labels(batches) if labelled else batches
-    mean_C = mean_activation(trunk, pictures)
-    exact = measure_downstream(exact_autoencoder(480), trunk, rest, pictures, mean_C)
+    rest, images = load_rest(weights, trunk), with_labels(batches) if labelled else batches
+    mean_C = mean_activation(trunk, images)
+    exact = measure_downstream(exact_autoencoder(480), trunk, rest, images, mean_C)
     assert exact.loss == ("cross_entropy" if labelled else "kl_to_original")
-    assert exact.num_pictures == 4
+    assert exact.num_images == 4
     assert exact.recovered == pytest.approx(1, abs=1e-5)
     assert exact.same_top1_reconstructed == 1
     assert exact.loss_ablated != pytest.approx(exact.loss_original, abs=1e-3)
@@ -98,13 +98,13 @@ def test_an_exact_reconstruction_recovers_all_and_the_mean_nothing(
     with torch.no_grad():
         constant.W_dec.zero_()
         constant.b_dec[0] = mean_C
-    found = measure_downstream(constant, trunk, rest, pictures, mean_C)
+    found = measure_downstream(constant, trunk, rest, images, mean_C)
     assert found.recovered == pytest.approx(0, abs=1e-5)
     assert found.loss_reconstructed == pytest.approx(exact.loss_ablated, rel=1e-5)
 
 
 class FirstChannel:
-    """A trunk whose map is the picture, and a rest whose logits are the mean of each channel: all by hand."""
+    """A trunk whose map is the image, and a rest whose logits are the mean of each channel: all by hand."""
 
     def whole(self, pixels_N3HW: Tensor) -> Tensor:
         return pixels_N3HW
@@ -187,7 +187,7 @@ def test_where_ablation_does_no_harm_nothing_can_be_recovered() -> None:
     assert (found.loss_ablated, found.same_top1_ablated) == (0, 1)
 
 
-def test_the_mean_is_over_all_positions_of_all_pictures() -> None:
+def test_the_mean_is_over_all_positions_of_all_images() -> None:
     pixels_N3HW = torch.rand((5, 3, 4, 4), dtype=torch.float64)
     batches = [Batch(pixels_N3HW[:3], None), Batch(pixels_N3HW[3:], None)]
     torch.testing.assert_close(mean_activation(FirstChannel(), batches), pixels_N3HW.mean((0, 2, 3)))
@@ -206,8 +206,8 @@ def test_an_encoder_that_reads_transformed_blocks_is_refused() -> None:
         measure_downstream(GroupCrosscoder(shape), FirstChannel(), FirstChannel(), [], torch.zeros(3))
 
 
-def test_no_picture_is_refused() -> None:
-    with pytest.raises(ValueError, match="no usable picture found, expected at least one"):
+def test_no_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="no usable image found, expected at least one"):
         measure_downstream(exact_autoencoder(3), FirstChannel(), FirstChannel(), [], torch.zeros(3))
 
 

@@ -35,7 +35,7 @@ def test_a_point_is_what_was_measured_and_named_by_its_method() -> None:
     assert alone.fvu == pytest.approx(alone.fvu_identity)
 
 
-def test_the_picture_marks_every_method_and_size() -> None:
+def test_the_image_marks_every_method_and_size() -> None:
     larger = replace(POINT, dict_size=4096, fvu=0.45, fvu_identity=0.35)
     text = draw([POINT, larger, SAE], title="Sparsity", form="svg").decode()
     for said in ("Sparsity", "1,024", "4,096", "SAE, top-k", "the untransformed block"):
@@ -46,8 +46,8 @@ def test_the_picture_marks_every_method_and_size() -> None:
 
 @pytest.mark.parametrize("points", [[POINT], [SAE]], ids=["crosscoder alone", "autoencoder alone"])
 def test_one_point_is_enough(points: list[Point]) -> None:
-    with Image.open(io.BytesIO(draw(points, title="Sparsity", form="png"))) as picture:
-        assert picture.size == (1575, 810)
+    with Image.open(io.BytesIO(draw(points, title="Sparsity", form="png"))) as image:
+        assert image.size == (1575, 810)
 
 
 @pytest.mark.parametrize(("name", "form"), [("a.png", "png"), ("x/y.SVG", "svg"), ("b.pdf", "pdf")])

@@ -36,7 +36,7 @@ def planted_crosscoder(planted: Planted) -> GroupCrosscoder:
 
 
 def summary_of(model: GroupCrosscoder, acts_BGC: Tensor, rows_at_once: int = 50) -> HeldOut:
-    """Of samples of five pictures in turn."""
+    """Of samples of five images in turn."""
     image_B = torch.arange(len(acts_BGC)) % 5
     parts = zip(acts_BGC.split(rows_at_once), image_B.split(rows_at_once), strict=True)
     batches = [Samples(acts, image) for acts, image in parts]
@@ -112,7 +112,7 @@ def test_a_crosscoder_of_other_channels_is_refused(planted: Planted) -> None:
 def test_a_run_without_held_out_samples_is_refused(make_run: MakeRun) -> None:
     run = make_run(np.random.default_rng(0).standard_normal((10, 4, 8)).astype(np.float32), groups.cyclic(4))
     shape = CrosscoderShape(group="C_4", channels=8, dict_size=3, reads=(0,), activation="l1", k=1)
-    with pytest.raises(ValueError, match="0 held-out samples found, expected at least 2; harvest more pictures"):
+    with pytest.raises(ValueError, match="0 held-out samples found, expected at least 2; harvest more images"):
         measure_held_out(run, GroupCrosscoder(shape))
 
 

@@ -83,7 +83,7 @@ def test_the_card_tells_how_good_it_is_and_where_it_comes_from(tmp_path: Path) -
     write_hub(Location.parse(tmp_path), random_crosscoder().float(), STORY)
     card = (tmp_path / "README.md").read_text()
     rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", card, flags=re.MULTILINE))
-    assert rows["variance unexplained, held-out pictures"] == "0.375"
+    assert rows["variance unexplained, held-out images"] == "0.375"
     assert rows["of the untransformed block alone"] == "0.3"
     assert rows["layer"] == "inception3b"
     assert rows["steps"] == "30"

@@ -1,4 +1,4 @@
-"""From pictures to shards: centres, plans, and shards that any worker computes alike.
+"""From images to shards: centres, plans, and shards that any worker computes alike.
 
 Letters: N rows, G group elements, C channels, H W pixels.
 """
@@ -36,9 +36,9 @@ def backbone() -> Backbone:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four photographs, small, as files."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     for ref in list_images("photographs", stimulus_px=1, max_stimuli=1):
         if ref.name in NAMES:
             Image.fromarray(load(ref, 80).transpose(1, 2, 0)).save(folder / ref.name)
@@ -78,8 +78,8 @@ def together(run: Planned) -> ShardArrays:
 # Plans.
 
 
-def test_the_plan_names_every_picture_that_can_be_used(pictures: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(pictures, tmp_path / "more"))
+def test_the_plan_names_every_image_that_can_be_used(images: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(images, tmp_path / "more"))
     (folder / "page.jpg").write_bytes(b"<html>")
     Image.new("RGB", (5, 5)).save(folder / "small.png")
     run = planned(folder)
@@ -90,8 +90,8 @@ def test_the_plan_names_every_picture_that_can_be_used(pictures: Path, tmp_path:
     assert all(image.total == 100 for image in taken.values())
 
 
-def test_totals_are_those_of_the_whole_run_in_every_shard(pictures: Path) -> None:
-    run = planned(pictures, centres_per_image=333)
+def test_totals_are_those_of_the_whole_run_in_every_shard(images: Path) -> None:
+    run = planned(images, centres_per_image=333)
     counted: dict[int, int] = {}
     totals: dict[int, set[int]] = {}
     for shard in range(run.plan.num_shards):
@@ -106,28 +106,28 @@ def test_totals_are_those_of_the_whole_run_in_every_shard(pictures: Path) -> Non
 
 
 @pytest.mark.parametrize("centres", ["uniform", "activation"])
-def test_no_usable_picture_is_one_clear_line(tmp_path: Path, centres: str) -> None:
+def test_no_usable_image_is_one_clear_line(tmp_path: Path, centres: str) -> None:
     (tmp_path / "page.jpg").write_bytes(b"<html>")
     Image.new("RGB", (5, 5)).save(tmp_path / "small.png")
     with pytest.raises(
-        ValueError, match=r"none of 2 pictures can be used \((1 bad, 1 small|1 small, 1 bad); for example: "
+        ValueError, match=r"none of 2 images can be used \((1 bad, 1 small|1 small, 1 bad); for example: "
     ):
         planned(tmp_path, centres=centres)
 
 
-def test_pictures_without_room_for_a_unit_are_one_clear_line(tmp_path: Path) -> None:
+def test_images_without_room_for_a_unit_are_one_clear_line(tmp_path: Path) -> None:
     """The field fits in one place, and no unit of the layer looks there."""
     window = harvest.field_window_px(groups.parse("D8"), backbone())
     by_strength = dataclasses.replace(CONFIG, centres="activation")
     assert capacity(by_strength, window, window, window, backbone()) == 0
     Image.new("RGB", (window, window)).save(tmp_path / "tight.png")
     assert planned(tmp_path).plan.num_rows == 1
-    with pytest.raises(ValueError, match=r"none of 1 pictures can be used"):
+    with pytest.raises(ValueError, match=r"none of 1 images can be used"):
         planned(tmp_path, centres="activation")
 
 
-def test_the_store_says_where_its_numbers_come_from(pictures: Path, tmp_path: Path) -> None:
-    run, at = planned(pictures), RunFolder.at(str(tmp_path / "run"))
+def test_the_store_says_where_its_numbers_come_from(images: Path, tmp_path: Path) -> None:
+    run, at = planned(images), RunFolder.at(str(tmp_path / "run"))
     harvest.create_store(at, run.config, run.plan, backbone())
     for shard in range(run.plan.num_shards):
         harvest.harvest_shard(at, run.work(shard), run.config, backbone(), attempt="a", tick=lambda rows: None)
@@ -163,8 +163,8 @@ def test_the_store_says_where_its_numbers_come_from(pictures: Path, tmp_path: Pa
 # Shards.
 
 
-def test_a_row_holds_what_group_activations_gives_for_its_picture_and_centre(pictures: Path) -> None:
-    run = planned(pictures)
+def test_a_row_holds_what_group_activations_gives_for_its_image_and_centre(images: Path) -> None:
+    run = planned(images)
     shard, group, ticks = run.compute(1), groups.parse("D8"), []
     refs = manifest.refs_of(run.table)
     for image in np.unique(shard.image):
@@ -178,19 +178,19 @@ def test_a_row_holds_what_group_activations_gives_for_its_picture_and_centre(pic
 
 
 @pytest.mark.parametrize("centres", ["uniform", "grid", "activation"])
-def test_any_worker_at_any_attempt_computes_the_same_bytes(pictures: Path, centres: str) -> None:
-    run, again = planned(pictures, centres=centres), planned(pictures, centres=centres)
+def test_any_worker_at_any_attempt_computes_the_same_bytes(images: Path, centres: str) -> None:
+    run, again = planned(images, centres=centres), planned(images, centres=centres)
     for name in store.ARRAYS:
         first, second = getattr(run.compute(2), name), getattr(again.compute(2), name)
         assert first.tobytes() == second.tobytes()
 
 
 @pytest.mark.parametrize("centres", ["uniform", "grid", "activation"])
-def test_a_picture_split_over_shards_gives_each_centre_exactly_once(pictures: Path, centres: str) -> None:
-    run = planned(pictures, centres=centres)
+def test_a_image_split_over_shards_gives_each_centre_exactly_once(images: Path, centres: str) -> None:
+    run = planned(images, centres=centres)
     assert any(image.first for shard in range(run.plan.num_shards) for image in run.work(shard).images)
     split = together(run)
-    whole = together(planned(pictures, centres=centres, shard_rows=512))
+    whole = together(planned(images, centres=centres, shard_rows=512))
     for image in range(4):
         found = {tuple(c) for c in split.centre_yx[split.image == image].tolist()}
         assert len(found) == (split.image == image).sum() == 100
@@ -198,24 +198,24 @@ def test_a_picture_split_over_shards_gives_each_centre_exactly_once(pictures: Pa
 
 
 @pytest.mark.parametrize("centres", ["uniform", "grid", "activation"])
-def test_the_minimum_distance_holds_across_shards(pictures: Path, centres: str) -> None:
-    run = planned(pictures, centres=centres, min_distance_px=5)
+def test_the_minimum_distance_holds_across_shards(images: Path, centres: str) -> None:
+    run = planned(images, centres=centres, min_distance_px=5)
     assert any(image.first for shard in range(run.plan.num_shards) for image in run.work(shard).images)
     rows = together(run)
-    assert len(rows.image) == run.plan.num_rows < 400  # 100 fit into none of the pictures
+    assert len(rows.image) == run.plan.num_rows < 400  # 100 fit into none of the images
     for image in range(4):
         centres_N2 = rows.centre_yx[rows.image == image].astype(np.float64)
         distance_NN = np.linalg.norm(centres_N2[:, None] - centres_N2, axis=-1)
         assert distance_NN[~np.eye(len(centres_N2), dtype=bool)].min() >= 5
     if centres == "grid":  # 100 in even rows and columns are 6 px apart as they are
         return
-    anywhere = planned(pictures, centres=centres).compute(0)
+    anywhere = planned(images, centres=centres).compute(0)
     near = anywhere.centre_yx[anywhere.image == anywhere.image[0]].astype(np.float64)
     assert np.linalg.norm(near[:, None] - near, axis=-1)[~np.eye(len(near), dtype=bool)].min() < 5  # the control
 
 
-def test_the_centre_alone_is_one_sample_a_picture(pictures: Path) -> None:
-    run = planned(pictures, centres="centre")
+def test_the_centre_alone_is_one_sample_a_image(images: Path) -> None:
+    run = planned(images, centres="centre")
     rows = together(run)
     sides = {i: (run.table["height"][i].as_py(), run.table["width"][i].as_py()) for i in range(4)}
     assert sorted(rows.image.tolist()) == [0, 1, 2, 3]
@@ -224,17 +224,17 @@ def test_the_centre_alone_is_one_sample_a_picture(pictures: Path) -> None:
     )
 
 
-def test_options_of_the_patches_reach_the_blocks_and_the_stores_attributes(pictures: Path, tmp_path: Path) -> None:
-    usual, at = together(planned(pictures)), RunFolder.at(str(tmp_path / "run"))
+def test_options_of_the_patches_reach_the_blocks_and_the_stores_attributes(images: Path, tmp_path: Path) -> None:
+    usual, at = together(planned(images)), RunFolder.at(str(tmp_path / "run"))
     options = {"disc_mask": True, "resample_all": True, "interpolation": "bicubic"}
     for name, value in options.items():
-        changed = together(planned(pictures, **{name: value}))
+        changed = together(planned(images, **{name: value}))
         if name != "disc_mask":  # other windows, other room for centres
             assert (changed.centre_yx == usual.centre_yx).mean() < 0.5
         else:
             np.testing.assert_array_equal(changed.centre_yx, usual.centre_yx)
             assert (changed.activations != usual.activations).mean() > 0.1
-    run = planned(pictures, **options)
+    run = planned(images, **options)
     harvest.create_store(at, run.config, run.plan, backbone())
     for shard in range(run.plan.num_shards):
         harvest.harvest_shard(at, run.work(shard), run.config, backbone(), attempt="a", tick=lambda rows: None)
@@ -243,24 +243,24 @@ def test_options_of_the_patches_reach_the_blocks_and_the_stores_attributes(pictu
     assert rotation == {"kernel": "bicubic", "antialias": False, "disc_mask": True, "first_turned_by_steps": 0.5}
 
 
-def test_pictures_stand_mixed_in_a_shard(pictures: Path) -> None:
-    run = planned(pictures, shard_rows=512)
+def test_images_stand_mixed_in_a_shard(images: Path) -> None:
+    run = planned(images, shard_rows=512)
     image_N = together(run).image
     changes = np.count_nonzero(np.diff(image_N[: run.plan.held_out_from]))
     assert changes > 150  # of 299; 2 if they stood one after another
 
 
-def test_another_seed_takes_other_centres_in_another_order(pictures: Path) -> None:
-    one, other = together(planned(pictures)), together(planned(pictures, seed=6))
+def test_another_seed_takes_other_centres_in_another_order(images: Path) -> None:
+    one, other = together(planned(images)), together(planned(images, seed=6))
     assert (one.centre_yx != other.centre_yx).any(axis=1).mean() > 0.9
 
 
-def test_names_and_places_of_files_change_no_number(pictures: Path, tmp_path: Path) -> None:
-    """Rows follow the pictures' content; only the numbers of manifest rows differ."""
+def test_names_and_places_of_files_change_no_number(images: Path, tmp_path: Path) -> None:
+    """Rows follow the images' content; only the numbers of manifest rows differ."""
     for i, name in enumerate(sorted(NAMES, reverse=True)):
         (tmp_path / f"deep/{i}").mkdir(parents=True)
-        shutil.copy(pictures / name, tmp_path / f"deep/{i}/{i} ü.png")
-    here, there = planned(pictures), planned(tmp_path)
+        shutil.copy(images / name, tmp_path / f"deep/{i}/{i} ü.png")
+    here, there = planned(images), planned(tmp_path)
     for shard in range(here.plan.num_shards):
         one, other = here.compute(shard), there.compute(shard)
         assert one.activations.tobytes() == other.activations.tobytes()
@@ -268,12 +268,12 @@ def test_names_and_places_of_files_change_no_number(pictures: Path, tmp_path: Pa
         np.testing.assert_array_equal(3 - one.image, other.image)
 
 
-def test_a_file_that_changed_since_it_was_indexed_is_an_os_error_that_names_it(pictures: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(pictures, tmp_path / "pictures"))
+def test_a_file_that_changed_since_it_was_indexed_is_an_os_error_that_names_it(images: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(images, tmp_path / "images"))
     run = planned(folder, shard_rows=512)
     run.compute(0)
-    with Image.open(folder / "moon.png") as picture:
-        changed = np.asarray(picture).copy()
+    with Image.open(folder / "moon.png") as image:
+        changed = np.asarray(image).copy()
     changed[0, 0] ^= 1  # as many pixels, other ones
     Image.fromarray(changed).save(folder / "moon.png")
     with pytest.raises(OSError, match=r"/moon\.png: its bytes changed since it was indexed"):
@@ -296,8 +296,8 @@ def test_stimuli_are_sampled_at_their_centre() -> None:
     assert np.abs(line - line[quarter]).max() > 0.1 * np.abs(line).max()
 
 
-def test_a_picture_whose_activations_overflow_is_refused_not_stored(pictures: Path, tmp_path: Path) -> None:
-    run, at = planned(pictures), RunFolder.at(str(tmp_path / "run"))
+def test_a_image_whose_activations_overflow_is_refused_not_stored(images: Path, tmp_path: Path) -> None:
+    run, at = planned(images), RunFolder.at(str(tmp_path / "run"))
     loud = harvest.load_backbone(run.config, "cpu")
     for buffer in loud.buffers():
         buffer *= 1e6
@@ -307,9 +307,9 @@ def test_a_picture_whose_activations_overflow_is_refused_not_stored(pictures: Pa
     assert objects.sizes(at.commits) == {}
 
 
-def test_equal_copies_give_equal_rows(pictures: Path, tmp_path: Path) -> None:
+def test_equal_copies_give_equal_rows(images: Path, tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
-        shutil.copy(pictures / "moon.png", tmp_path / name)
+        shutil.copy(images / "moon.png", tmp_path / name)
     rows = together(planned(tmp_path, shard_rows=512))
     for name in ("centre_yx", "activations"):
         first, second = (getattr(rows, name)[rows.image == image] for image in (0, 1))
@@ -317,7 +317,7 @@ def test_equal_copies_give_equal_rows(pictures: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(first[order[0]].astype(float), second[order[1]].astype(float), rtol=2e-3, atol=1e-3)
 
 
-def test_records_of_pictures_keep_their_reference() -> None:
+def test_records_of_images_keep_their_reference() -> None:
     (ref,) = list_images("stimuli", stimulus_px=31, max_stimuli=1)
     table = manifest.build([ImageRecord(ref=ref, status="ok", height=31, width=31, key=1)], {})
     work = harvest.shard_work(harvest.plan_rows(CONFIG, table, backbone()), table, 0)

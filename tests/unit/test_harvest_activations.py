@@ -1,4 +1,4 @@
-"""The heart of the harvest agrees with the plain way: turn the whole picture, run the whole network, read one unit.
+"""The heart of the harvest agrees with the plain way: turn the whole image, run the whole network, read one unit.
 
 The plain way is written here from the definitions, in float64, with scipy's interpolation and none of `transforms`.
 
@@ -35,7 +35,7 @@ def backbone_of(layer: str, dtype: torch.dtype = torch.float64) -> Backbone:
 
 
 def plain_way(image_CHW: NDArray[np.uint8], centre: tuple[int, int], group: Group, backbone: Backbone) -> Tensor:
-    """(G, C): for each element, the whole picture moved about the centre pixel into a frame, and all of it
+    """(G, C): for each element, the whole image moved about the centre pixel into a frame, and all of it
     evaluated."""
     side, unit = frame_of(image_CHW, centre, backbone)
     acts_GC = []
@@ -46,7 +46,7 @@ def plain_way(image_CHW: NDArray[np.uint8], centre: tuple[int, int], group: Grou
 
 
 def frame_of(image_CHW: NDArray[np.uint8], centre: tuple[int, int], backbone: Backbone) -> tuple[int, int]:
-    """An odd side that holds the picture however it is turned, and the number of the unit at its centre pixel."""
+    """An odd side that holds the image however it is turned, and the number of the unit at its centre pixel."""
     height, width = image_CHW.shape[1:]
     farthest = max(np.hypot(y - centre[0], x - centre[1]) for y in (0, height) for x in (0, width))
     for side in range(2 * int(farthest) + 1, 4 * int(farthest) + 100, 2):
@@ -59,7 +59,7 @@ def frame_of(image_CHW: NDArray[np.uint8], centre: tuple[int, int], backbone: Ba
 def moved(
     image_CHW: NDArray[np.float64], centre: tuple[int, int], element: int, n: int, side: int
 ) -> NDArray[np.float64]:
-    """r^k, or mirror left-right and then r^k, anticlockwise as displayed; outside the picture is black."""
+    """r^k, or mirror left-right and then r^k, anticlockwise as displayed; outside the image is black."""
     angle = 2 * np.pi * (element % n) / n
     down, right = np.mgrid[:side, :side] - side // 2
     up = -down
@@ -114,7 +114,7 @@ def test_every_block_of_inception3b_is_what_the_plain_way_gives() -> None:
 
 
 def test_exact_elements_are_exact() -> None:
-    """Quarter turns and mirrors of the picture permute the blocks: A'[g] = A[g h], to the last bit but for
+    """Quarter turns and mirrors of the image permute the blocks: A'[g] = A[g h], to the last bit but for
     summation."""
     group, backbone = groups.dihedral(4), backbone_of("conv3")
     image_CHW = photograph_CHW()[:, :59, :59]
@@ -139,7 +139,7 @@ def test_bicubic_is_near_bilinear_and_not_the_same() -> None:
 
 
 @pytest.mark.parametrize("corner", [(-1, 0), (0, -1), (1, 0), (0, 1)])
-def test_a_field_that_leaves_the_picture_is_refused_and_one_that_just_fits_is_not(corner: tuple[int, int]) -> None:
+def test_a_field_that_leaves_the_image_is_refused_and_one_that_just_fits_is_not(corner: tuple[int, int]) -> None:
     group, backbone = groups.dihedral(8), backbone_of("maxpool1")
     image_CHW = photograph_CHW()
     _, height, width = image_CHW.shape
@@ -147,7 +147,7 @@ def test_a_field_that_leaves_the_picture_is_refused_and_one_that_just_fits_is_no
     inside = np.array([[half if corner[0] <= 0 else height - 1 - half, half if corner[1] <= 0 else width - 1 - half]])
     assert harvest.group_activations(image_CHW, inside, group, backbone).isfinite().all()
     with pytest.raises(
-        ValueError, match=rf"^centres: a field of \d+ px leaves the {width} x {height} px picture; keep {half} px"
+        ValueError, match=rf"^centres: a field of \d+ px leaves the {width} x {height} px image; keep {half} px"
     ):
         harvest.group_activations(image_CHW, inside + np.array(corner), group, backbone)
 

@@ -61,10 +61,8 @@ def test_as_many_as_planned_are_found_distinct_apart_inside_and_again(
     options = config(policy, distance)
     room = capacity(options, height, width, WINDOW_PX, backbone())
     count = data.draw(st.integers(0, min(room, 60)) | st.just(room))
-    picture = noise_CHW(height, width)
-    found, again = (
-        choose(options, picture, WINDOW_PX, count, np.random.default_rng(seed), backbone()) for _ in range(2)
-    )
+    image = noise_CHW(height, width)
+    found, again = (choose(options, image, WINDOW_PX, count, np.random.default_rng(seed), backbone()) for _ in range(2))
     np.testing.assert_array_equal(found, again)
     assert found.shape == (count, 2)
     assert found.dtype == np.int32
@@ -75,14 +73,14 @@ def test_as_many_as_planned_are_found_distinct_apart_inside_and_again(
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize(("height", "width"), [(14, 40), (40, 14), (1, 1)])
-def test_a_picture_smaller_than_the_field_has_no_room(policy: str, height: int, width: int) -> None:
-    if policy != "activation" or min(height, width) > 1:  # the manifest keeps such pictures from the network
+def test_a_image_smaller_than_the_field_has_no_room(policy: str, height: int, width: int) -> None:
+    if policy != "activation" or min(height, width) > 1:  # the manifest keeps such images from the network
         assert capacity(config(policy, 3), height, width, WINDOW_PX, backbone()) == 0
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("distance", [1, 7, 1000])
-def test_a_picture_as_large_as_the_field_has_its_middle(policy: str, distance: int) -> None:
+def test_a_image_as_large_as_the_field_has_its_middle(policy: str, distance: int) -> None:
     """Such as a drawn stimulus. The layer's own units may look elsewhere."""
     room = capacity(config(policy, distance), WINDOW_PX, WINDOW_PX, WINDOW_PX, backbone())
     assert room == (WINDOW_PX // 2 in backbone().unit_centres(WINDOW_PX) if policy == "activation" else 1)
@@ -150,7 +148,7 @@ def test_a_count_that_fills_no_grid_is_a_seeded_choice_of_one() -> None:
 
 
 def half_flat_CHW() -> NDArray[np.uint8]:
-    """A picture whose left half is one grey, and whose right half is a photograph."""
+    """An image whose left half is one grey, and whose right half is a photograph."""
     (ref,) = (ref for ref in list_images("photographs", stimulus_px=1, max_stimuli=1) if ref.name == "coffee.png")
     pixels_CHW = load(ref, 64).copy()
     pixels_CHW[:, :, : pixels_CHW.shape[2] // 2] = 118

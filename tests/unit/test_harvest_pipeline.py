@@ -110,7 +110,7 @@ def test_a_shard_that_cannot_be_written_is_that_calls_error_and_no_others(
             calls = [threads.submit(pipeline.harvest, work, tick=quietly) for work in works]
         errors = [call.exception() for call in calls]
     assert [str(error) if error else None for error in errors] == [None, "disk full", None, None]
-    assert sorted(store.commits(run)) == [0, 2, 3]
+    assert sorted(store.finished_commits(run)) == [0, 2, 3]
     pipeline.harvest(works[1], tick=quietly)
     store.finish(run)
 
@@ -154,7 +154,7 @@ def peak_mb() -> float:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget a process's peak")
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
-    """2,560 pictures more, whose blocks are 21 MB in float32, in a process of its own; kept, they show."""
+    """2,560 images more, whose blocks are 21 MB in float32, in a process of its own; kept, they show."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         after_two, after_many, leaked = process.submit(peaks_mb, str(tmp_path)).result()
     assert after_many - after_two < 8

@@ -126,26 +126,24 @@ def test_a_parquet_page_that_unpacks_to_gigabytes_is_refused_whatever_the_footer
 @pytest.mark.parametrize("codec", ["zstd", "lz4", "gzip", "snappy", "none"])
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN", "dictionary"])
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
-def test_honest_pictures_are_read_from_pages_of_every_kind(
+def test_honest_images_are_read_from_pages_of_every_kind(
     tmp_path: Path, codec: str, encoding: str, version: str
 ) -> None:
-    pictures = [png(i % 7, 9) for i in range(100)]
+    images = [png(i % 7, 9) for i in range(100)]
     path = tmp_path / "a.parquet"
     own = {} if encoding == "dictionary" else {"use_dictionary": False, "column_encoding": encoding}
-    table = pa.table({"image": pa.array(pictures, pa.binary())})
+    table = pa.table({"image": pa.array(images, pa.binary())})
     pq.write_table(table, path, compression=codec, data_page_version=version, data_page_size=500, **own)
     listed = list(parquet.scan(Location.parse(path.as_uri())))
-    assert [read(entry.ref) for entry in listed] == pictures
+    assert [read(entry.ref) for entry in listed] == images
 
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4", None])
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
-def test_honest_pictures_are_read_from_packed_batches(
-    tmp_path: Path, compression: str | None, kind: pa.DataType
-) -> None:
-    pictures = [png(i % 7, 9) for i in range(100)]
-    path = stream(tmp_path / "a.arrow", pa.table({"image": pa.array(pictures, kind)}), compression)
-    assert [arrow.read(entry.ref) for entry in arrow.scan(Location.parse(path.as_uri()))] == pictures
+def test_honest_images_are_read_from_packed_batches(tmp_path: Path, compression: str | None, kind: pa.DataType) -> None:
+    images = [png(i % 7, 9) for i in range(100)]
+    path = stream(tmp_path / "a.arrow", pa.table({"image": pa.array(images, kind)}), compression)
+    assert [arrow.read(entry.ref) for entry in arrow.scan(Location.parse(path.as_uri()))] == images
 
 
 @pytest.mark.parametrize("suffix", ["arrow", "parquet"])

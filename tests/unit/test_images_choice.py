@@ -1,4 +1,4 @@
-"""Hidden twins are no pictures; of several pictures of one sample one may be asked for."""
+"""Hidden twins are no images; of several images of one sample one may be asked for."""
 
 import io
 import tarfile
@@ -49,7 +49,7 @@ def made(top: Path, form: str, names: list[str]) -> str:
 
 
 def told(location: str, image_key: str | None = None) -> tuple[list[str], list[str]]:
-    """Names of the pictures, and what is said of them."""
+    """Names of the images, and what is said of them."""
     found = find(location, stimulus_px=59, max_stimuli=1)
     table, notes = joined(found, [scan(file) for file in found.containers], image_key)
     return sorted(entry.ref.name for entry in sources.ref.listed_in(table)), notes
@@ -78,7 +78,7 @@ def test_hidden_twins_are_passed_over_and_said(tmp_path: Path, form: str) -> Non
 
 
 @pytest.mark.parametrize("form", ["folder", "tar"])
-def test_of_several_pictures_of_a_sample_the_one_asked_for_is_taken(tmp_path: Path, form: str) -> None:
+def test_of_several_images_of_a_sample_the_one_asked_for_is_taken(tmp_path: Path, form: str) -> None:
     names = [f"{i:06}.{key}" for i in range(4) for key in ("jpg", "seg.png", "depth.png")] + ["lonely.jpg"]
     location = made(tmp_path, form, names)
     everything, notes = told(location)
@@ -92,12 +92,12 @@ def test_of_several_pictures_of_a_sample_the_one_asked_for_is_taken(tmp_path: Pa
     assert (len(found), notes) == (5, [])
     assert len(told(location, "SEG.png")[0]) == 4
     with pytest.raises(
-        ValueError, match=r"image_key: no picture with 'webp' found, expected one of depth.png, jpg, seg.png"
+        ValueError, match=r"image_key: no image with 'webp' found, expected one of depth.png, jpg, seg.png"
     ):
         told(location, "webp")
 
 
-def test_one_picture_a_sample_needs_no_key(tmp_path: Path) -> None:
+def test_one_image_a_sample_needs_no_key(tmp_path: Path) -> None:
     location = folder_of(tmp_path, ["a/1.jpg", "b/1.jpg", "a/2.v2.jpg", "a/2b.jpg"])
     assert told(location) == (["1.jpg", "1.jpg", "2.v2.jpg", "2b.jpg"], [])
     assert len(list_images(location, stimulus_px=59, max_stimuli=1)) == 4

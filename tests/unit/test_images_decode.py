@@ -1,4 +1,4 @@
-"""Decoding: every kind of picture becomes upright RGB at working scale; all else is an ImageError with its reason.
+"""Decoding: every kind of image becomes upright RGB at working scale; all else is an ImageError with its reason.
 
 Letters: C image channels (3), H W pixels.
 """
@@ -31,14 +31,14 @@ def scene(height: int = 24, width: int = 36) -> NDArray[np.uint8]:
 
 
 def encode(pixels: NDArray[np.uint8] | NDArray[np.uint16] | Image.Image, file_format: str, **options: object) -> bytes:
-    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     buffer = io.BytesIO()
-    picture.save(buffer, file_format, **options)
+    image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
 def decoded(content: bytes, resize_px: int = 1000) -> NDArray[np.uint8]:
-    """(H, W, 3), as people index pictures."""
+    """(H, W, 3), as people index images."""
     pixels_CHW = decode(content, resize_px)
     assert pixels_CHW.dtype == np.uint8
     assert pixels_CHW.shape[0] == 3
@@ -103,17 +103,17 @@ def test_grey_with_transparency_lies_on_white() -> None:
 @pytest.mark.parametrize("transparency", [1, bytes([255, 0, 128])], ids=["one index", "an alpha for each"])
 def test_palette_colours_are_looked_up_and_clear_ones_are_white(transparency: int | bytes) -> None:
     indices = np.repeat([[0, 1, 2]], 2, axis=0).astype(np.uint8)
-    picture = Image.fromarray(indices)
-    picture.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
-    found = decoded(encode(picture, "PNG", transparency=transparency))[0]
+    image = Image.fromarray(indices)
+    image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
+    found = decoded(encode(image, "PNG", transparency=transparency))[0]
     assert found[0].tolist() == [200, 0, 0]
     assert found[1].tolist() == [255, 255, 255]
     assert found[2].tolist() == ([0, 0, 200] if transparency == 1 else [127, 127, 227])
 
 
 def test_a_palette_without_transparency_is_just_colours() -> None:
-    picture = Image.fromarray(scene()).quantize(200)
-    np.testing.assert_array_equal(decoded(encode(picture, "PNG")), np.asarray(picture.convert("RGB")))
+    image = Image.fromarray(scene()).quantize(200)
+    np.testing.assert_array_equal(decoded(encode(image, "PNG")), np.asarray(image.convert("RGB")))
 
 
 def test_cmyk_inks_become_light() -> None:
@@ -134,7 +134,7 @@ def test_16_bits_of_grey_are_scaled_not_clipped(file_format: str) -> None:
     assert len(np.unique(found)) > 200
 
 
-def test_a_dark_picture_of_16_bits_stays_dark() -> None:
+def test_a_dark_image_of_16_bits_stays_dark() -> None:
     assert decoded(encode(np.full((8, 8), 255, np.uint16), "PNG")).max() == 1
 
 
@@ -172,7 +172,7 @@ STORED = {
 @pytest.mark.parametrize("orientation", MADE_UPRIGHT)
 @pytest.mark.parametrize("kind", STORED)
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
-def test_pictures_are_turned_upright_as_exif_says(file_format: str, kind: str, orientation: int) -> None:
+def test_images_are_turned_upright_as_exif_says(file_format: str, kind: str, orientation: int) -> None:
     stored = STORED[kind]()
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -182,7 +182,7 @@ def test_pictures_are_turned_upright_as_exif_says(file_format: str, kind: str, o
 
 @pytest.mark.parametrize("orientation", MADE_UPRIGHT)
 @pytest.mark.parametrize("file_format", ["JPEG", "WEBP"])
-def test_lossy_pictures_are_turned_upright_as_exif_says(file_format: str, orientation: int) -> None:
+def test_lossy_images_are_turned_upright_as_exif_says(file_format: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     found = decoded(encode(scene(), file_format, quality=95, exif=exif))
@@ -198,7 +198,7 @@ def test_an_orientation_that_does_not_exist_turns_nothing(orientation: int) -> N
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 100))
 @settings(max_examples=40)
-def test_pictures_are_scaled_down_to_the_exact_shorter_side_and_never_up(height: int, width: int, resize: int) -> None:
+def test_images_are_scaled_down_to_the_exact_shorter_side_and_never_up(height: int, width: int, resize: int) -> None:
     found = decoded(encode(scene(height, width), "BMP"), resize).shape[:2]
     if min(height, width) <= resize:
         assert found == (height, width)
@@ -225,8 +225,8 @@ def test_scaling_down_averages() -> None:
 
 def plainly(content: bytes, resize_px: int) -> NDArray[np.uint8]:
     """(H, W, 3): the reference, which unpacks every pixel before it scales."""
-    with Image.open(io.BytesIO(content)) as picture:
-        upright = ImageOps.exif_transpose(picture).convert("RGB")
+    with Image.open(io.BytesIO(content)) as image:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
     scale = resize_px / min(upright.size)
     width, height = (round(side * scale) for side in upright.size)
     return np.asarray(upright.resize((width, height), Image.Resampling.LANCZOS))
@@ -252,9 +252,9 @@ def test_a_jpeg_is_unpacked_at_the_smallest_size_that_leaves_twice_the_pixels(
     loaded: list[tuple[int, int]] = []
     load = JpegImageFile.load
 
-    def recorded(picture: JpegImageFile) -> object:
-        loaded.append(picture.size)
-        return load(picture)
+    def recorded(image: JpegImageFile) -> object:
+        loaded.append(image.size)
+        return load(image)
 
     content = encode(np.zeros((side, side + 1, 3), np.uint8), "JPEG")
     monkeypatch.setattr(JpegImageFile, "load", recorded)
@@ -278,7 +278,7 @@ def test_grey_and_cmyk_jpegs_are_unpacked_at_a_fraction_alike(mode: str) -> None
     assert far_from(decoded(content, 32), plainly(content, 32)) <= 8
 
 
-def test_the_store_records_how_pictures_are_scaled() -> None:
+def test_the_store_records_how_images_are_scaled() -> None:
     assert resize_settings(256) == {
         "shorter_side_px": 256,
         "kernel": "lanczos",
@@ -288,7 +288,7 @@ def test_the_store_records_how_pictures_are_scaled() -> None:
 
 
 def claims(width: int, height: int) -> bytes:
-    """A PNG file that says to be a huge grey picture, and ends soon."""
+    """A PNG file that says to be a huge grey image, and ends soon."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -299,7 +299,7 @@ def claims(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(("width", "height"), [(MAX_PIXELS, 2), (1, MAX_PIXELS + 1), (100_000, 100_000), (15_000,) * 2])
-def test_a_small_file_that_claims_a_huge_picture_is_refused_unpacked(width: int, height: int) -> None:
+def test_a_small_file_that_claims_a_huge_image_is_refused_unpacked(width: int, height: int) -> None:
     with pytest.raises(ImageError, match=r"^more than 200 megapixels \("):
         decode(claims(width, height), 64)
 
@@ -316,8 +316,8 @@ def test_an_honest_claim_is_accepted() -> None:
 
 def test_pillows_warnings_stay_out_of_a_jobs_output() -> None:
     """Here warnings are errors; in a job they would stand between the lines of its progress."""
-    picture = "Image.new('L', (9, 9)).save(f, 'JPEG', exif=b'Exif\\0\\0MM\\0*\\0\\0\\0\\x08\\0\\x09')"
-    code = f"import io; from PIL import Image; f = io.BytesIO(); {picture}; "
+    image = "Image.new('L', (9, 9)).save(f, 'JPEG', exif=b'Exif\\0\\0MM\\0*\\0\\0\\0\\x08\\0\\x09')"
+    code = f"import io; from PIL import Image; f = io.BytesIO(); {image}; "
     quiet = code + "from gc_core.images import decode; print(decode(f.getvalue(), 8).shape)"
     loud = code + "Image.open(f).getexif()"
     ran = [subprocess.run([sys.executable, "-c", c], capture_output=True, text=True) for c in (quiet, loud)]
@@ -345,13 +345,13 @@ FILES = {
         (b"<!DOCTYPE html><html><body>404", r"^not a JPEG, .* \(starts with b'<!DOCTYPE ht'\)$"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", r"^not a JPEG, "),
         (b"\x00" * 1000, r"^not a JPEG, "),
-        (JPEG[:-60], r"^damaged picture \(image file is truncated"),
-        (JPEG[:20], r"^(damaged picture|not a JPEG)"),
-        (FILES["PNG"][:-30], r"^damaged picture"),
+        (JPEG[:-60], r"^damaged image \(image file is truncated"),
+        (JPEG[:20], r"^(damaged image|not a JPEG)"),
+        (FILES["PNG"][:-30], r"^damaged image"),
     ],
     ids=["empty", "html", "eps", "zeros", "most of a JPEG", "20 bytes of JPEG", "most of a PNG"],
 )
-def test_what_is_no_picture_is_refused_with_the_reason(content: bytes, reason: str) -> None:
+def test_what_is_no_image_is_refused_with_the_reason(content: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         decode(content, 64)
 
@@ -370,7 +370,7 @@ def accepted(content: bytes) -> bool:
 
 @given(st.binary(max_size=300), st.sampled_from([b"", *[content[:12] for content in FILES.values()]]))
 @settings(max_examples=150)
-def test_any_bytes_are_a_picture_or_an_image_error(tail: bytes, magic: bytes) -> None:
+def test_any_bytes_are_a_image_or_an_image_error(tail: bytes, magic: bytes) -> None:
     accepted(magic + tail)
 
 
@@ -378,7 +378,7 @@ def test_any_bytes_are_a_picture_or_an_image_error(tail: bytes, magic: bytes) ->
 @pytest.mark.parametrize("kind", FILES)
 @given(st.data())
 @settings(max_examples=60)
-def test_a_damaged_picture_is_a_picture_or_an_image_error(kind: str, data: st.DataObject) -> None:
+def test_a_damaged_image_is_a_image_or_an_image_error(kind: str, data: st.DataObject) -> None:
     content = bytearray(FILES[kind])
     places = st.one_of(st.integers(0, min(80, len(content) - 1)), st.integers(0, len(content) - 1))
     for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=6)):
@@ -392,7 +392,7 @@ def test_the_undamaged_files_are_accepted(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF"])
-def test_every_truncation_is_refused_or_a_picture(kind: str) -> None:
+def test_every_truncation_is_refused_or_a_image(kind: str) -> None:
     content = FILES[kind]
     answers = [accepted(content[:length]) for length in range(0, len(content) * 3 // 4, 3)]
     assert not all(answers)

@@ -1,4 +1,4 @@
-"""Pictures smaller than the field, such as CIFAR's of 32 pixels: left out, or enlarged where the option says so."""
+"""Images smaller than the field, such as CIFAR's of 32 pixels: left out, or enlarged where the option says so."""
 
 import io
 from pathlib import Path
@@ -13,39 +13,39 @@ from gc_core.config import HarvestConfig
 from gc_core.harvest.shard import harvest_shard
 from gc_core.images import ImageError, decode, list_images, load
 from gc_core.images.ref import Listed
-from gc_core.index import Lens
+from gc_core.index import InspectionSettings
 from gc_core.io.run_folder import RunFolder
 
 SIDE_PX = 32
 NOISE = np.random.default_rng(0).integers(0, 255, (8, SIDE_PX, SIDE_PX, 3), np.uint8)
 
 
-def test_a_small_picture_is_scaled_up_by_lanczos_and_others_are_as_without_the_option() -> None:
+def test_a_small_image_is_scaled_up_by_lanczos_and_others_are_as_without_the_option() -> None:
     small, large = encoded(NOISE[0]), encoded(np.zeros((100, 150, 3), np.uint8))
-    with Image.open(io.BytesIO(small)) as picture:
-        expected = np.asarray(picture.resize((96, 96), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
+    with Image.open(io.BytesIO(small)) as image:
+        expected = np.asarray(image.resize((96, 96), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
     np.testing.assert_array_equal(decode(small, 96, enlarge=True), expected)
     assert decode(small, 96).shape == (3, SIDE_PX, SIDE_PX)
     np.testing.assert_array_equal(decode(large, 96, enlarge=True), decode(large, 96))
     np.testing.assert_array_equal(decode(small, SIDE_PX, enlarge=True), decode(small, SIDE_PX))
 
 
-def test_a_thin_line_is_not_enlarged_to_a_huge_picture() -> None:
+def test_a_thin_line_is_not_enlarged_to_a_huge_image() -> None:
     with pytest.raises(ImageError, match=r"^more than 100 megapixels \(2560000 x 256 px when enlarged\)$"):
         decode(encoded(np.zeros((1, 10_000), np.uint8)), 256, enlarge=True)
 
 
 @pytest.mark.parametrize("enlarge", [False, True])
-def test_pictures_of_32_pixels_become_a_store_with_the_option_and_are_too_small_without(
+def test_images_of_32_pixels_become_a_store_with_the_option_and_are_too_small_without(
     tmp_path: Path, enlarge: bool
 ) -> None:
-    folder = as_folder(tmp_path / "pictures", {f"{i}.png": encoded(NOISE[i]) for i in range(8)})
+    folder = as_folder(tmp_path / "images", {f"{i}.png": encoded(NOISE[i]) for i in range(8)})
     config = HarvestConfig(
         images=str(folder), group="D4", resize_px=96, enlarge=enlarge, dtype="float32", centres_per_image=16
     )
     backbone, run = harvest.load_backbone(config, "cpu"), RunFolder.at(str(tmp_path / "run"))
     window_px = harvest.window_px_of(config, backbone)
-    lens = Lens(resize_px=config.resize_px, window_px=window_px, enlarge=config.enlarge)
+    lens = InspectionSettings(resize_px=config.resize_px, window_px=window_px, enlarge=config.enlarge)
     listed = [Listed(ref=ref) for ref in list_images(config.images, stimulus_px=window_px, max_stimuli=1)]
     index.look_at_part(run.index, 0, listed, lens)
     table = manifest.complete(index.collect(run.index, 1), {})

@@ -23,17 +23,17 @@ def notes(location: Path) -> list[str]:
     return sources.joined(found, [sources.scan(file) for file in found.containers], None)[1]
 
 
-def test_files_without_a_suffix_are_pictures_if_they_begin_like_one(tmp_path: Path) -> None:
+def test_files_without_a_suffix_are_images_if_they_begin_like_one(tmp_path: Path) -> None:
     as_folder(tmp_path, {"n01/0001": png(1), "n01/0002": encoded(np.zeros((9, 9, 3), np.uint8), "JPEG")})
     as_folder(tmp_path, {"LICENSE": b"words", "empty": b"", "z.png": png(3)})
     assert [ref.name for ref in listed(tmp_path)] == ["0001", "0002", "z.png"]
     assert read(listed(tmp_path)[0]) == png(1)
-    assert notes(tmp_path) == ["2 files there are no pictures by their names and left out: 2 without a suffix"]
+    assert notes(tmp_path) == ["2 files there are no images by their names and left out: 2 without a suffix"]
 
 
-def test_one_file_without_a_suffix_is_a_picture_or_a_list(tmp_path: Path) -> None:
-    as_folder(tmp_path, {"picture": png(1), "list": b"picture\n"})
-    assert read(listed(tmp_path / "picture")[0]) == read(listed(tmp_path / "list")[0]) == png(1)
+def test_one_file_without_a_suffix_is_a_image_or_a_list(tmp_path: Path) -> None:
+    as_folder(tmp_path, {"image": png(1), "list": b"image\n"})
+    assert read(listed(tmp_path / "image")[0]) == read(listed(tmp_path / "list")[0]) == png(1)
 
 
 @pytest.mark.parametrize(("pack", "name"), [(as_tar, "a.tar"), (as_zip, "a.zip")])
@@ -41,7 +41,7 @@ def test_what_is_left_out_inside_archives_is_counted_as_in_folders(tmp_path: Pat
     others = {"0.cls": b"1", "1.cls": b"1", "a/0.json": b"{}", "README": b"", ".DS_Store": b"", "__MACOSX/x": b""}
     pack(tmp_path / name, FOUR | others)
     assert notes(tmp_path / name) == [
-        "4 files in archives are no pictures by their names and left out: 2 .cls, 1 .json, 1 without a suffix"
+        "4 files in archives are no images by their names and left out: 2 .cls, 1 .json, 1 without a suffix"
     ]
     assert [read(ref) for ref in listed(tmp_path / name)] == list(FOUR.values())
 
@@ -99,5 +99,5 @@ def test_the_column_of_a_table_is_chosen_by_name(tmp_path: Path, form: str, key:
 
 def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
     as_parquet(tmp_path / "a.parquet", FOUR)
-    with pytest.raises(ValueError, match=r"no column of pictures called 'jpg' \(--image-key; expected one of image\)"):
+    with pytest.raises(ValueError, match=r"no column of images called 'jpg' \(--image-key; expected one of image\)"):
         listed(tmp_path / "a.parquet", "jpg")

@@ -27,7 +27,7 @@ SECONDS = 5.0
 """Far more than anything here takes: what is unbounded takes minutes or never ends."""
 
 
-def picture(form: str = "JPEG", **options: object) -> bytes:
+def image(form: str = "JPEG", **options: object) -> bytes:
     stream = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
     Image.fromarray(pixels).save(stream, form, **options)
@@ -58,12 +58,12 @@ def member(name: str, content: bytes) -> bytes:
 
 
 def archive(*names: str) -> bytes:
-    return b"".join(member(name, picture()) for name in names) + bytes(1024)
+    return b"".join(member(name, image()) for name in names) + bytes(1024)
 
 
 @pytest.mark.parametrize("size", [-512, -1024, -(2**40), 2**60])
 def test_a_size_that_leads_back_or_nowhere_ends_the_listing(tmp_path: Path, size: int) -> None:
-    found = scanned(tmp_path / "a.tar", member("good.jpg", picture()) + header("bad.jpg", size=size) + bytes(512))
+    found = scanned(tmp_path / "a.tar", member("good.jpg", image()) + header("bad.jpg", size=size) + bytes(512))
     assert found[0] == ("good.jpg", "")
     assert len(found) <= 3
     assert all(error for _, error in found[1:])
@@ -75,7 +75,7 @@ def test_headers_that_take_long_to_read_are_refused(tmp_path: Path, kind: bytes)
     huge = header("x", size=MOST_HEADER_BYTES + 1, kind=kind) + bytes(MOST_HEADER_BYTES + 512)
     long_number = header("x", size=len(digits), kind=kind) + digits + bytes(-len(digits) % 512)
     for content in (huge, long_number):
-        found = scanned(tmp_path / "a.tar", content + member("good.jpg", picture()))
+        found = scanned(tmp_path / "a.tar", content + member("good.jpg", image()))
         assert [error.startswith("damaged archive (") for _, error in found] == [True]
 
 
@@ -85,8 +85,8 @@ def test_an_honest_long_name_is_read(tmp_path: Path) -> None:
     for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
         with tarfile.open(tmp_path / "a.tar", "w", format=form) as out:
             entry = tarfile.TarInfo(name)
-            entry.size = len(picture())
-            out.addfile(entry, io.BytesIO(picture()))
+            entry.size = len(image())
+            out.addfile(entry, io.BytesIO(image()))
         assert scanned(tmp_path / "a.tar", (tmp_path / "a.tar").read_bytes()) == [(name, "")]
 
 
@@ -101,14 +101,14 @@ def test_archives_that_were_joined_are_read_to_the_end(tmp_path: Path, padding: 
 
 def test_a_jpeg_of_thousands_of_scans_is_refused_and_honest_ones_are_not() -> None:
     scan_marker = b"\xff\xda\x00\x02"
-    content = picture()[:-2] + scan_marker * 2000 + b"\xff\xd9"
+    content = image()[:-2] + scan_marker * 2000 + b"\xff\xd9"
     with pytest.raises(ImageError, match=f"more than {MOST_SCANS} scans"):
         decode(content, 256)
-    progressive = picture(progressive=True)
+    progressive = image(progressive=True)
     assert 3 < jpeg.num_scans(progressive, at_most=1000) < 20
     assert decode(progressive, 30).shape == (3, 30, 40)
-    behind = picture() + b"\xff\xda" * 5000  # a film behind the picture, as telephones write it
-    inside = picture(exif=b"Exif\0\0" + b"\xff\xda" * 5000)
+    behind = image() + b"\xff\xda" * 5000  # a film behind the image, as telephones write it
+    inside = image(exif=b"Exif\0\0" + b"\xff\xda" * 5000)
     for honest in (behind, inside):
         assert jpeg.num_scans(honest, at_most=1000) == 1
         assert decode(honest, 30).shape == (3, 30, 40)
@@ -144,7 +144,7 @@ def test_a_small_file_takes_no_huge_memory(tmp_path: Path, mode: str, side: int,
     assert int(used_mb) < most_mb
 
 
-def test_pictures_converted_in_strips_are_those_converted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_converted_in_strips_are_those_converted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     layers = Image.fromarray(rng.integers(0, 255, (97, 50, 4), np.uint8), "RGBA")
     deep = Image.fromarray(rng.integers(0, 60_000, (97, 50), np.uint16))
@@ -161,8 +161,8 @@ def test_one_bad_entry_of_a_folder_costs_itself_alone(tmp_path: Path, monkeypatc
     names = ["good.jpg", "tab\there.jpg", "line\nbreak.jpg", "per%20cent#?.jpg", "deep/er/good.jpg"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(picture())
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/mu\xf1oz.jpg")).write_bytes(picture())
+        (tmp_path / name).write_bytes(image())
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/mu\xf1oz.jpg")).write_bytes(image())
     (tmp_path / "deep/up").symlink_to(tmp_path)
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
@@ -213,7 +213,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_line_of_a_list_that_is_no_location_costs_itself_alone(tmp_path: Path) -> None:
-    (tmp_path / "good.jpg").write_bytes(picture())
+    (tmp_path / "good.jpg").write_bytes(image())
     (tmp_path / "list.txt").write_text("good.jpg\n" + "x" * 100_000 + "\nhttp://a b\ngood.jpg\n")
     table = sources.scan(sources.find(str(tmp_path / "list.txt"), stimulus_px=59, max_stimuli=1).containers[0])
     assert [bool(each.error) for each in sources.ref.listed_in(table)] == [False, True, True, False]
@@ -240,20 +240,20 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 
 
 FORMS: dict[str, Callable[[], bytes]] = {
-    "jpeg": picture,
-    "progressive": lambda: picture(progressive=True),
-    "png": lambda: picture("PNG"),
-    "gif": lambda: picture("GIF"),
-    "tiff": lambda: picture("TIFF", compression="tiff_lzw"),
-    "webp": lambda: picture("WEBP"),
-    "bmp": lambda: picture("BMP"),
-    "ppm": lambda: picture("PPM"),
+    "jpeg": image,
+    "progressive": lambda: image(progressive=True),
+    "png": lambda: image("PNG"),
+    "gif": lambda: image("GIF"),
+    "tiff": lambda: image("TIFF", compression="tiff_lzw"),
+    "webp": lambda: image("WEBP"),
+    "bmp": lambda: image("BMP"),
+    "ppm": lambda: image("PPM"),
 }
 NUM_MUTANTS = 300
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_mutated_pictures_are_decoded_or_refused(form: str) -> None:
+def test_mutated_images_are_decoded_or_refused(form: str) -> None:
     content, rng, refused = FORMS[form](), random.Random(form), 0
     start = time.monotonic()
     for _ in range(NUM_MUTANTS):
@@ -306,7 +306,7 @@ def test_attributes_that_lie_cost_what_they_are_of(tmp_path: Path) -> None:
         path = tmp_path / "a.tar"
         with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as written:
             for number in range(4):
-                member, content = tarfile.TarInfo(f"{number}.jpg"), picture()
+                member, content = tarfile.TarInfo(f"{number}.jpg"), image()
                 member.size = len(content)
                 if number in (1, 2):
                     member.pax_headers = {rng.choice(ATTRIBUTES): rng.choice(LIES) for _ in range(rng.randint(1, 3))}

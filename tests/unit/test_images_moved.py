@@ -1,4 +1,4 @@
-"""Pictures that moved are found where the option says; those that did not are counted, with the option that helps."""
+"""Images that moved are found where the option says; those that did not are counted, with the option that helps."""
 
 from pathlib import Path
 
@@ -49,12 +49,12 @@ def test_what_is_no_move_is_one_clear_line(text: str) -> None:
         parse([text])
 
 
-def test_a_move_of_nothing_is_one_clear_line_with_a_picture_that_is_there() -> None:
-    with pytest.raises(ValueError, match=r"^images_at: no picture lies below file:///b; the first is file:///a/x\.png"):
+def test_a_move_of_nothing_is_one_clear_line_with_a_image_that_is_there() -> None:
+    with pytest.raises(ValueError, match=r"^images_at: no image lies below file:///b; the first is file:///a/x\.png"):
         relocate(["file:///a/x.png"], parse(["/b=/c"]))
 
 
-def test_a_picture_that_moved_is_loaded_from_there_and_the_message_before_names_the_option(tmp_path: Path) -> None:
+def test_a_image_that_moved_is_loaded_from_there_and_the_message_before_names_the_option(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new/a b.png").write_bytes(png(7))
     ref = ImageRef(url=(Location.parse(tmp_path / "old") / "a b.png").url)
@@ -75,12 +75,12 @@ def test_the_option_that_is_named_is_understood(place: str) -> None:
     assert relocate([ref.url], [move]) == ["file:///new/a.png"]
 
 
-def test_missing_and_replaced_pictures_are_counted_apart() -> None:
+def test_missing_and_replaced_images_are_counted_apart() -> None:
     refs = [ImageRef(url=f"file:///p/{i}.png") for i in range(5)]
     errors = [None, FileNotFoundError("gone"), ReplacedError("other"), PermissionError("no"), None]
     told = Absent.among(zip(refs, errors, strict=True)).describe()
     assert told == (
-        "of 5 pictures 2 are missing and 1 were replaced by others (the first: file:///p/1.png); "
+        "of 5 images 2 are missing and 1 were replaced by others (the first: file:///p/1.png); "
         "put them back, or say where they are now: --images-at /p=NEW"
     )
     assert Absent.among((ref, None) for ref in refs).describe() == ""

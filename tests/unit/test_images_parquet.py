@@ -1,4 +1,4 @@
-"""Pictures in Parquet: every way a column may hold them; a row group is read once, not once for each picture."""
+"""Images in Parquet: every way a column may hold them; a row group is read once, not once for each image."""
 
 import base64
 import threading
@@ -18,8 +18,8 @@ from gc_core.images.parquet import Kept
 from gc_core.images.ref import Listed
 from gc_core.io.location import Location
 
-PICTURES = {f"class {i % 3}/{i}.png": png(i, 8 + i) for i in range(10)}
-BYTES = list(PICTURES.values())
+IMAGES = {f"class {i % 3}/{i}.png": png(i, 8 + i) for i in range(10)}
+BYTES = list(IMAGES.values())
 
 
 def scanned(path: Path) -> list[Listed]:
@@ -34,9 +34,9 @@ def only_error(path: Path) -> str:
 
 
 def test_rows_of_the_hugging_face_struct_are_read_by_their_number_and_called_by_their_path(tmp_path: Path) -> None:
-    listed = scanned(as_parquet(tmp_path / "a b.parquet", PICTURES, rows_per_group=3))
+    listed = scanned(as_parquet(tmp_path / "a b.parquet", IMAGES, rows_per_group=3))
     assert [(entry.ref.member, entry.ref.offset, entry.error) for entry in listed] == [
-        (name, row, "") for row, name in enumerate(PICTURES)
+        (name, row, "") for row, name in enumerate(IMAGES)
     ]
     assert [parquet.read(entry.ref) for entry in reversed(listed)] == BYTES[::-1]
 
@@ -52,7 +52,7 @@ COLUMNS = {
 
 @pytest.mark.parametrize("kind", COLUMNS)
 @pytest.mark.parametrize("rows_per_group", [1, 4, 100])
-def test_the_column_of_pictures_is_found_and_rows_without_a_name_have_their_number(
+def test_the_column_of_images_is_found_and_rows_without_a_name_have_their_number(
     tmp_path: Path, kind: str, rows_per_group: int
 ) -> None:
     path = tmp_path / "a.parquet"
@@ -63,7 +63,7 @@ def test_the_column_of_pictures_is_found_and_rows_without_a_name_have_their_numb
 
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-NAMES = list(PICTURES)
+NAMES = list(IMAGES)
 BASE64 = [base64.b64encode(content).decode() for content in BYTES]
 PATH_ONLY = [{"bytes": None, "path": name} for name in NAMES]
 PAIRS = [[{"bytes": content, "path": None} for content in BYTES[i : i + 2]] for i in range(0, 10, 2)]
@@ -90,8 +90,8 @@ FORMS = {
 
 @pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("rows_per_group", [1, 3, 100])
-def test_every_form_gives_the_pictures_of_the_folder_in_order(tmp_path: Path, kind: str, rows_per_group: int) -> None:
-    as_folder(tmp_path, PICTURES)
+def test_every_form_gives_the_images_of_the_folder_in_order(tmp_path: Path, kind: str, rows_per_group: int) -> None:
+    as_folder(tmp_path, IMAGES)
     write_parquet(tmp_path / "a.parquet", FORMS[kind], rows_per_group)
     listed = scanned(tmp_path / "a.parquet")
     assert [entry.error for entry in listed] == [""] * 10
@@ -150,7 +150,7 @@ def test_a_row_without_bytes_is_an_image_error_and_its_path_is_not_followed(tmp_
 
 @pytest.mark.parametrize("row", [-1, 10, 10**9])
 def test_a_row_that_is_not_there_is_an_image_error(tmp_path: Path, row: int) -> None:
-    path = as_parquet(tmp_path / "a.parquet", PICTURES)
+    path = as_parquet(tmp_path / "a.parquet", IMAGES)
     with pytest.raises(ImageError, match=rf"^no such row \({row} of 10\)$"):
         parquet.read(ImageRef(url=path.as_uri(), member="x", offset=row))
 
@@ -169,7 +169,7 @@ def test_a_column_of_urls_lists_those(tmp_path: Path) -> None:
 
 def test_a_table_of_something_else_is_one_row_with_its_reason(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", {"label": [1, 2], "image": [1, 2], "url": [1, 2]})
-    assert only_error(tmp_path / "a.parquet").startswith("no column of pictures (found label, image, url; expected")
+    assert only_error(tmp_path / "a.parquet").startswith("no column of images (found label, image, url; expected")
 
 
 def test_several_columns_that_could_be_meant_are_one_row_with_its_reason(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_what_is_no_parquet_is_one_row_with_its_reason(tmp_path: Path, content: 
 
 
 def test_a_cut_file_is_one_row_with_its_reason(tmp_path: Path) -> None:
-    path = as_parquet(tmp_path / "a.parquet", PICTURES)
+    path = as_parquet(tmp_path / "a.parquet", IMAGES)
     path.write_bytes(path.read_bytes()[:-9])
     assert only_error(path).startswith("damaged Parquet file (")
 
@@ -194,8 +194,8 @@ def test_a_file_out_of_reach_is_an_os_error(tmp_path: Path) -> None:
         scanned(tmp_path / "gone.parquet")
 
 
-def test_a_row_group_is_read_once_for_all_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = scanned(as_parquet(tmp_path / "a.parquet", PICTURES, rows_per_group=4))
+def test_a_row_group_is_read_once_for_all_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = scanned(as_parquet(tmp_path / "a.parquet", IMAGES, rows_per_group=4))
     groups: list[int] = []
     read_group = parquet._read_group
 

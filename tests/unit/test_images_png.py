@@ -1,4 +1,4 @@
-"""Texts and colour profiles of any length in a PNG never make it a damaged picture, and never cost memory."""
+"""Texts and colour profiles of any length in a PNG never make it a damaged image, and never cost memory."""
 
 import io
 import tracemalloc
@@ -50,7 +50,7 @@ VALID = {
 
 
 @pytest.mark.parametrize("kind", VALID)
-def test_a_valid_picture_with_long_texts_or_profiles_gives_its_pixels(kind: str) -> None:
+def test_a_valid_image_with_long_texts_or_profiles_gives_its_pixels(kind: str) -> None:
     np.testing.assert_array_equal(decode(VALID[kind](), 100).transpose(1, 2, 0), PIXELS)
 
 
@@ -68,7 +68,7 @@ def test_a_bomb_of_a_text_costs_no_memory() -> None:
     assert most < 8 * MOST_BYTES
 
 
-def test_a_cut_picture_is_still_damaged() -> None:
+def test_a_cut_image_is_still_damaged() -> None:
     content = VALID["large profile"]()
     with pytest.raises(ImageError, match="damaged"):
         decode(content[: content.index(b"IDAT") + 40], 100)

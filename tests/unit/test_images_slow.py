@@ -50,7 +50,7 @@ LONG = {
     "chunks of pixels": (lambda count: with_chunks(count, b"IDAT"), 9_000, 210_000, "chunks in a PNG"),
     "segments": (lambda count: with_segments(count, b"\xff\xfe\0\2"), 5_000, 21_000, "segments in a JPEG"),
     "fill bytes": (lambda count: with_segments(count, b"\xff"), 900, 2_000, "bytes between the segments"),
-    "blocks": (with_blocks, 5_000, 60_000, "blocks before the picture"),
+    "blocks": (with_blocks, 5_000, 60_000, "blocks before the image"),
     "numbers as text": (lambda side: text(side), 40, 1200, "bytes of text"),
 }
 
@@ -70,7 +70,7 @@ def test_files_of_very_many_pieces_are_refused_before_they_are_opened(
         decode(make(many), 256)
 
 
-def test_scans_count_as_often_as_the_picture_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scans_count_as_often_as_the_image_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     small = encoded("JPEG", 16)
     monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", lambda self: pytest.fail("it was unpacked"))
     place = small.index(b"\xff\xc0")
@@ -105,10 +105,10 @@ def tiff(tile: int) -> bytes:
     return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory + bytes(4)
 
 
-def test_a_tile_that_is_far_larger_than_its_picture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tile_that_is_far_larger_than_its_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decode(tiff(64), 256).shape == (3, 64, 64), "the control"
     monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.load", lambda self: pytest.fail("it was unpacked"))
-    with pytest.raises(ImageError, match=r"^more than 10 megapixels \(tiles of 50000 x 50000 px in a picture of 64 x"):
+    with pytest.raises(ImageError, match=r"^more than 10 megapixels \(tiles of 50000 x 50000 px in an image of 64 x"):
         decode(tiff(50_000), 256)
 
 
@@ -116,7 +116,7 @@ def pax(kind: bytes, attributes: list[tuple[str, str]]) -> bytes:
     return tarfile.TarInfo._create_pax_generic_header(dict(attributes), kind, "utf-8")
 
 
-def picture_member(name: str) -> bytes:
+def image_member(name: str) -> bytes:
     content = encoded("PNG")
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
@@ -127,7 +127,7 @@ def picture_member(name: str) -> bytes:
 def test_attributes_that_every_member_would_be_compared_with_are_few(tmp_path: Path, kind: bytes) -> None:
     for count, errors in ((900, [False]), (1100, [True])):
         attributes = [(f"key{number}", "v") for number in range(count)]
-        (tmp_path / "a.tar").write_bytes(pax(kind, attributes) + picture_member("a.png") + bytes(1024))
+        (tmp_path / "a.tar").write_bytes(pax(kind, attributes) + image_member("a.png") + bytes(1024))
         found = list(tar.scan(Location.parse((tmp_path / "a.tar").as_uri())))
         assert [bool(each.error) for each in found] == errors
     assert found[0].error == "damaged archive (more than 1,000 attributes in a header)"
@@ -135,13 +135,13 @@ def test_attributes_that_every_member_would_be_compared_with_are_few(tmp_path: P
 
 def test_global_attributes_add_up(tmp_path: Path) -> None:
     parts = [pax(b"g", [(f"key{part} {number}", "v") for number in range(500)]) for part in range(3)]
-    (tmp_path / "a.tar").write_bytes(b"".join(parts) + picture_member("a.png") + bytes(1024))
+    (tmp_path / "a.tar").write_bytes(b"".join(parts) + image_member("a.png") + bytes(1024))
     (found,) = tar.scan(Location.parse((tmp_path / "a.tar").as_uri()))
     assert found.error == "damaged archive (more than 1,000 attributes in a header)"
 
 
 def test_a_name_of_a_megabyte_is_told_by_its_beginning(tmp_path: Path) -> None:
-    content = pax(b"x", [("path", "a" * 1_000_000 + ".png")]) + picture_member("a.png") + picture_member("b.png")
+    content = pax(b"x", [("path", "a" * 1_000_000 + ".png")]) + image_member("a.png") + image_member("b.png")
     (tmp_path / "a.tar").write_bytes(content + bytes(1024))
     (file,) = sources.find(str(tmp_path / "a.tar"), stimulus_px=59, max_stimuli=1).containers
     long, good = listed_in(sources.scan(file))
@@ -151,15 +151,13 @@ def test_a_name_of_a_megabyte_is_told_by_its_beginning(tmp_path: Path) -> None:
 
 
 def test_sizes_are_looked_at_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    huge = budget.MOST_PICTURE_BYTES + 1
+    huge = budget.MOST_IMAGE_BYTES + 1
     with (tmp_path / "a.png").open("wb") as sparse:
         sparse.truncate(huge)
     url = (tmp_path / "a.png").as_uri()
     for module in (tar, zip):
         monkeypatch.setattr(module, "read_range", lambda *args: pytest.fail("it was read"))
-        with pytest.raises(
-            ImageError, match=r"^more than 1,073,741,824 bytes \(1,073,741,825 in one picture's file\)$"
-        ):
+        with pytest.raises(ImageError, match=r"^more than 1,073,741,824 bytes \(1,073,741,825 in one image's file\)$"):
             module.read(ImageRef(url=url, member="a.png", size=huge))
     with monkeypatch.context() as patched:
         patched.setattr(Path, "read_bytes", lambda self: pytest.fail("it was read"))
@@ -181,7 +179,7 @@ def test_an_object_s_size_is_heard_before_its_bytes_are_read(tmp_path: Path) -> 
 
 
 def test_a_list_of_a_gigabyte_is_one_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "MOST_PICTURE_BYTES", 10)
+    monkeypatch.setattr(budget, "MOST_IMAGE_BYTES", 10)
     (tmp_path / "list.txt").write_text("a.png\n" * 9)
     (file,) = sources.find(str(tmp_path / "list.txt"), stimulus_px=59, max_stimuli=1).containers
     (entry,) = listed_in(sources.scan(file))
@@ -192,6 +190,6 @@ def test_pixels_are_those_that_pillow_gives() -> None:
     """The control of all above: what is honest is decoded as it was."""
     for form in ("PNG", "JPEG", "GIF", "TIFF", "PPM"):
         content = encoded(form)
-        with Image.open(io.BytesIO(content)) as picture:
-            expected = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+        with Image.open(io.BytesIO(content)) as image:
+            expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
         np.testing.assert_array_equal(decode(content, 40), expected)

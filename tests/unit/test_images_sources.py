@@ -1,4 +1,4 @@
-"""Where pictures come from: folders of any depth, pictures inside packages, drawn ones; found again by content."""
+"""Where images come from: folders of any depth, images inside packages, drawn ones; found again by content."""
 
 from pathlib import Path
 
@@ -25,33 +25,33 @@ def fill(folder: Path, names: list[str]) -> None:
         (folder / name).write_bytes(png(grey) if "." in name else b"a file without a suffix")
 
 
-PICTURES = ["a.jpg", "b/c/d/e.PNG", "b/z.jpeg", "my cat.webp", "ü/ñ.tif", "50%25/x#1?.gif", "z.bmp", "z.tiff"]
+IMAGES = ["a.jpg", "b/c/d/e.PNG", "b/z.jpeg", "my cat.webp", "ü/ñ.tif", "50%25/x#1?.gif", "z.bmp", "z.tiff"]
 OTHERS = ["notes.txt", "b/c/data.csv", "jpg", ".DS_Store", "archive.jpg.zip"]
 
 
-def test_a_folder_lists_its_pictures_at_any_depth_sorted_and_nothing_else(tmp_path: Path) -> None:
-    fill(tmp_path, PICTURES + OTHERS)
+def test_a_folder_lists_its_images_at_any_depth_sorted_and_nothing_else(tmp_path: Path) -> None:
+    fill(tmp_path, IMAGES + OTHERS)
     refs = listed(str(tmp_path))
-    assert [ref.location.local_path for ref in refs] == [tmp_path / name for name in sorted(PICTURES)]
-    assert [ref.name for ref in refs] == [Path(name).name for name in sorted(PICTURES)]
-    assert [ref.size for ref in refs] == [(tmp_path / name).stat().st_size for name in sorted(PICTURES)]
-    for ref, name in zip(refs, sorted(PICTURES), strict=True):
+    assert [ref.location.local_path for ref in refs] == [tmp_path / name for name in sorted(IMAGES)]
+    assert [ref.name for ref in refs] == [Path(name).name for name in sorted(IMAGES)]
+    assert [ref.size for ref in refs] == [(tmp_path / name).stat().st_size for name in sorted(IMAGES)]
+    for ref, name in zip(refs, sorted(IMAGES), strict=True):
         assert read(ref) == (tmp_path / name).read_bytes()
-        assert load(ref, 8)[0, 0, 0] == PICTURES.index(name)
+        assert load(ref, 8)[0, 0, 0] == IMAGES.index(name)
 
 
 def test_a_path_and_its_url_list_alike(tmp_path: Path) -> None:
-    folder = tmp_path / "my pictures"
+    folder = tmp_path / "my images"
     fill(folder, ["a.png", "b/b.png"])
     assert listed(str(folder)) == listed(folder.as_uri()) == listed(f"{folder}/")
 
 
-def test_links_to_pictures_are_followed(tmp_path: Path) -> None:
+def test_links_to_images_are_followed(tmp_path: Path) -> None:
     fill(tmp_path, ["real/a.png"])
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures/linked.png").symlink_to(tmp_path / "real/a.png")
-    (tmp_path / "pictures/folder").symlink_to(tmp_path / "real")
-    assert [ref.name for ref in listed(str(tmp_path / "pictures"))] == ["a.png", "linked.png"]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/linked.png").symlink_to(tmp_path / "real/a.png")
+    (tmp_path / "images/folder").symlink_to(tmp_path / "real")
+    assert [ref.name for ref in listed(str(tmp_path / "images"))] == ["a.png", "linked.png"]
 
 
 def test_a_missing_place_is_one_clear_line(tmp_path: Path) -> None:
@@ -61,24 +61,22 @@ def test_a_missing_place_is_one_clear_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("others", "count"), [([], 0), (OTHERS[:-1], 3)])
-def test_a_folder_without_pictures_is_one_clear_line(tmp_path: Path, others: list[str], count: int) -> None:
+def test_a_folder_without_images_is_one_clear_line(tmp_path: Path, others: list[str], count: int) -> None:
     fill(tmp_path, others)
-    with pytest.raises(
-        ValueError, match=rf"^images: no picture among the {count} files below .*; expected \.apng, .*$"
-    ):
+    with pytest.raises(ValueError, match=rf"^images: no image among the {count} files below .*; expected \.apng, .*$"):
         listed(str(tmp_path))
 
 
-def forms(folder: Path, pictures: dict[str, bytes]) -> dict[str, str]:
-    """Locations where the same pictures are found, by kind."""
-    names = list(pictures)
-    as_zip(folder / "packed.zip", pictures)
-    as_arrow(folder / "saved/data-00000-of-00001.arrow", pictures)
-    halves = [{name: pictures[name] for name in half} for half in (names[:4], names[4:])]
+def forms(folder: Path, images: dict[str, bytes]) -> dict[str, str]:
+    """Locations where the same images are found, by kind."""
+    names = list(images)
+    as_zip(folder / "packed.zip", images)
+    as_arrow(folder / "saved/data-00000-of-00001.arrow", images)
+    halves = [{name: images[name] for name in half} for half in (names[:4], names[4:])]
     for part, half in enumerate(halves):
         as_tar(folder / f"tars/part-{part:02}.tar", half)
         as_parquet(folder / f"tables/part-{part:02}.parquet", half)
-    as_folder(folder / "plain", pictures)
+    as_folder(folder / "plain", images)
     (folder / "list.txt").write_text("\n".join(f"plain/{name}" for name in names))
     write_parquet(folder / "list.parquet", {"url": [f"plain/{name}" for name in names]})
     at = {
@@ -89,7 +87,7 @@ def forms(folder: Path, pictures: dict[str, bytes]) -> dict[str, str]:
         "arrow": "saved",
         "braces": "tars/part-{00..01}.tar",
     }
-    at |= {"wild tables": "tables/*.parquet", "wild pictures": "plain/**/*.png"}
+    at |= {"wild tables": "tables/*.parquet", "wild images": "plain/**/*.png"}
     return at | {"text": "list.txt", "table of urls": "list.parquet", "wild tars": "*/part-*.tar"}
 
 
@@ -97,7 +95,7 @@ NINE = {f"{'abc'[i // 3]}/{i}.png": png(i, 8 + i) for i in range(9)}
 
 
 @pytest.mark.parametrize("where", ["disk", "object store"])
-def test_every_form_of_the_same_pictures_lists_them_in_the_same_order(tmp_path: Path, bucket: Path, where: str) -> None:
+def test_every_form_of_the_same_images_lists_them_in_the_same_order(tmp_path: Path, bucket: Path, where: str) -> None:
     root = str(tmp_path / "sets") if where == "disk" else "s3://bucket"
     for kind, location in forms(tmp_path / "sets" if where == "disk" else bucket, NINE).items():
         refs = listed(f"{root}/{location}")
@@ -112,7 +110,7 @@ def test_one_file_is_a_source_of_its_own(tmp_path: Path) -> None:
     assert [read(ref) for ref in listed((tmp_path / at["text"]).as_uri())] == list(NINE.values())
 
 
-def test_a_folder_with_pictures_is_those_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+def test_a_folder_with_images_is_those_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     as_folder(tmp_path, {"a.png": png(1), "x.tar": b"", "y.tar": b"", "z.parquet": b"", "old.tar.gz": b""})
     found = find(str(tmp_path), stimulus_px=1, max_stimuli=1)
     assert found.listing["url"].to_pylist() == [f"{tmp_path.as_uri()}/a.png"]
@@ -121,7 +119,7 @@ def test_a_folder_with_pictures_is_those_and_says_what_it_leaves_out(tmp_path: P
     as_folder(tmp_path, {"b.heic": b"", "c.HEIC": b"", "n0001": b"", "README.md": b"", "z.zip": b""})
     assert find(str(tmp_path), stimulus_px=1, max_stimuli=1).note == (
         "2 tar and 1 zip and 1 parquet and 1 compressed files there are not opened; name them to use them; "
-        "4 files there are no pictures by their names and left out: 2 .heic, 1 .md, 1 without a suffix"
+        "4 files there are no images by their names and left out: 2 .heic, 1 .md, 1 without a suffix"
     )
 
 
@@ -144,8 +142,8 @@ def test_compressed_archives_are_refused_in_one_line(tmp_path: Path, name: str, 
         ("a.bin", bytes(100), r"a\.bin is no text \(starts with b'.*expected a folder, a \.tar"),
         ("a.txt", b"# nothing\n\n", r"a\.txt is empty; expected a folder"),
         ("a.txt", b"", r"a\.txt is empty; expected a folder"),
-        ("a.tar", b"<html>", r"no picture in file:///.*a\.tar: damaged archive \(it ends inside a block\)$"),
-        ("a.parquet", b"<html>", r"no picture in file:///.*a\.parquet: damaged Parquet file \(.*$"),
+        ("a.tar", b"<html>", r"no image in file:///.*a\.tar: damaged archive \(it ends inside a block\)$"),
+        ("a.parquet", b"<html>", r"no image in file:///.*a\.parquet: damaged Parquet file \(.*$"),
     ],
 )
 def test_a_file_that_is_no_source_is_one_clear_line(tmp_path: Path, name: str, content: bytes, line: str) -> None:
@@ -172,7 +170,7 @@ def test_a_path_that_exists_is_no_pattern(tmp_path: Path) -> None:
 
 def test_an_object_store_s_empty_prefix_is_one_clear_line(bucket: Path) -> None:
     for location in ("s3://bucket/nothing", "s3://bucket"):
-        with pytest.raises(ValueError, match=rf"^images: no picture among the 0 files below {location}; expected"):
+        with pytest.raises(ValueError, match=rf"^images: no image among the 0 files below {location}; expected"):
             listed(location)
 
 
@@ -220,14 +218,14 @@ def test_stimuli_have_keys_of_their_own() -> None:
     assert len({content_key(ref, read(ref)) for ref in refs}) == 100
 
 
-def test_a_picture_that_changed_is_not_loaded_as_what_it_was(tmp_path: Path) -> None:
+def test_a_image_that_changed_is_not_loaded_as_what_it_was(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(10))
     ref = ref_of(path)
     key = content_key(ref, read(ref))
     assert load(ref, 8, key=key)[0, 0, 0] == 10
     path.write_bytes(png(20))  # the same size, in pixels
-    with pytest.raises(OSError, match=r"/a\.png: its bytes changed since it was indexed; put the picture back"):
+    with pytest.raises(OSError, match=r"/a\.png: its bytes changed since it was indexed; put the image back"):
         load(ref, 8, key=key)
     path.write_bytes(b"")
     with pytest.raises(OSError, match="changed since it was indexed"):
@@ -238,8 +236,8 @@ def test_a_picture_that_changed_is_not_loaded_as_what_it_was(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
-@pytest.mark.parametrize("change", ["another picture", "cut short"])
-def test_a_picture_in_an_archive_that_changed_is_not_loaded_as_what_it_was(
+@pytest.mark.parametrize("change", ["another image", "cut short"])
+def test_a_image_in_an_archive_that_changed_is_not_loaded_as_what_it_was(
     tmp_path: Path, name: str, change: str
 ) -> None:
     pack = as_tar if name == "a.tar" else as_parquet
@@ -247,7 +245,7 @@ def test_a_picture_in_an_archive_that_changed_is_not_loaded_as_what_it_was(
     key = content_key(ref, png(1))
     assert load(ref, 8, key=content_key(ref, read(ref)))[0, 0, 0] == 1
     parquet.forget()
-    if change == "another picture":
+    if change == "another image":
         pack(tmp_path / name, {"a.png": png(2)})
     else:
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:520])
@@ -255,7 +253,7 @@ def test_a_picture_in_an_archive_that_changed_is_not_loaded_as_what_it_was(
         load(ref, 8, key=key)
 
 
-def test_a_picture_that_is_gone_and_one_that_is_none_are_told_apart(tmp_path: Path) -> None:
+def test_a_image_that_is_gone_and_one_that_is_none_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.png: not found"):
         load(ref_of(tmp_path / "gone.png"), 8)
     (tmp_path / "page.jpg").write_bytes(b"<html>")
@@ -263,7 +261,7 @@ def test_a_picture_that_is_gone_and_one_that_is_none_are_told_apart(tmp_path: Pa
         load(ref_of(tmp_path / "page.jpg"), 8)
 
 
-def test_the_choice_of_pictures_is_seeded_and_in_the_order_given() -> None:
+def test_the_choice_of_images_is_seeded_and_in_the_order_given() -> None:
     chosen = choose(200, 20, seed=3).tolist()
     assert chosen == choose(200, 20, seed=3).tolist() != choose(200, 20, seed=4).tolist()
     assert len(set(chosen)) == 20
@@ -272,5 +270,5 @@ def test_the_choice_of_pictures_is_seeded_and_in_the_order_given() -> None:
 
 
 @pytest.mark.parametrize("at_most", [None, 5, 9])
-def test_all_pictures_are_taken_where_there_are_no_more(at_most: int | None) -> None:
+def test_all_images_are_taken_where_there_are_no_more(at_most: int | None) -> None:
     assert choose(5, at_most, seed=0).tolist() == [0, 1, 2, 3, 4]

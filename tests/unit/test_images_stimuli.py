@@ -16,13 +16,13 @@ def drawn(kind: str, number: int) -> NDArray[np.int64]:
     return stimuli.draw(f"{kind}-{number}", SIDE_PX).transpose(1, 2, 0).astype(np.int64)
 
 
-def change(picture: NDArray[np.int64], moved: NDArray[np.int64]) -> int:
+def change(image: NDArray[np.int64], moved: NDArray[np.int64]) -> int:
     """Largest difference in grey levels."""
-    return int(np.abs(picture - moved).max())
+    return int(np.abs(image - moved).max())
 
 
-def contrast(picture: NDArray[np.int64]) -> int:
-    return int(np.ptp(picture.mean(axis=2)))
+def contrast(image: NDArray[np.int64]) -> int:
+    return int(np.ptp(image.mean(axis=2)))
 
 
 def test_names_take_the_kinds_in_turn() -> None:
@@ -32,17 +32,17 @@ def test_names_take_the_kinds_in_turn() -> None:
 
 
 @pytest.mark.parametrize("name", stimuli.names(20))
-def test_a_name_is_one_picture_and_another_name_another(name: str) -> None:
-    picture = stimuli.draw(name, SIDE_PX)
-    assert picture.dtype == np.uint8
-    assert picture.shape == (3, SIDE_PX, SIDE_PX)
-    np.testing.assert_array_equal(stimuli.draw(name, SIDE_PX), picture)
+def test_a_name_is_one_image_and_another_name_another(name: str) -> None:
+    image = stimuli.draw(name, SIDE_PX)
+    assert image.dtype == np.uint8
+    assert image.shape == (3, SIDE_PX, SIDE_PX)
+    np.testing.assert_array_equal(stimuli.draw(name, SIDE_PX), image)
     others = [stimuli.draw(other, SIDE_PX) for other in stimuli.names(20) if other != name]
-    assert all((other != picture).any() for other in others)
+    assert all((other != image).any() for other in others)
 
 
-def test_the_pictures_of_this_version_are_those_of_every_version() -> None:
-    """Stores name stimuli and hold no pixels: a change of the drawing would give old names new pictures."""
+def test_the_images_of_this_version_are_those_of_every_version() -> None:
+    """Stores name stimuli and hold no pixels: a change of the drawing would give old names new images."""
     sums = {name: int(stimuli.draw(name, 31).astype(np.int64).sum()) for name in stimuli.names(5)}
     assert sums == {"line-0": 355920, "curve-0": 498633, "corner-0": 180548, "circle-0": 537243, "grating-0": 430826}
 
@@ -58,25 +58,25 @@ def test_a_circle_is_the_same_under_quarter_turns_and_mirrors(number: int) -> No
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("kind", ["line", "grating"])
 def test_lines_and_gratings_are_the_same_under_half_a_turn_and_not_under_a_quarter(kind: str, number: int) -> None:
-    picture = drawn(kind, number)
-    assert change(picture, np.rot90(picture, 2)) <= 1  # sums of cosines in another order
-    assert change(picture, np.rot90(picture, 1)) > contrast(picture) // 2
+    image = drawn(kind, number)
+    assert change(image, np.rot90(image, 2)) <= 1  # sums of cosines in another order
+    assert change(image, np.rot90(image, 1)) > contrast(image) // 2
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("kind", ["curve", "corner"])
 def test_curves_and_corners_are_no_half_turn_of_themselves(kind: str, number: int) -> None:
-    picture = drawn(kind, number)
+    image = drawn(kind, number)
     for turns in (1, 2, 3):
-        assert change(picture, np.rot90(picture, turns)) > contrast(picture) // 2
+        assert change(image, np.rot90(image, turns)) > contrast(image) // 2
 
 
 @pytest.mark.parametrize("kind", ["line", "curve", "corner"])
 @pytest.mark.parametrize("number", NUMBERS)
 def test_strokes_pass_through_the_centre(kind: str, number: int) -> None:
-    picture = drawn(kind, number)
-    background = picture[0, 0] if change(picture[0, 0], picture[0, -1]) == 0 else picture[-1, -1]
-    assert change(picture[SIDE_PX // 2, SIDE_PX // 2], background) > 0
+    image = drawn(kind, number)
+    background = image[0, 0] if change(image[0, 0], image[0, -1]) == 0 else image[-1, -1]
+    assert change(image[SIDE_PX // 2, SIDE_PX // 2], background) > 0
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -86,10 +86,10 @@ def test_every_stimulus_can_be_seen(kind: str, number: int) -> None:
 
 
 def test_orientations_and_colours_vary() -> None:
-    pictures = [drawn("line", number) for number in range(40)]
-    light_on_dark = [picture[41, 41].mean() > picture.mean() for picture in pictures]
+    images = [drawn("line", number) for number in range(40)]
+    light_on_dark = [image[41, 41].mean() > image.mean() for image in images]
     assert 5 < sum(light_on_dark) < 35
-    assert len({picture.tobytes() for picture in pictures}) == 40
+    assert len({image.tobytes() for image in images}) == 40
 
 
 @pytest.mark.parametrize("name", ["line", "line-", "-1", "spiral-1", "line-x", "line--1", "LINE-1", "line-1 "])

@@ -1,4 +1,4 @@
-"""Pictures in tar files: read by offset exactly as they were put in; what has no bytes in one place is told, not
+"""Images in tar files: read by offset exactly as they were put in; what has no bytes in one place is told, not
 skipped."""
 
 import io
@@ -15,7 +15,7 @@ from gc_core.images import ImageError, ImageRef, tar
 from gc_core.images.ref import Listed
 from gc_core.io.location import Location
 
-PICTURES = {
+IMAGES = {
     "a.png": png(1),
     "deep/er/b.JPEG": png(2, 300),
     "x" * 150 + "/" + "y" * 120 + ".png": png(3),
@@ -39,10 +39,10 @@ def read_all(path: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("tar_format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT], ids=["pax", "gnu"])
 def test_members_are_read_in_their_order_as_they_were_put_in(tmp_path: Path, tar_format: int) -> None:
-    path = as_tar(tmp_path / "a b.tar", OTHERS | PICTURES | {"z.png": png(9)}, format=tar_format)
+    path = as_tar(tmp_path / "a b.tar", OTHERS | IMAGES | {"z.png": png(9)}, format=tar_format)
     found = read_all(path)
-    assert list(found) == [*PICTURES, "z.png"]
-    assert found == PICTURES | {"z.png": png(9)}
+    assert list(found) == [*IMAGES, "z.png"]
+    assert found == IMAGES | {"z.png": png(9)}
 
 
 def test_the_tar_program_s_own_archives_are_read(tmp_path: Path) -> None:
@@ -54,14 +54,14 @@ def test_the_tar_program_s_own_archives_are_read(tmp_path: Path) -> None:
 
 def test_nothing_is_written_and_no_name_is_a_path(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
-    path = as_tar(tmp_path / "inner/a.tar", PICTURES)
+    path = as_tar(tmp_path / "inner/a.tar", IMAGES)
     before = sorted(tmp_path.rglob("*"))
     read_all(path)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_tars_inside_a_tar_are_looked_into_once(tmp_path: Path) -> None:
-    """ImageNet's training set: a tar of a thousand tars. Deeper ones are no pictures."""
+    """ImageNet's training set: a tar of a thousand tars. Deeper ones are no images."""
     innermost = as_tar(tmp_path / "2.tar", {"deepest.png": png(9)}).read_bytes()
     inner = as_tar(tmp_path / "1.tar", {"b.png": png(2), "2.tar": innermost}).read_bytes()
     outer = as_tar(tmp_path / "0.tar", {"a.png": png(1), "n01.tar": inner, "c.png": png(3)})
@@ -98,7 +98,7 @@ def test_a_sparse_file_is_listed_with_its_reason_and_hides_no_other(tmp_path: Pa
 
 
 def test_every_cut_of_an_archive_is_told(tmp_path: Path) -> None:
-    """Wherever it ends, pictures that are whole are read, and one row says that something is missing."""
+    """Wherever it ends, images that are whole are read, and one row says that something is missing."""
     whole = as_tar(tmp_path / "whole.tar", {"a.png": png(1), "b.png": png(2)}).read_bytes()
     end_mark = whole.index(png(2)) // 512 * 512 + 512
     cut = tmp_path / "cut.tar"
@@ -140,7 +140,7 @@ def test_a_compressed_archive_says_what_to_do(tmp_path: Path, mode: str) -> None
     assert only.error.endswith("decompress it)")
 
 
-def test_an_archive_without_members_has_no_pictures(tmp_path: Path) -> None:
+def test_an_archive_without_members_has_no_images(tmp_path: Path) -> None:
     assert scanned(as_tar(tmp_path / "a.tar", {})) == []
 
 
@@ -176,7 +176,7 @@ ARCHIVE = small_archive()
 
 @given(st.lists(st.tuples(st.integers(0, len(ARCHIVE) - 1), st.integers(0, 255)), min_size=1, max_size=8))
 @settings(max_examples=150)
-def test_any_damage_is_pictures_and_reasons_and_no_other_error(
+def test_any_damage_is_images_and_reasons_and_no_other_error(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
 ) -> None:
     content = bytearray(ARCHIVE)

@@ -26,7 +26,7 @@ def test_each_line_is_a_path_a_url_or_relative_to_the_list(tmp_path: Path) -> No
 
 
 def test_empty_lines_comments_and_the_ends_of_lines_are_none(tmp_path: Path) -> None:
-    text = b"\xef\xbb\xbf# pictures\r\n\r\n  s3://b/a.jpg  \r\ns3://b/c.jpg"
+    text = b"\xef\xbb\xbf# images\r\n\r\n  s3://b/a.jpg  \r\ns3://b/c.jpg"
     assert [entry.ref.url for entry in listed(tmp_path / "l.txt", text)] == ["s3://b/a.jpg", "s3://b/c.jpg"]
 
 

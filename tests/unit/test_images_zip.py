@@ -1,4 +1,4 @@
-"""Pictures in zip files: read where they stand, damage and bombs are bad rows, and the rest is used."""
+"""Images in zip files: read where they stand, damage and bombs are bad rows, and the rest is used."""
 
 import zipfile
 from pathlib import Path
@@ -10,7 +10,7 @@ from gc_core.images import ImageError, ImageRef, budget, zip
 from gc_core.images.ref import Listed
 from gc_core.io.location import Location
 
-PICTURES = {f"class {i % 3}/{i}.png": png(i, 8 + i) for i in range(10)}
+IMAGES = {f"class {i % 3}/{i}.png": png(i, 8 + i) for i in range(10)}
 
 
 def scanned(path: Path) -> list[Listed]:
@@ -18,9 +18,9 @@ def scanned(path: Path) -> list[Listed]:
 
 
 def test_stored_and_deflated_members_give_their_bytes(tmp_path: Path) -> None:
-    listed = scanned(as_zip(tmp_path / "a b.zip", PICTURES | {"notes.txt": b"no"}))
-    assert [(entry.ref.member, entry.error) for entry in listed] == [(name, "") for name in PICTURES]
-    assert [zip.read(entry.ref) for entry in listed] == list(PICTURES.values())
+    listed = scanned(as_zip(tmp_path / "a b.zip", IMAGES | {"notes.txt": b"no"}))
+    assert [(entry.ref.member, entry.error) for entry in listed] == [(name, "") for name in IMAGES]
+    assert [zip.read(entry.ref) for entry in listed] == list(IMAGES.values())
 
 
 @pytest.mark.parametrize("before", [b"", b"#!/bin/sh\n"])
@@ -29,10 +29,10 @@ def test_a_zip_behind_something_else_and_with_streamed_members_is_read(tmp_path:
     with path.open("wb") as file:
         file.write(before)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in PICTURES.items():
+            for name, content in IMAGES.items():
                 with archive.open(name, "w", force_zip64=True) as member:
                     member.write(content)
-    assert [zip.read(entry.ref) for entry in scanned(path)] == list(PICTURES.values())
+    assert [zip.read(entry.ref) for entry in scanned(path)] == list(IMAGES.values())
 
 
 def test_joined_zips_say_that_the_first_is_not_listed(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_bomb_is_one_bad_row_and_a_lie_about_its_size_does_not_help(
         archive.writestr("bomb.png", bytes(50 << 20))
         archive.writestr("good.png", png(1))
     bomb, good = scanned(path)
-    assert bomb.error.startswith("unpacks to far more than a picture does (")
+    assert bomb.error.startswith("unpacks to far more than an image does (")
     with pytest.raises(ImageError, match="unpacks to far more"):
         zip.read(bomb.ref)
     assert zip.read(good.ref) == png(1)
@@ -80,13 +80,13 @@ def test_a_name_that_is_not_utf_8_costs_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 10, 300])
 def test_a_cut_archive_is_one_bad_row(tmp_path: Path, size: int) -> None:
-    path = as_zip(tmp_path / "a.zip", PICTURES)
+    path = as_zip(tmp_path / "a.zip", IMAGES)
     path.write_bytes(path.read_bytes()[:size])
     (entry,) = scanned(path)
     assert entry.error.startswith("damaged archive (")
 
 
-def test_every_flipped_byte_is_an_image_error_or_changes_no_picture(tmp_path: Path) -> None:
+def test_every_flipped_byte_is_an_image_error_or_changes_no_image(tmp_path: Path) -> None:
     path = as_zip(tmp_path / "a.zip", {"a.png": png(1), "b.png": png(2)})
     sound = path.read_bytes()
     for place in range(len(sound)):
@@ -99,6 +99,6 @@ def test_every_flipped_byte_is_an_image_error_or_changes_no_picture(tmp_path: Pa
 
 
 def test_a_member_that_is_not_there_is_an_image_error(tmp_path: Path) -> None:
-    path = as_zip(tmp_path / "a.zip", PICTURES)
+    path = as_zip(tmp_path / "a.zip", IMAGES)
     with pytest.raises(ImageError, match="no member"):
         zip.read(ImageRef(url=path.as_uri(), member="x", offset=5, size=10))

@@ -1,4 +1,4 @@
-"""The index in parts: every bad picture is marked with its reason, and only what is not known is looked at again."""
+"""The index in parts: every bad image is marked with its reason, and only what is not known is looked at again."""
 
 import struct
 import zlib
@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packing import as_folder, as_parquet, as_tar, encoded, png
 
-from gc_core import index, manifest, reasons
+from gc_core import index, manifest, rejections
 from gc_core.images import sources
 from gc_core.images.ref import Listed, listed_in
 from gc_core.images.sources import File, find
-from gc_core.index import UNREAD, Lens, PartReport
+from gc_core.index import UNREAD, InspectionSettings, PartReport
 from gc_core.io.location import Location
 
-LENS = Lens(resize_px=32, window_px=9)
+LENS = InspectionSettings(resize_px=32, window_px=9)
 
 
 def bomb() -> bytes:
@@ -34,12 +34,12 @@ def bomb() -> bytes:
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
 BAD = {
     "bomb.png": (bomb(), "bad", "more than 200 megapixels"),
-    "cut.jpg": (encoded(NOISE, "JPEG")[:-200], "bad", "damaged picture"),
+    "cut.jpg": (encoded(NOISE, "JPEG")[:-200], "bad", "damaged image"),
     "empty.jpg": (b"", "bad", "empty file"),
     "page.jpg": (
         b"<!DOCTYPE html><html><body>404",
         "bad",
-        "not a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000 or PNM picture",
+        "not a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000 or PNM image",
     ),
     "small.png": (png(1, 8), "small", "smaller than the field"),
 }
@@ -57,11 +57,11 @@ def kept_at(tmp_path: Path) -> Location:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_bad_picture_is_marked_with_its_reason_and_the_good_ones_are_used(tmp_path: Path, form: str) -> None:
+def test_every_bad_image_is_marked_with_its_reason_and_the_good_ones_are_used(tmp_path: Path, form: str) -> None:
     listed = listed_at(FORMS[form](tmp_path / form, FILES))
     report = index.look_at_part(kept_at(tmp_path), 0, listed, LENS)
     records = manifest.records_in(index.collect(kept_at(tmp_path), 1))
-    found = {record.ref.name: (record.status, reasons.kind_of(record.error)) for record in records}
+    found = {record.ref.name: (record.status, rejections.kind_of(record.error)) for record in records}
     expected = {name: (status, kind) for name, (_, status, kind) in BAD.items()}
     assert found == expected | {"good.png": ("ok", ""), "well.jpg": ("ok", "")}
     assert {kind: reason.count for kind, reason in report.bad.items()} == {
@@ -74,7 +74,7 @@ def test_every_bad_picture_is_marked_with_its_reason_and_the_good_ones_are_used(
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the pictures that are inspected from now on."""
+    """Names of the images that are inspected from now on."""
     names: list[str] = []
     inspect = index.inspect
 
@@ -89,7 +89,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_part_that_is_there_is_looked_at_again_only_where_it_was_bad(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = as_folder(tmp_path / "pictures", FILES)
+    folder = as_folder(tmp_path / "images", FILES)
     first = index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), LENS)
     names = counted(monkeypatch)
     assert index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), LENS) == first
@@ -107,16 +107,16 @@ def test_a_part_that_is_there_is_looked_at_again_only_where_it_was_bad(
 
 @pytest.mark.parametrize(
     ("change", "looked_at"),
-    [("lens", ["0", "1", "2", "3"]), ("another picture", ["2a"]), ("another size", ["2"]), ("one less", [])],
+    [("lens", ["0", "1", "2", "3"]), ("another image", ["2a"]), ("another size", ["2"]), ("one less", [])],
 )
-def test_what_was_kept_of_another_picture_or_another_scale_does_not_count(
+def test_what_was_kept_of_another_image_or_another_scale_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, looked_at: list[str]
 ) -> None:
-    folder, lens = as_folder(tmp_path / "pictures", {f"{i}.png": png(i, 9) for i in range(4)}), LENS
+    folder, lens = as_folder(tmp_path / "images", {f"{i}.png": png(i, 9) for i in range(4)}), LENS
     index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), lens)
     if change == "lens":
-        lens = Lens(resize_px=16, window_px=9)
-    elif change == "another picture":
+        lens = InspectionSettings(resize_px=16, window_px=9)
+    elif change == "another image":
         (folder / "2.png").rename(folder / "2a.png")
     elif change == "another size":
         (folder / "2.png").write_bytes(png(2, 30))
@@ -162,7 +162,7 @@ def test_a_reason_of_the_listing_is_the_record_s(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("gs://bucket/a.jpg\n")
     index.look_at_part(kept_at(tmp_path), 0, listed_at(tmp_path / "a.txt"), LENS)
     (record,) = manifest.records_in(index.collect(kept_at(tmp_path), 1))
-    assert (record.status, reasons.kind_of(record.error)) == ("bad", "not a location")
+    assert (record.status, rejections.kind_of(record.error)) == ("bad", "not a location")
 
 
 def test_parts_are_collected_in_the_order_of_the_listing_and_a_missing_one_is_told(tmp_path: Path) -> None:

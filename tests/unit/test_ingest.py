@@ -159,7 +159,7 @@ def test_a_shard_mixes_samples_from_all_over_the_source(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["numbers", "names"])
-def test_samples_of_one_picture_are_held_out_together(kind: str, tmp_path: Path) -> None:
+def test_samples_of_one_image_are_held_out_together(kind: str, tmp_path: Path) -> None:
     numbers = np.arange(NUM_ROWS) // 7 * 3
     np.save(tmp_path / "ids.npy", numbers if kind == "numbers" else np.char.add("p", numbers.astype(str)))
     run = ingested(tmp_path / "run", config_of(_npy(tmp_path, activations()), image=str(tmp_path / "ids.npy")))

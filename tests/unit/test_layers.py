@@ -13,10 +13,10 @@ LAYERS = {
     "maths": {
         "transforms",
         "backbones",
-        "activations",
+        "activation_functions",
         "sparse",
         "crosscoder",
-        "initial",
+        "initialise",
         "losses",
         "optim",
         "metrics",
@@ -27,7 +27,7 @@ LAYERS = {
         "spanning",
     },
     "io": {"io"},
-    "data": {"images", "reasons", "manifest", "index", "store", "stream", "checkpoint"},
+    "data": {"images", "rejections", "manifest", "index", "store", "stream", "checkpoint"},
     "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export", "ingest"},
 }
 MAY_IMPORT = {

@@ -1,4 +1,4 @@
-"""The manifest: what was found of each picture, and a split by content that keeps copies together."""
+"""The manifest: what was found of each image, and a split by content that keeps copies together."""
 
 import io
 from pathlib import Path
@@ -37,7 +37,7 @@ def made_up(keys: list[int], status: str = "ok") -> list[ImageRecord]:
     return [ImageRecord(ref=ref, status=status, key=key) for ref, key in zip(refs, keys, strict=True)]
 
 
-def test_good_small_and_bad_pictures_are_told_apart_with_reasons(tmp_path: Path) -> None:
+def test_good_small_and_bad_images_are_told_apart_with_reasons(tmp_path: Path) -> None:
     found = look_at(
         tmp_path,
         {
@@ -63,12 +63,12 @@ def test_good_small_and_bad_pictures_are_told_apart_with_reasons(tmp_path: Path)
         == "smaller than the field (300 x 8 px; the rotated field needs 9 px; --enlarge scales up)"
     )
     assert found["page.jpg"].error.startswith(
-        "not a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000 or PNM picture (starts with b'<html>"
+        "not a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000 or PNM image (starts with b'<html>"
     )
     assert found["large.png"].key == content_key(found["large.png"].ref, png(64, 100))
 
 
-def test_a_picture_that_vanished_is_bad_but_a_store_out_of_reach_is_no_picture_s_fault(
+def test_a_image_that_vanished_is_bad_but_a_store_out_of_reach_is_no_image_s_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = ImageRef(url=(Location.parse(tmp_path) / "gone.png").url, member="")
@@ -111,14 +111,14 @@ def test_records_come_back_from_their_table_and_from_the_manifest(tmp_path: Path
     assert manifest.records_in(manifest.records_table([])) == []
 
 
-def test_a_manifest_of_other_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_manifest_of_other_images_is_refused(tmp_path: Path) -> None:
     url = Location.parse(tmp_path) / "manifest.parquet"
     assert manifest.load_if_of(url, SOURCE) is None
     manifest.write(url, manifest.build(made_up([1, 2]), SOURCE))
     known = manifest.load_if_of(url, dict(reversed(SOURCE.items())))
     assert known is not None
     assert len(known) == 2
-    with pytest.raises(ValueError, match=r"lists other pictures \(.*'resize_px': 32.*expected .*'resize_px': 64"):
+    with pytest.raises(ValueError, match=r"lists other images \(.*'resize_px': 32.*expected .*'resize_px': 64"):
         manifest.load_if_of(url, SOURCE | {"resize_px": 64})
 
 
@@ -148,7 +148,7 @@ def test_about_two_percent_are_held_out() -> None:
     assert 150 < sum(split(records)) < 250
 
 
-def test_in_a_large_set_whether_a_picture_is_held_out_depends_on_itself_alone() -> None:
+def test_in_a_large_set_whether_a_image_is_held_out_depends_on_itself_alone() -> None:
     generator = np.random.default_rng(0)
     listing = generator.integers(0, 2**63, 2000).tolist()
     together, halves = split(made_up(listing)), split(made_up(listing[:1000])) + split(made_up(listing[1000:]))
@@ -157,17 +157,17 @@ def test_in_a_large_set_whether_a_picture_is_held_out_depends_on_itself_alone() 
 
 
 @pytest.mark.parametrize("keys_of_set", [[5 * 2**60, 3 * 2**60], [2**62, 2**61, 2**61], [1, 2], [1, 1, 2]])
-def test_a_small_set_holds_out_one_picture_and_trains_on_one(keys_of_set: list[int]) -> None:
+def test_a_small_set_holds_out_one_image_and_trains_on_one(keys_of_set: list[int]) -> None:
     held = split(made_up(keys_of_set))
     assert held == [key == min(keys_of_set) for key in keys_of_set]
 
 
 @pytest.mark.parametrize("keys_of_set", [[], [7], [7, 7, 7]])
-def test_a_single_picture_is_trained_on(keys_of_set: list[int]) -> None:
+def test_a_single_image_is_trained_on(keys_of_set: list[int]) -> None:
     assert not any(split(made_up(keys_of_set)))
 
 
-def test_the_picture_held_out_is_one_that_can_be_used() -> None:
-    """Pictures that cannot be read have key 0; they would be all of the 2%."""
+def test_the_image_held_out_is_one_that_can_be_used() -> None:
+    """Images that cannot be read have key 0; they would be all of the 2%."""
     records = made_up([0] * 5, "bad") + made_up([3, 4], "small") + made_up([2**62, 2**61])
     assert split(records) == [False] * 8 + [True]

@@ -99,8 +99,8 @@ def test_far_off_is_told_with_and_without_variance() -> None:
         assert sums_of((target, target * torch.inf)).is_far_off(10)
 
 
-def test_an_interval_over_pictures_covers_the_truth_about_as_often_as_it_says() -> None:
-    """Samples of one picture share their share of error; intervals by sample would cover far less."""
+def test_an_interval_over_images_covers_the_truth_about_as_often_as_it_says() -> None:
+    """Samples of one image share their share of error; intervals by sample would cover far less."""
     generator = torch.Generator().manual_seed(0)
     covered = 0
     for _ in range(100):
@@ -113,7 +113,7 @@ def test_an_interval_over_pictures_covers_the_truth_about_as_often_as_it_says() 
     assert 88 <= covered <= 100
 
 
-def test_one_picture_has_no_interval() -> None:
+def test_one_image_has_no_interval() -> None:
     sums = ImageSums.zeros(1)
     sums.add(torch.zeros(4, dtype=torch.int64), torch.ones(4), torch.ones(4))
     assert sums.interval() is None

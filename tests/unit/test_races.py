@@ -16,15 +16,15 @@ from gc_core import index, manifest, store
 from gc_core.checkpoint import Keep
 from gc_core.images import ImageRef
 from gc_core.images.ref import Listed
-from gc_core.index import Lens
+from gc_core.index import InspectionSettings
 from gc_core.io import lease, objects
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import MANIFEST
-from gc_core.train import Place, Trainer, train
+from gc_core.train import Trainer, Worker, train
 
 ROUNDS = 6
-LENS = Lens(resize_px=8, window_px=4)
+LENS = InspectionSettings(resize_px=8, window_px=4)
 
 
 @pytest.fixture(params=["disk", pytest.param("bucket", marks=pytest.mark.s3)])
@@ -47,12 +47,12 @@ def at_once(work: Callable[[Any], object], racers: Sequence[Any]) -> list[object
         return list(threads.map(run, racers))
 
 
-def harvested(run: RunFolder, pictures: str) -> str:
-    """The steps of a harvest, in their order, of pictures that a name stands for; that name."""
-    source = {"images": pictures}
+def harvested(run: RunFolder, images: str) -> str:
+    """The steps of a harvest, in their order, of images that a name stands for; that name."""
+    source = {"images": images}
     run.claim()
     if manifest.load_if_of(run.manifest, source) is None:
-        listing = [Listed(ref=ImageRef(url=f"/{pictures}/{i}.png", member="")) for i in range(3)]
+        listing = [Listed(ref=ImageRef(url=f"/{images}/{i}.png", member="")) for i in range(3)]
         index.look_at_part(index.folder_of(run.index, source), 0, listing, LENS)
         try:
             looked_at = index.collect(index.folder_of(run.index, source), 1)
@@ -63,20 +63,20 @@ def harvested(run: RunFolder, pictures: str) -> str:
             index.clear(index.folder_of(run.index, source))
     assert manifest.load_if_of(run.manifest, source) is not None
     hashed = {MANIFEST: manifest.digest_of(run.manifest)}
-    small_store.create(run, config={"seed": 0, "images": pictures}, config_hash=pictures, **hashed)
+    small_store.create(run, config={"seed": 0, "images": images}, config_hash=images, **hashed)
     small_store.write(run, 0, 1, 2)
     store.finish(run)
-    return pictures
+    return images
 
 
 @pytest.mark.parametrize("racers", [["a", "b"], ["a", "b", "a", "b"], ["a", "a", "a"]], ids="-".join)
-def test_of_harvests_of_different_pictures_one_is_whole_and_the_others_are_refused(url: str, racers: list[str]) -> None:
+def test_of_harvests_of_different_images_one_is_whole_and_the_others_are_refused(url: str, racers: list[str]) -> None:
     for number in range(ROUNDS):
         run = RunFolder.at(f"{url}/{number}")
-        ended = at_once(lambda pictures, run=run: harvested(run, pictures), racers)
+        ended = at_once(lambda images, run=run: harvested(run, images), racers)
         (winner,) = {end for end in ended if isinstance(end, str)}
-        for pictures, end in zip(racers, ended, strict=True):
-            assert end == winner if pictures == winner else "choose another --out" in str(end), ended
+        for images, end in zip(racers, ended, strict=True):
+            assert end == winner if images == winner else "choose another --out" in str(end), ended
             assert "\n" not in str(end)
         assert manifest.load_if_of(run.manifest, {"images": winner}) is not None
         opened_store = store.open_store(run)
@@ -93,11 +93,11 @@ def test_one_training_started_twice_ends_twice_with_the_same_weights(planted: An
 
     def trained(data_alone: Any) -> Trainer:
         folder = [Location.parse(tmp_path / "kept")]
-        return train([replace(config)], data_alone, Place(), report=lambda m: None, folders=folder, keep=Keep(last=1))[
+        return train([replace(config)], data_alone, Worker(), report=lambda m: None, folders=folder, keep=Keep(last=1))[
             0
         ]
 
-    (alone,) = train([config], data, Place(), report=lambda m: None, folders=[Location.parse(tmp_path / "alone")])
+    (alone,) = train([config], data, Worker(), report=lambda m: None, folders=[Location.parse(tmp_path / "alone")])
     for _ in range(2):
         for ended in at_once(trained, data_of_each):
             assert isinstance(ended, Trainer), ended
@@ -119,7 +119,7 @@ def test_a_training_whose_crosscoder_is_another_jobs_by_now_writes_nothing_more(
         lease.held(folder, lambda holder, waited_s: None) as mine,
         pytest.raises(lease.LostError, match="has taken over what this command was doing"),
     ):
-        train([config], data, Place(), report=report, folders=[folder], before_writing=mine.term.check)
+        train([config], data, Worker(), report=report, folders=[folder], before_writing=mine.term.check)
     after = objects.sizes(folder)
     written = {name for name in after if name not in before[0]}
     assert {name.partition("/step-")[2][:8] for name in written} <= {"00000015"}, "what was on its way already"

@@ -29,8 +29,8 @@ from gc_core.families import Families
 from gc_core.io import ownership
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, read_trained, write_json
-from gc_core.store.records import read_commits
-from gc_core.train import Place, train
+from gc_core.store.commits import read_commits
+from gc_core.train import Worker, train
 
 NAME = "a"
 FLIPS, CUTS = 8, 2
@@ -45,7 +45,7 @@ def finished_run(folder: Path) -> RunFolder:
     run = write_run(folder, acts_NGC, groups.cyclic(4), held_out_images=(1, 2))
     run.claim()
     config, data = opened(run, dict_size=8, steps=4, batch=32, checkpoint_every=2)
-    (trainer,) = train([config], data, Place(), report=lambda metrics: None, folders=[run.crosscoder(NAME)])
+    (trainer,) = train([config], data, Worker(), report=lambda metrics: None, folders=[run.crosscoder(NAME)])
     model = trainer.exported()
     assert model is not None
     hashes = {METRICS: write_metrics(run.crosscoder(NAME), trainer.metrics)}
@@ -356,7 +356,7 @@ def test_a_mean_is_recomputed_and_mended(run: RunFolder) -> None:
     assert store.open_store(run).attrs["mean_squared_block_norm"] == right
 
 
-def test_a_picture_in_another_split_is_noticed_and_put_back(run: RunFolder) -> None:
+def test_a_image_in_another_split_is_noticed_and_put_back(run: RunFolder) -> None:
     table = manifest.load_table(run.manifest)
     assert manifest.fault_of_splits(run.manifest, table) is None
     place = table.schema.get_field_index("split")
@@ -364,7 +364,7 @@ def test_a_picture_in_another_split_is_noticed_and_put_back(run: RunFolder) -> N
     wrong = table.set_column(place, table.schema.field("split"), [changed])
     fault = manifest.fault_of_splits(run.manifest, wrong)
     assert fault is not None
-    assert "2 of 30 pictures are in another split" in fault
+    assert "2 of 30 images are in another split" in fault
     assert not manifest.mend_splits(run.manifest, wrong, "0" * 64)
     assert manifest.mend_splits(run.manifest, wrong, manifest.digest_of(run.manifest))
     assert manifest.load_table(run.manifest).equals(table)

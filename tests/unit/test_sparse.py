@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from gc_core.sparse import (
     average_over_workers,
-    choice,
     choose,
     drop_row_gradient,
     kernels,
@@ -28,6 +27,7 @@ from gc_core.sparse import (
     select_rows,
     sparse_decode,
     sparse_encode,
+    topk,
 )
 
 F_, D = 11, 7
@@ -277,7 +277,7 @@ def test_the_largest_are_found_wherever_they_lie() -> None:
 
 
 def test_features_are_chosen_block_by_block_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(choice.NUMBERS_AT_ONCE, "cpu", 3 * 500)
+    monkeypatch.setitem(topk.NUMBERS_AT_ONCE, "cpu", 3 * 500)
     read, W, b_F = dictionary(8, 2, 3, seed=2), dictionary(500, 2, 3), dictionary(500, seed=3)
     scale_F = torch.linspace(0.5, 2, 500, dtype=torch.float64)
     index_BK = choose(read, W, b_F, scale_F, 4)

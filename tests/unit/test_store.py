@@ -156,7 +156,7 @@ def test_a_store_whose_mean_was_not_taken_is_unfinished(empty: RunFolder) -> Non
 def test_a_shard_that_is_not_exactly_its_rows_is_refused(empty: RunFolder, shard: int, num_rows: int) -> None:
     with pytest.raises(StoreError, match=rf"shard {shard} of 3: activations: .* exactly the shard's rows$"):
         store.write_shard(empty, shard, part(numbers(), 0, num_rows), attempt="a")
-    assert store.commits(empty) == {}
+    assert store.finished_commits(empty) == {}
     assert objects.sizes(empty.commits) == {}
 
 
@@ -189,7 +189,7 @@ def test_numbers_that_are_not_finite_are_refused(empty: RunFolder, value: float)
 
 
 def test_a_commit_record_describes_its_shard(run: RunFolder, folder: Path) -> None:
-    found = store.commits(run)
+    found = store.finished_commits(run)
     assert list(found) == [0, 1, 2]
     assert [found[shard].num_rows for shard in found] == [256, 256, 88]
     arrays = shard_of(numbers(), 2)
@@ -219,13 +219,13 @@ def test_of_two_attempts_at_once_the_first_record_stays(empty: RunFolder, monkey
 
     monkeypatch.setattr(store.writer, "describe", overtaken)
     assert store.write_shard(empty, 0, shard_of(numbers(), 0), attempt="slow").attempt == "rival"
-    assert store.commits(empty)[0].attempt == "rival"
+    assert store.finished_commits(empty)[0].attempt == "rival"
 
 
 def test_strange_files_among_the_records_are_no_records(run: RunFolder, folder: Path) -> None:
     for name in (".DS_Store", "00000007.json.tmp", "7.json"):
         (folder / "commits" / name).write_bytes(b"?")
-    assert list(store.commits(run)) == [0, 1, 2]
+    assert list(store.finished_commits(run)) == [0, 1, 2]
     assert_intact(run)
 
 
@@ -237,7 +237,7 @@ def test_a_damaged_record_is_refused_by_name(run: RunFolder, folder: Path, conte
 
 
 def test_a_harvest_that_never_began_has_no_finished_shards(tmp_path: Path) -> None:
-    assert store.commits(RunFolder.at(str(tmp_path / "nothing"))) == {}
+    assert store.finished_commits(RunFolder.at(str(tmp_path / "nothing"))) == {}
 
 
 # Stores of another kind.
@@ -249,7 +249,7 @@ def test_the_same_options_continue_a_store(run: RunFolder) -> None:
 
 
 def test_other_options_are_refused_with_the_differences(run: RunFolder) -> None:
-    other = {"seed": 1, "images": "/pictures", "added": True}
+    other = {"seed": 1, "images": "/images", "added": True}
     with pytest.raises(StoreError, match=r"other options \(added None -> True; seed 0 -> 1\); choose another --out"):
         create(run, config=other, config_hash="hash of seed 1")
     assert_intact(run)
@@ -272,7 +272,7 @@ def test_records_of_another_harvest_do_not_count(run: RunFolder, folder: Path) -
         changed = read_json(Location.parse(folder / "commits"), record.name)
         changed["config_hash"] = changed["config_hash"].replace("seed 0", "seed 1")
         write_json(Location.parse(folder / "commits"), record.name, changed)
-    assert store.commits(run) == {}
+    assert store.finished_commits(run) == {}
     with pytest.raises(StoreError, match="shard 0 of 3 was written by a harvest with other options"):
         store.open_store(run)
     write(run, 0, 1, 2)

@@ -17,8 +17,8 @@ from gc_core import store
 from gc_core.io import objects
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import ARRAYS, Commit, ShardArrays, StoreError
-from gc_core.store.encoded import encode
-from gc_core.store.layout import Placed, object_name
+from gc_core.store.layout import Written, object_name
+from gc_core.store.shard_codec import encode
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
@@ -36,9 +36,9 @@ def contents(run: RunFolder) -> dict[str, bytes]:
     return {name: objects.read(run.activations, name) for name in names}
 
 
-def placed_by(opened: store.Store, name: str, array: np.ndarray) -> Placed:
+def placed_by(opened: store.Store, name: str, array: np.ndarray) -> Written:
     with ThreadPoolExecutor(2) as threads:
-        return store.place.place(opened, 0, name, array, encode(opened.form(name), array, threads), threads)
+        return store.write_once.create_once(opened, 0, name, array, encode(opened.form(name), array, threads), threads)
 
 
 def rounded(arrays: ShardArrays) -> ShardArrays:
@@ -63,7 +63,7 @@ def test_shards_of_many_writers_in_any_order_are_the_same_bytes(run: RunFolder) 
 def test_creating_again_keeps_what_is_there(run: RunFolder) -> None:
     write(run, 0)
     create(run)
-    assert list(store.commits(run)) == [0]
+    assert list(store.finished_commits(run)) == [0]
 
 
 @pytest.mark.parametrize("round_number", range(3))
@@ -82,22 +82,22 @@ def test_of_racing_attempts_with_other_bytes_one_counts_and_its_numbers_are_stor
     with ThreadPoolExecutor(4) as threads:
         told = [commit for commit in threads.map(race, range(4)) if commit is not None]
     assert told
-    assert {commit.attempt for commit in told} == {store.commits(run)[0].attempt}
+    assert {commit.attempt for commit in told} == {store.finished_commits(run)[0].attempt}
     store.open_store(run, unfinished=True).verify(0)
 
 
 def test_a_zombie_that_comes_back_after_the_commit_changes_nothing(run: RunFolder) -> None:
     """It passed its check for a record before there was one, so it goes on to write."""
     write(run, 0)
-    before, record = contents(run), store.commits(run)[0]
+    before, record = contents(run), store.finished_commits(run)[0]
     opened, late = store.open_store(run, unfinished=True), rounded(shard_of(numbers(), 0))
-    placed = {name: placed_by(opened, name, getattr(late, name)) for name in ARRAYS}
+    written = {name: placed_by(opened, name, getattr(late, name)) for name in ARRAYS}
     with ThreadPoolExecutor(1) as threads:
-        figures = store.records.Figures({name: its.array for name, its in placed.items()}, threads)
-        zombie = store.records.describe(0, placed, figures, opened.attrs["config_hash"], "zombie")
-    assert store.records.write_commit_once(run, zombie) is False
+        figures = store.commits.Figures({name: its.array for name, its in written.items()}, threads)
+        zombie = store.commits.describe(0, written, figures, opened.attrs["config_hash"], "zombie")
+    assert store.commits.write_commit_once(run, zombie) is False
     assert contents(run) == before
-    assert store.commits(run)[0] == record
+    assert store.finished_commits(run)[0] == record
     opened.verify(0)
 
 
@@ -131,7 +131,7 @@ def test_an_attempt_whose_objects_were_replaced_does_not_commit(
     monkeypatch.setattr(store.writer, "describe", overtaken)
     with pytest.raises(OSError, match=r"image/c/0: was replaced before its shard was finished"):
         write(run, 0)
-    assert store.commits(run) == {}
+    assert store.finished_commits(run) == {}
     monkeypatch.undo()
 
 

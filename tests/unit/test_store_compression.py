@@ -13,7 +13,7 @@ from gc_core.config import HarvestConfig
 from gc_core.images import list_images
 from gc_core.ingest import IngestConfig
 from gc_core.io.run_folder import RunFolder
-from gc_core.store import ARRAYS, COMPRESSIONS, StoreError, records
+from gc_core.store import ARRAYS, COMPRESSIONS, StoreError, commits
 
 
 @pytest.fixture(params=COMPRESSIONS)
@@ -103,6 +103,6 @@ def test_a_harvest_stores_as_its_options_say(tmp_path: Path) -> None:
 def test_figures_of_a_record_are_those_of_its_arrays_in_one_piece() -> None:
     acts_NGC = numbers().activations
     wide_NF = acts_NGC.reshape(NUM_ROWS, -1).astype(np.float64)
-    assert records.sum_squares(acts_NGC) == pytest.approx((wide_NF**2).sum(), rel=1e-12)
+    assert commits.sum_squares(acts_NGC) == pytest.approx((wide_NF**2).sum(), rel=1e-12)
     by_row_N = np.square(acts_NGC.astype(np.float32)).reshape(NUM_ROWS, -1).sum(1, dtype=np.float64)
-    assert records.sum_squares(acts_NGC) == float(by_row_N.sum()), "bit for bit what earlier records hold"
+    assert commits.sum_squares(acts_NGC) == float(by_row_N.sum()), "bit for bit what earlier records hold"

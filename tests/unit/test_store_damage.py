@@ -71,7 +71,7 @@ def test_a_harmed_object_is_refused_by_name_and_the_remedy_repairs_it(
     for refuses in (store.open_store, store.finish):
         with pytest.raises(StoreError, match=line + remedy):
             refuses(run)
-    assert sorted({0, 1, 2} - store.commits(run).keys()) == [shard]  # what the job computes again
+    assert sorted({0, 1, 2} - store.finished_commits(run).keys()) == [shard]  # what the job computes again
     write(run, shard)
     assert_intact(run)
 

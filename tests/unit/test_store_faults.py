@@ -53,7 +53,7 @@ def test_fifty_kills_at_random_moments_leave_the_undisturbed_store(
         writer.kill()
         writer.join()
         assert writer.exitcode == -signal.SIGKILL
-        done = store.commits(run)
+        done = store.finished_commits(run)
         for shard in done:
             store.open_store(run, unfinished=True).verify(shard)
         if len(done) < NUM_SHARDS:
@@ -120,7 +120,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(
     with faulty(object_server.endpoint, first_record) as proxy, through(proxy, monkeypatch):
         commit = store.write_shard(run, 0, shard_of(numbers(), 0), attempt="of the lost answer")
         assert proxy.faults == [fault]
-        assert store.commits(run) == {0: commit}
+        assert store.finished_commits(run) == {0: commit}
 
 
 @pytest.mark.s3
@@ -154,7 +154,7 @@ def test_credentials_that_expire_on_the_way_end_a_shard_at_once_in_one_line_and_
         assert "\n" not in str(told.value)
         assert len(proxy.faults) == 1, "no retry mends it"
         lapsed.clear()
-        assert sorted(store.commits(run)) == [0, 1]
+        assert sorted(store.finished_commits(run)) == [0, 1]
         write(run, 2)
         store.finish(run)
         assert contents(run) == undisturbed
@@ -194,7 +194,7 @@ def test_a_full_disk_is_one_clear_line_and_no_finished_shard(tmp_path: Path) -> 
                 filler.flush()
         with pytest.raises(OSError, match=r"no space left on the disk; free some, then run the same command again$"):
             write(run, 0)
-        assert store.commits(run) == {}
+        assert store.finished_commits(run) == {}
         (disk / "filler").unlink()
         write(run, 0, 1, 2)
         store.finish(run)
@@ -210,10 +210,10 @@ def test_clocks_do_not_matter(tmp_path: Path) -> None:
     write(run, 0, 1, 2)
     for number, path in enumerate(path for path in (tmp_path / "run").rglob("*") if path.is_file()):
         os.utime(path, (4e9, 4e9) if number % 2 else (0, 0))
-    before = store.commits(run)
+    before = store.finished_commits(run)
     write(run, 0, 1, 2)
     store.finish(run)
-    assert store.commits(run) == before
+    assert store.finished_commits(run) == before
     assert_intact(run)
 
 

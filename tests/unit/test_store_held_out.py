@@ -16,21 +16,21 @@ from gc_core.ingest import IngestConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS
-from gc_core.store import chunks
-from gc_core.train import Place, evaluate, open_data
-from gc_core.train.evaluate import HeldOutSamples
+from gc_core.store import chunk_reader
+from gc_core.train import Worker, open_data, validation
+from gc_core.train.validation import HeldOutSamples
 
-NUM_ROWS, ROWS_A_PICTURE = 12_800, 10
+NUM_ROWS, ROWS_A_IMAGE = 12_800, 10
 SMALL = TrainConfig(dict_size=16, k=2, steps=4, batch=64, checkpoint_every=2, encoder_reads="all", augment=False)
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> IngestConfig:
-    """12,800 samples of C_2 from 1,280 pictures: 100 chunks, and about 26 pictures held out."""
+    """12,800 samples of C_2 from 1,280 images: 100 chunks, and about 26 images held out."""
     folder = tmp_path_factory.mktemp("source")
     acts_NGC = np.random.default_rng(0).normal(size=(NUM_ROWS, 2, 3)).astype(np.float16)
     np.save(folder / "acts.npy", acts_NGC)
-    np.save(folder / "ids.npy", np.random.default_rng(1).permutation(NUM_ROWS) // ROWS_A_PICTURE)
+    np.save(folder / "ids.npy", np.random.default_rng(1).permutation(NUM_ROWS) // ROWS_A_IMAGE)
     return IngestConfig(activations=str(folder / "acts.npy"), image=str(folder / "ids.npy"), group="C2")
 
 
@@ -64,13 +64,13 @@ def held_out(run: RunFolder) -> np.ndarray:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the chunks of activations that were decoded."""
     found: list[int] = []
-    put = chunks.ChunkReader._put
+    put = chunk_reader.ChunkReader._put
 
     def counting(self: Any, chunk: int, *rest: Any) -> None:
         found.extend([chunk] if self._name == "activations" else [])
         put(self, chunk, *rest)
 
-    monkeypatch.setattr(chunks.ChunkReader, "_put", counting)
+    monkeypatch.setattr(chunk_reader.ChunkReader, "_put", counting)
     return found
 
 
@@ -79,19 +79,19 @@ def test_reading_held_out_rows_decodes_chunks_in_proportion_to_them(
 ) -> None:
     num_held_out = int(held_out(runs[2]).sum())
     assert 100 < num_held_out < 500
-    HeldOutSamples(open_data(runs[2], SMALL), Place(), batch=64)
+    HeldOutSamples(open_data(runs[2], SMALL), Worker(), batch=64)
     assert len(decoded) == len(set(decoded)) <= num_held_out // CHUNK_ROWS + 2
     decoded.clear()
-    HeldOutSamples(open_data(runs[1], SMALL), Place(), batch=64)
+    HeldOutSamples(open_data(runs[1], SMALL), Worker(), batch=64)
     assert len(decoded) > 80, "the control: in the first format they lie in nearly every chunk"
 
 
 def test_of_many_held_out_rows_whole_chunks_are_read(
     runs: dict[int, RunFolder], decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "MAX_HELD_OUT_ROWS", CHUNK_ROWS)
+    monkeypatch.setattr(validation, "MAX_HELD_OUT_ROWS", CHUNK_ROWS)
     data = open_data(runs[2], SMALL)
-    samples = HeldOutSamples(data, Place(), batch=64)
+    samples = HeldOutSamples(data, Worker(), batch=64)
     assert len(decoded) == 1
     assert CHUNK_ROWS // 2 < samples._num_rows <= CHUNK_ROWS
     assert len(set(data.held_out_rows) & set(range(decoded[0] * CHUNK_ROWS, (decoded[0] + 1) * CHUNK_ROWS))) == (
@@ -101,11 +101,11 @@ def test_of_many_held_out_rows_whole_chunks_are_read(
 
 def test_chunks_are_taken_from_all_over() -> None:
     rows = np.arange(1_000_003, 1_020_003)
-    taken = evaluate.spread_chunks(rows, 2048)
+    taken = validation.spread_chunks(rows, 2048)
     assert len(np.unique(taken // CHUNK_ROWS)) == 16
     assert len(taken) > 15 * CHUNK_ROWS
     assert (taken.min(), taken.max()) == (rows.min(), rows.max())
-    np.testing.assert_array_equal(evaluate.spread_chunks(rows[:2048], 2048), rows[:2048])
+    np.testing.assert_array_equal(validation.spread_chunks(rows[:2048], 2048), rows[:2048])
 
 
 def test_both_formats_hold_the_same_samples_and_the_second_has_held_out_ones_last(runs: dict[int, RunFolder]) -> None:
@@ -153,17 +153,17 @@ def test_the_first_format_has_its_rows_where_it_always_had_them(runs: dict[int, 
     source_NGC = np.load(Location.parse(opened.attrs["config"]["activations"]).local_path)
     for shard in range(opened.num_shards):
         rows = opened.rows(shard)
-        place = np.random.default_rng([seed, shard]).permutation(len(rows))
+        worker = np.random.default_rng([seed, shard]).permutation(len(rows))
         expected_NGC = np.empty_like(source_NGC[: len(rows)])
-        expected_NGC[place] = source_NGC[row_N[rows.start : rows.stop]]
+        expected_NGC[worker] = source_NGC[row_N[rows.start : rows.stop]]
         np.testing.assert_array_equal(opened[rows.start : rows.stop], expected_NGC)
 
 
 def test_the_first_format_is_scored_on_rows_from_all_over_as_it_was(
     runs: dict[int, RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "MAX_HELD_OUT_ROWS", 64)
+    monkeypatch.setattr(validation, "MAX_HELD_OUT_ROWS", 64)
     data = open_data(runs[1], SMALL)
     rows = data.held_out_rows[np.linspace(0, len(data.held_out_rows) - 1, 64).astype(int)]
     expected_NGC = np.stack([data.store[row : row + 1][0] for row in rows.tolist()])
-    np.testing.assert_array_equal(HeldOutSamples(data, Place(), batch=64)._stored_NGC.numpy(), expected_NGC)
+    np.testing.assert_array_equal(HeldOutSamples(data, Worker(), batch=64)._stored_NGC.numpy(), expected_NGC)

@@ -18,12 +18,12 @@ from gc_core.evaluate import Evaluation, measure_held_out
 from gc_core.export import Story, write_hub
 from gc_core.images import ImageRef
 from gc_core.images.ref import Listed
-from gc_core.index import Lens
+from gc_core.index import InspectionSettings
 from gc_core.io import objects
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, write_json
-from gc_core.store.cache import OWN_FOLDER, DiskCache
-from gc_core.train import Place, train
+from gc_core.store.disk_cache import OWN_FOLDER, DiskCache
+from gc_core.train import Worker, train
 
 NAMES = ("thesis.tex", "src/part-00000.parquet", "src/0", "part-00000.parquet.txt", "0.bak", ".git/config")
 """Some look nearly as this project's do."""
@@ -75,7 +75,7 @@ def do_everything_again(run: RunFolder) -> None:
     run.claim()
     for where in (run.index, index.folder_of(run.index, {"images": "x"})):
         gone = [Listed(ref=ImageRef(url="/nowhere/gone.png", member=""))]
-        index.look_at_part(where, 0, gone, Lens(resize_px=8, window_px=4))
+        index.look_at_part(where, 0, gone, InspectionSettings(resize_px=8, window_px=4))
         index.clear(where)
     arrays = store.open_store(run).verify(0)
     store.discard_commit(run, 0)
@@ -85,7 +85,7 @@ def do_everything_again(run: RunFolder) -> None:
     write_json(run.crosscoder("again"), "config.json", {"format_version": 2, "train": config.to_json()})
     for _ in range(2):
         again = [run.crosscoder("again")]
-        train([config], data, Place(), report=lambda metrics: None, folders=again, keep=Keep(last=1, best=0))
+        train([config], data, Worker(), report=lambda metrics: None, folders=again, keep=Keep(last=1, best=0))
     model = GroupCrosscoder.load(run.crosscoder(NAME))
     model.save(run.crosscoder(NAME))
     analysed(run, model)

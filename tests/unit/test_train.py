@@ -20,8 +20,8 @@ from gc_core.config import TrainConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.stream import read_rows
-from gc_core.train import Place, Trainer, evaluate, open_data, resolve
-from gc_core.train.evaluate import HeldOutSamples
+from gc_core.train import Trainer, Worker, open_data, resolve, validation
+from gc_core.train.validation import HeldOutSamples
 from gc_core.train.whereabouts import rows_of_step
 
 
@@ -169,7 +169,7 @@ def test_held_out_images_are_never_trained_on(make_run: Any) -> None:
     assert trainer.model.b_dec.max() < limit, "nor are the first weights made from them"
     score = trainer.evaluate()
     assert (score.num_rows, score.num_images) == (20, 2)
-    mean_GC = HeldOutSamples(trainer.data, trainer.place, batch=8)._mean_GC
+    mean_GC = HeldOutSamples(trainer.data, trainer.worker, batch=8)._mean_GC
     assert mean_GC.min() > 10 * limit, "the control: what is evaluated are the marked rows"
 
 
@@ -181,7 +181,7 @@ def test_held_out_samples_are_read_once_in_a_training(planted: Any, monkeypatch:
         asked.append(len(rows))
         return read_rows(store, rows, blocks)
 
-    monkeypatch.setattr(evaluate, "read_rows", counting)
+    monkeypatch.setattr(validation, "read_rows", counting)
     trainer = trained(planted.run, steps=6, checkpoint_every=2)
     assert sum("held_out_fvu" in row for row in trainer.metrics) == 3
     assert asked == [20]
@@ -238,7 +238,7 @@ def test_the_exported_model_takes_raw_activations(planted: Any) -> None:
 
 def test_lanes_must_be_shared_out_evenly(planted: Any) -> None:
     with pytest.raises(ValueError, match="lanes: found 4, expected a multiple of the 3 workers"):
-        Trainer(*opened(planted.run), Place(rank=0, num_workers=3))
+        Trainer(*opened(planted.run), Worker(rank=0, num_workers=3))
 
 
 def test_resolving_keeps_what_was_given_and_decides_the_rest_once(planted: Any) -> None:

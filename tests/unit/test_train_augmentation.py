@@ -1,4 +1,4 @@
-"""Samples are seen as of pictures that any element of the store's group acted on: by reordering their blocks, no more.
+"""Samples are seen as of images that any element of the store's group acted on: by reordering their blocks, no more.
 
 Letters: N rows, G group elements, C channels.
 """
@@ -16,7 +16,7 @@ from gc_core import groups
 from gc_core.io.run_folder import RunFolder
 from gc_core.symmetry import translate
 from gc_core.train import Trainer
-from gc_core.train.augmentation import drawn_elements
+from gc_core.train.augmentation import sample_elements
 from gc_core.train.whereabouts import rows_of_step
 
 D_4 = groups.dihedral(4)
@@ -33,11 +33,11 @@ def met(trainer: Trainer, step: int) -> tuple[Tensor, np.ndarray]:
     """The stored samples of a step with all their blocks, scaled, and what acts on each."""
     rows = rows_of_step(trainer._order, lanes=range(4), rows_per_lane=16, step=step)
     stored = trainer.data.store[:][rows].astype(np.float32) * trainer.data.scale
-    return torch.from_numpy(stored), drawn_elements(trainer.config, D_4.order, step)
+    return torch.from_numpy(stored), sample_elements(trainer.config, D_4.order, step)
 
 
 @pytest.mark.parametrize("group", ["D_4", "C_4", "D_2", "trivial"])
-def test_a_sample_is_that_of_the_picture_acted_on(run: RunFolder, group: str) -> None:
+def test_a_sample_is_that_of_the_image_acted_on(run: RunFolder, group: str) -> None:
     trainer = new_trainer(run, group=group, **OPTIONS)
     inside = torch.from_numpy(groups.embed(groups.parse(group), D_4))
     for step, acts_BGC in enumerate(itertools.islice(trainer.stream(), 3)):
@@ -49,11 +49,11 @@ def test_a_sample_is_that_of_the_picture_acted_on(run: RunFolder, group: str) ->
 
 def test_every_element_acts_as_often_on_every_place_of_the_batch(run: RunFolder) -> None:
     config, _ = opened(run, **OPTIONS)
-    drawn = np.stack([drawn_elements(config, D_4.order, step) for step in range(2000)])
+    drawn = np.stack([sample_elements(config, D_4.order, step) for step in range(2000)])
     share = np.stack([(drawn == element).mean(0) for element in range(8)])
     np.testing.assert_allclose(share, 1 / 8, atol=6 * np.sqrt(1 / 8 * 7 / 8 / 2000))
     other, _ = opened(run, seed=1, **OPTIONS)
-    assert (drawn[0] != drawn_elements(other, D_4.order, 0)).any()
+    assert (drawn[0] != sample_elements(other, D_4.order, 0)).any()
 
 
 def test_a_stream_that_begins_late_turns_samples_as_the_whole_one_does(run: RunFolder) -> None:
@@ -70,8 +70,8 @@ def test_held_out_samples_stay_as_they_are(run: RunFolder) -> None:
     assert turned.evaluate() == plain.evaluate()
 
 
-def test_a_dictionary_of_turned_samples_explains_pictures_that_were_turned(make_run: Any) -> None:
-    """Trained on pictures one way up, and judged on the others: the planted vectors stand on their heads."""
+def test_a_dictionary_of_turned_samples_explains_images_that_were_turned(make_run: Any) -> None:
+    """Trained on images one way up, and judged on the others: the planted vectors stand on their heads."""
     rng = np.random.default_rng(0)
     decoder_FGC = rng.standard_normal((3, 8, 16))
     code_NF = np.eye(3)[rng.integers(3, size=600)] * rng.uniform(1, 2, (600, 1))

@@ -15,7 +15,7 @@ from gc_core import groups
 from gc_core.io.run_folder import RunFolder
 from gc_core.shards import CHUNK_ROWS
 from gc_core.train import first
-from gc_core.train.first import STATISTICS_ROWS, drawn, drawn_rows, first_samples, statistics
+from gc_core.train.first import STATISTICS_ROWS, drawn, first_samples, sample_rows, statistics
 
 D_4 = groups.dihedral(4)
 
@@ -66,18 +66,18 @@ def test_what_is_drawn_follows_from_the_seed(make_run: Any) -> None:
 
 def test_rows_are_drawn_over_the_whole_store_from_a_bounded_number_of_chunks() -> None:
     rows_N = np.arange(1_000_000)
-    few, many = (drawn_rows(rows_N, count, np.random.default_rng(0)) for count in (1024, 60_000))
+    few, many = (sample_rows(rows_N, count, np.random.default_rng(0)) for count in (1024, 60_000))
     for found, num_chunks in ((few, 256), (many, 60_000 // 16)):
         assert len(np.unique(found)) == len(found)
         assert len(np.unique(found // CHUNK_ROWS)) <= num_chunks
         np.testing.assert_allclose(np.quantile(found, [0.25, 0.5, 0.75]), [250_000, 500_000, 750_000], rtol=0.25)
-    small = drawn_rows(np.arange(2000), 1500, np.random.default_rng(0))
+    small = sample_rows(np.arange(2000), 1500, np.random.default_rng(0))
     assert len(np.unique(small)) == 1500
 
 
 def test_held_out_rows_are_not_drawn_though_few_rows_are_left_in_a_chunk() -> None:
     rows_N = np.arange(0, 400_000, 40)
-    found = drawn_rows(rows_N, 9000, np.random.default_rng(0))
+    found = sample_rows(rows_N, 9000, np.random.default_rng(0))
     assert len(np.unique(found)) == 9000
     assert np.isin(found, rows_N).all()
 

@@ -10,7 +10,7 @@ from trainers import EVERY, opened
 from gc_core import train as training
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.io.run_folder import RunFolder, write_json
-from gc_core.train import Place, Trainer
+from gc_core.train import Trainer, Worker
 from gc_core.train.intermediate import crosscoder_at
 from jobs.export import ExportJob, run_export
 
@@ -26,7 +26,7 @@ def kept(run: RunFolder, name: str, **changes: Any) -> Trainer:
     """Trained to the end as a job does it, with checkpoints where a run keeps them."""
     config, data = opened(run, steps=30, checkpoint_every=10, **changes)
     folder = run.crosscoder(name)
-    (trainer,) = training.train([config], data, Place(), report=lambda metrics: None, folders=[folder], keep=EVERY)
+    (trainer,) = training.train([config], data, Worker(), report=lambda metrics: None, folders=[folder], keep=EVERY)
     write_json(folder, "config.json", {"train": config.to_json(), "results": trainer.metrics[-1]})
     model = trainer.exported()
     assert model
@@ -80,4 +80,4 @@ def test_a_checkpoint_is_exported_with_its_step_and_its_own_figures(planted: Any
     (figures,) = [row for row in trainer.metrics if row["step"] == 20]
     card = (tmp_path / "20" / "README.md").read_text()
     assert "# exported-step-20" in card
-    assert f"| variance unexplained, held-out pictures | {figures['held_out_fvu']:.3f}" in card
+    assert f"| variance unexplained, held-out images | {figures['held_out_fvu']:.3f}" in card

@@ -19,7 +19,7 @@ from gc_core.checkpoint import Keep, checkpoints, load
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
-from gc_core.train import Place, Trainer, open_data, place_in_mesh, resolve, train
+from gc_core.train import Trainer, Worker, open_data, place_in_mesh, resolve, train
 from gc_core.train.workers import shards_of
 
 pytestmark = pytest.mark.slow  # four processes that import torch
@@ -67,13 +67,13 @@ def tried(mesh: str, way: str) -> bool:
     return SHARDS[mesh] > 1 or way in ("topk", "tied", "tied, every option", "resumed")
 
 
-def outcome(run: RunFolder, config: TrainConfig, place: Place, folder: Path | None = None) -> dict[str, Any]:
+def outcome(run: RunFolder, config: TrainConfig, worker: Worker, folder: Path | None = None) -> dict[str, Any]:
     """Metrics, weights and states of a whole training, from the newest checkpoint in `folder`, if there is one."""
     data = open_data(run, config)
     config = resolve(config, data)
-    first = {name: tensor.clone() for name, tensor in Trainer(config, data, place).model.state_dict().items()}
+    first = {name: tensor.clone() for name, tensor in Trainer(config, data, worker).model.state_dict().items()}
     folders = [Location.parse(folder / "0")] if folder else None
-    (trainer,) = train([config], data, place, report=lambda metrics: None, folders=folders, keep=Keep(last=100))
+    (trainer,) = train([config], data, worker, report=lambda metrics: None, folders=folders, keep=Keep(last=100))
     exported = trainer.exported()
     return {
         "first": first,
@@ -84,19 +84,19 @@ def outcome(run: RunFolder, config: TrainConfig, place: Place, folder: Path | No
     }
 
 
-def gradient_through_a_total(place: Place) -> torch.Tensor:
+def gradient_through_a_total(worker: Worker) -> torch.Tensor:
     """Of 3 times the sum of all shards' parts, by this shard's."""
     part = torch.ones(2, requires_grad=True)
-    (3 * shards_of(place).total(part)).sum().backward()
+    (3 * shards_of(worker).total(part)).sum().backward()
     assert part.grad is not None
     return part.grad
 
 
-def stops_with_a_bad_value_on_the_last_rank(run: RunFolder, place: Place) -> bool:
+def stops_with_a_bad_value_on_the_last_rank(run: RunFolder, worker: Worker) -> bool:
     data = open_data(run, TOPK)
-    trainer = Trainer(resolve(TOPK, data), data, place)
+    trainer = Trainer(resolve(TOPK, data), data, worker)
     acts_BGC = next(trainer.stream())
-    if place.rank == place.num_workers - 1:
+    if worker.rank == worker.num_workers - 1:
         trainer.model.W_enc.data[:] = torch.inf
     try:
         trainer.advance(acts_BGC)
@@ -114,14 +114,14 @@ def work(rank: int, run: RunFolder, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=NUM_WORKERS)
     found: dict[Any, Any] = {}
     for mesh, dict_shards in SHARDS.items():
-        place = place_in_mesh(
+        worker = place_in_mesh(
             rank=rank, num_workers=NUM_WORKERS, dict_shards=dict_shards, sharded_optimiser="shared out" in mesh
         )
-        found[mesh] = {way: outcome(run, config, place) for way, config in CONFIGS.items() if tried(mesh, way)}
-        found[mesh]["resumed"] = outcome(run, TOPK, place, folder / f"cut for {mesh}")
-        found[mesh]["kept"] = outcome(run, TOPK, place, folder / mesh)["metrics"]
-        found[mesh]["gradient"] = gradient_through_a_total(place)
-        found[mesh]["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, place)
+        found[mesh] = {way: outcome(run, config, worker) for way, config in CONFIGS.items() if tried(mesh, way)}
+        found[mesh]["resumed"] = outcome(run, TOPK, worker, folder / f"cut for {mesh}")
+        found[mesh]["kept"] = outcome(run, TOPK, worker, folder / mesh)["metrics"]
+        found[mesh]["gradient"] = gradient_through_a_total(worker)
+        found[mesh]["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, worker)
     torch.save(found, folder / f"rank {rank}.pt")
     dist.destroy_process_group()
 
@@ -131,7 +131,7 @@ def alone(planted: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     """What one worker finds in each way, and the folder where its checkpoints of the first lie."""
     folder = tmp_path_factory.mktemp("mesh")
     kept = {"topk": folder / "alone"}
-    found = {way: outcome(planted.run, config, Place(), kept.get(way)) for way, config in CONFIGS.items()}
+    found = {way: outcome(planted.run, config, Worker(), kept.get(way)) for way, config in CONFIGS.items()}
     return folder, {**found, "resumed": found["topk"]}
 
 
@@ -168,7 +168,7 @@ def test_one_worker_goes_on_where_a_mesh_left_off(planted: Any, alone: Any, toge
     (kept,) = checkpoints(Location.parse(cut / "0/checkpoints"))
     assert (kept.step, kept.num_parts) == (CUT, PARTS[mesh])
     assert load(kept)["optimiser"]["state"][0]["exp_avg"].shape[0] == 20
-    for row, other in zip(outcome(planted.run, TOPK, Place(), cut)["metrics"], found["topk"]["metrics"], strict=True):
+    for row, other in zip(outcome(planted.run, TOPK, Worker(), cut)["metrics"], found["topk"]["metrics"], strict=True):
         assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
 
 
@@ -241,8 +241,8 @@ def test_a_bad_value_on_one_worker_stops_all(together: list[dict[str, Any]], mes
 
 def test_features_that_cannot_be_shared_out_are_refused() -> None:
     with pytest.raises(ValueError, match="dict_size: found 1,000, expected a multiple of the 3 dict_shards"):
-        shards_of(Place(num_workers=3, dict_shards=3)).features(1000)
+        shards_of(Worker(num_workers=3, dict_shards=3)).features(1000)
     with pytest.raises(ValueError, match="dict_shards: found 3, expected a divisor of the 4 workers"):
         place_in_mesh(rank=0, num_workers=4, dict_shards=3)
     with pytest.raises(ValueError, match=r"sharded_optimiser: found 10 features on each shard, .* 4 replicas"):
-        Place(num_workers=4, sharded_optimiser=True).rows_to_step(10)
+        Worker(num_workers=4, sharded_optimiser=True).rows_to_step(10)

@@ -11,7 +11,7 @@ from trainers import EVERY, SMALL, opened, same_weights
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, write_json
-from gc_core.train import Place, Trainer, TrainingData, resolve, train
+from gc_core.train import Trainer, TrainingData, Worker, resolve, train
 from gc_core.train.recipe import learning_rate, penalty_coefficient
 from jobs.claims import claim, config_to_train
 
@@ -22,7 +22,7 @@ KINDS = {
 
 
 def run_to_end(config: TrainConfig, data: TrainingData, folder: str) -> Trainer:
-    return train([config], data, Place(), report=lambda metrics: None, folders=[Location.parse(folder)], keep=EVERY)[0]
+    return train([config], data, Worker(), report=lambda metrics: None, folders=[Location.parse(folder)], keep=EVERY)[0]
 
 
 def finished(run: RunFolder, folder: Path, **changes: Any) -> tuple[TrainConfig, TrainingData, Trainer]:

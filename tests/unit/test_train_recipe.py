@@ -9,7 +9,7 @@ import pytest
 from resolving import made
 from trainers import new_trainer, opened
 
-from gc_core.train.recipe import drawn_blocks, learning_rate, penalty_coefficient
+from gc_core.train.recipe import learning_rate, penalty_coefficient, sample_blocks
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
@@ -48,12 +48,12 @@ def test_the_jumprelu_penalty_grows_over_the_whole_run() -> None:
 
 def test_blocks_are_drawn_anew_each_step_and_alike() -> None:
     config = made(blocks_per_step=2, seed=3)
-    drawn = [tuple(drawn_blocks(config, 4, step)) for step in range(600)]
-    assert drawn == [tuple(drawn_blocks(config, 4, step)) for step in range(600)]
+    drawn = [tuple(sample_blocks(config, 4, step)) for step in range(600)]
+    assert drawn == [tuple(sample_blocks(config, 4, step)) for step in range(600)]
     counts = [drawn.count(pair) for pair in itertools.combinations(range(4), 2)]
     assert sum(counts) == 600, "ascending, different"
     assert min(counts) > 60
-    assert drawn_blocks(replace(config, blocks_per_step=4), 4, 0) is None
+    assert sample_blocks(replace(config, blocks_per_step=4), 4, 0) is None
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from gc_core.checkpoint import Keep, checkpoints, load
 from gc_core.io import objects
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
-from gc_core.train import Place, Trainer, train
+from gc_core.train import Trainer, Worker, train
 from gc_core.train import recovery as recovering
 from gc_core.train.recovery import Recovery
 
@@ -31,7 +31,7 @@ ALL = Keep(last=100)
 
 def kept_training(run: RunFolder, folder: Path, keep: Keep = ALL, **changes: Any) -> Trainer:
     config, data = opened(run, **changes)
-    return train([config], data, Place(), report=lambda metrics: None, folders=[Location.parse(folder)], keep=keep)[0]
+    return train([config], data, Worker(), report=lambda metrics: None, folders=[Location.parse(folder)], keep=keep)[0]
 
 
 def work(run: str, folder: str, tell: Connection) -> None:
@@ -113,7 +113,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     stream = trainer.stream()
     trainer.advance(next(stream))
     before = trainer.model.W_dec.detach().clone()
-    with Recovery([Location.parse(tmp_path)], Place(), Keep()) as recovery:
+    with Recovery([Location.parse(tmp_path)], Worker(), Keep()) as recovery:
         recovery.save([trainer])
         for _ in range(3):
             trainer.advance(next(stream))
@@ -130,7 +130,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
 
 def test_one_checkpoint_at_most_is_on_its_way(planted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk, trainer = SlowDisk(monkeypatch), new_trainer(planted.run)
-    with Recovery([Location.parse(tmp_path)], Place(), Keep()) as recovery:
+    with Recovery([Location.parse(tmp_path)], Worker(), Keep()) as recovery:
         recovery.save([trainer])
         second = threading.Thread(target=recovery.save, args=([trainer],))
         second.start()
@@ -158,7 +158,7 @@ def test_what_goes_wrong_in_writing_stops_the_training(
         told.append(int(metrics[0]["step"]))
 
     with pytest.raises(OSError, match="no space left"):
-        train([config], data, Place(), folders=[Location.parse(tmp_path)], report=report)
+        train([config], data, Worker(), folders=[Location.parse(tmp_path)], report=report)
     assert told in ([[10, 20, 30, 40]] if at_the_end else [[10], [10, 20]])
 
 
@@ -188,7 +188,7 @@ def test_metrics_are_written_with_every_checkpoint(planted: Any, tmp_path: Path)
 
     config, data = opened(planted.run, checkpoint_every=20)
     with pytest.raises(Killed):
-        train([config], data, Place(), report=report, folders=[Location.parse(tmp_path)])
+        train([config], data, Worker(), report=report, folders=[Location.parse(tmp_path)])
     rows = pq.read_table(tmp_path / "metrics.parquet").to_pylist()
     assert [row["step"] for row in rows] == [10, 20]
     assert rows[-1]["held_out_fvu"] > 0
@@ -196,5 +196,5 @@ def test_metrics_are_written_with_every_checkpoint(planted: Any, tmp_path: Path)
 
 def test_a_training_without_a_folder_keeps_nothing(planted: Any, tmp_path: Path) -> None:
     config, data = opened(planted.run, checkpoint_every=20)
-    (bare,) = train([config], data, Place(), report=lambda metrics: None)
+    (bare,) = train([config], data, Worker(), report=lambda metrics: None)
     assert same_weights(bare, kept_training(planted.run, tmp_path, checkpoint_every=20))

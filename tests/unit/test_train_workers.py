@@ -19,7 +19,7 @@ from gc_core.checkpoint import Keep, checkpoints
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
-from gc_core.train import Place, Trainer, open_data, resolve, train
+from gc_core.train import Trainer, Worker, open_data, resolve, train
 
 pytestmark = pytest.mark.slow  # two processes that import torch
 
@@ -37,11 +37,11 @@ CONFIGS = [
 WAYS = [*range(len(CONFIGS)), "resumed"]
 
 
-def outcome(run: RunFolder, config: TrainConfig, place: Place, folder: Path | None = None) -> dict[str, Any]:
+def outcome(run: RunFolder, config: TrainConfig, worker: Worker, folder: Path | None = None) -> dict[str, Any]:
     """Metrics and counters of a whole training, from the newest checkpoint in `folder`, if there is one."""
     data, folders = open_data(run, config), [Location.parse(folder / "0")] if folder else None
     resolved = [resolve(config, data)]
-    (trainer,) = train(resolved, data, place, report=lambda metrics: None, folders=folders, keep=Keep(last=100))
+    (trainer,) = train(resolved, data, worker, report=lambda metrics: None, folders=folders, keep=Keep(last=100))
     return {
         "metrics": trainer.metrics,
         "since_fired": trainer.samples_since_fired_F,
@@ -50,11 +50,11 @@ def outcome(run: RunFolder, config: TrainConfig, place: Place, folder: Path | No
     }
 
 
-def stops_with_a_bad_value_on_the_last_rank(run: RunFolder, place: Place) -> bool:
+def stops_with_a_bad_value_on_the_last_rank(run: RunFolder, worker: Worker) -> bool:
     data = open_data(run, TOPK)
-    trainer = Trainer(resolve(TOPK, data), data, place)
+    trainer = Trainer(resolve(TOPK, data), data, worker)
     acts_BGC = next(trainer.stream())
-    if place.rank == place.num_workers - 1:
+    if worker.rank == worker.num_workers - 1:
         acts_BGC[0, 0, 0] = torch.inf
     try:
         trainer.advance(acts_BGC)
@@ -70,11 +70,11 @@ def work(rank: int, run: RunFolder, folder: Path, num_workers: int) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     meeting = (folder / f"meeting of {num_workers}").as_uri()
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=num_workers)
-    place = Place(rank=rank, num_workers=num_workers)
+    worker = Worker(rank=rank, num_workers=num_workers)
     places = [folder / f"of {num_workers}", *[None] * len(CONFIGS)]
-    found: dict[Any, Any] = {way: outcome(run, config, place, places[way]) for way, config in enumerate(CONFIGS)}
-    found["resumed"] = outcome(run, TOPK, place, folder / f"cut for {num_workers}")
-    found["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, place)
+    found: dict[Any, Any] = {way: outcome(run, config, worker, places[way]) for way, config in enumerate(CONFIGS)}
+    found["resumed"] = outcome(run, TOPK, worker, folder / f"cut for {num_workers}")
+    found["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, worker)
     torch.save(found, folder / f"rank {rank} of {num_workers}.pt")
     dist.destroy_process_group()
 
@@ -83,8 +83,8 @@ def work(rank: int, run: RunFolder, folder: Path, num_workers: int) -> None:
 def alone(planted: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """What one worker finds for each config, and the folder where its checkpoints of the first lie."""
     folder = tmp_path_factory.mktemp("workers")
-    found = [outcome(planted.run, config, Place()) for config in CONFIGS[1:]]
-    return folder, [outcome(planted.run, TOPK, Place(), folder=folder / "alone"), *found]
+    found = [outcome(planted.run, config, Worker()) for config in CONFIGS[1:]]
+    return folder, [outcome(planted.run, TOPK, Worker(), folder=folder / "alone"), *found]
 
 
 @pytest.fixture(scope="module", params=WORKERS)
@@ -111,7 +111,7 @@ def test_one_worker_goes_on_where_several_left_off(planted: Any, alone: Any, tog
     count, (folder, found) = len(together), alone
     cut = cut_at(10, folder / f"of {count}", folder / f"cut of {count}")
     assert [each.step for each in checkpoints(Location.parse(cut / "0/checkpoints"))] == [10]
-    for row, other in zip(outcome(planted.run, TOPK, Place(), cut)["metrics"], found[0]["metrics"], strict=True):
+    for row, other in zip(outcome(planted.run, TOPK, Worker(), cut)["metrics"], found[0]["metrics"], strict=True):
         assert row == pytest.approx(other, rel=1e-5, abs=1e-7)
 
 

@@ -133,7 +133,7 @@ def test_float32_differs_from_float64_by_less_than_a_hundredth_of_a_grey_level(r
 
 
 def turned_and_flipped(bases_NRCSS: Tensor, group: Group) -> Tensor:
-    """All elements from the base rotations by moving whole pictures: what `act` does in one look-up."""
+    """All elements from the base rotations by moving whole images: what `act` does in one look-up."""
     quarters = groups.quarter_turns(group.n)
     rotations = torch.cat([bases_NRCSS.rot90(4 // quarters * q, (-2, -1)) for q in range(quarters)], dim=1)
     mirrored = rotations[:, [-k % group.n for k in range(group.n)]].flip(-1)  # r^k m = m r^-k

@@ -12,7 +12,7 @@ from gc_core.checkpoint import Keep
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
-from gc_core.train import Place, Trainer, TrainingData, open_data, resolve, train
+from gc_core.train import Trainer, TrainingData, Worker, open_data, resolve, train
 
 SMALL = TrainConfig(
     dict_size=20,
@@ -25,7 +25,7 @@ SMALL = TrainConfig(
     encoder_reads="all",
     augment=False,
 )
-"""Planted samples are no pictures: turned, they are made of other features."""
+"""Planted samples are no images: turned, they are made of other features."""
 
 EVERY = Keep(last=100)
 
@@ -37,7 +37,7 @@ def opened(run: RunFolder, **changes: Any) -> tuple[TrainConfig, TrainingData]:
 
 
 def new_trainer(run: RunFolder, **changes: Any) -> Trainer:
-    return Trainer(*opened(run, **changes), Place())
+    return Trainer(*opened(run, **changes), Worker())
 
 
 def trained(run: RunFolder, *, keep: Path | None = None, **changes: Any) -> Trainer:
@@ -50,7 +50,7 @@ def trained_together(run: RunFolder, changes: list[dict[str, Any]], *, keep: Pat
     both = [opened(run, **each) for each in changes]
     folders = [Location.parse(keep / str(number)) for number in range(len(changes))] if keep else None
     return train(
-        [config for config, _ in both], both[0][1], Place(), report=lambda metrics: None, folders=folders, keep=EVERY
+        [config for config, _ in both], both[0][1], Worker(), report=lambda metrics: None, folders=folders, keep=EVERY
     )
 
 

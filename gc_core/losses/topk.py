@@ -6,10 +6,10 @@ Letters: B samples, G group elements, S group elements judged, C channels, F fea
 import torch
 from torch import Tensor
 
-from gc_core.activations import Peers, SparseCode
+from gc_core.activation_functions import Peers, SparseCode
 from gc_core.crosscoder import Crosscoder
 from gc_core.losses.reconstruction import Target, judge
-from gc_core.losses.record import Losses
+from gc_core.losses.terms import Losses
 from gc_core.metrics import squared_norm_BG
 
 AUX_COEFFICIENT = 1 / 32

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gc_core.losses import Losses
 from gc_core.metrics import VarianceSums
-from gc_core.train.workers import Place, shards_of, sum_over_replicas
+from gc_core.train.workers import Worker, shards_of, sum_over_replicas
 
 TERMS = ("total", "reconstruction", "sparsity", "auxiliary")
 
@@ -16,11 +16,11 @@ TERMS = ("total", "reconstruction", "sparsity", "auxiliary")
 class Progress:
     """Sums of losses, variances and firing; divided once, when read."""
 
-    def __init__(self, num_elements: int, channels: int, place: Place) -> None:
-        self._place = place
-        self._variance = VarianceSums.zeros(num_elements, channels, place.device)
-        self._losses = torch.zeros(len(TERMS), dtype=torch.float64, device=place.device)
-        self._fired = torch.zeros((), dtype=torch.float64, device=place.device)
+    def __init__(self, num_elements: int, channels: int, worker: Worker) -> None:
+        self._worker = worker
+        self._variance = VarianceSums.zeros(num_elements, channels, worker.device)
+        self._losses = torch.zeros(len(TERMS), dtype=torch.float64, device=worker.device)
+        self._fired = torch.zeros((), dtype=torch.float64, device=worker.device)
         self._num_steps = 0
 
     def add(self, acts_BGC: Tensor, losses: Losses, fired_F: Tensor) -> None:
@@ -40,9 +40,9 @@ class Progress:
         Call it once, on every worker: it sums over workers in place.
         """
         for tensor in [*self._variance.tensors(), self._losses]:
-            sum_over_replicas(tensor, self._place)
-        fired = shards_of(self._place).total(self._fired)
-        means = (self._losses / (self._num_steps * self._place.num_replicas)).tolist()
+            sum_over_replicas(tensor, self._worker)
+        fired = shards_of(self._worker).total(self._fired)
+        means = (self._losses / (self._num_steps * self._worker.num_replicas)).tolist()
         total, reconstruction, sparsity, auxiliary = means
         return {
             "loss": total,

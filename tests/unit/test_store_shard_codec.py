@@ -15,7 +15,7 @@ from zarr.storage import MemoryStore
 
 from gc_core.store import COMPRESSIONS
 from gc_core.store.compression import codecs
-from gc_core.store.encoded import NOTHING, Form, decode, encode, form_of, read_index, span
+from gc_core.store.shard_codec import NOTHING, Form, decode, encode, form_of, read_index, span
 
 KINDS = {"activations": (np.float16, (3, 5), np.nan), "image": (np.int64, (), -1), "centre_yx": (np.int32, (2,), -1)}
 CHUNK_ROWS = 8

@@ -14,7 +14,7 @@ from small_store import NUM_ROWS, numbers, object_of, write_all
 from gc_core import store
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import StoreError
-from gc_core.store.cache import OWN_FOLDER, DiskCache
+from gc_core.store.disk_cache import OWN_FOLDER, DiskCache
 
 
 def giving(content: bytes, asked: list[bytes]) -> Callable[[], memoryview]:

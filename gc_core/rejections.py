@@ -1,4 +1,4 @@
-"""Why pictures cannot be used: counted by kind, told to a person, and the end of a run where they are too many."""
+"""Why images cannot be used: counted by kind, told to a person, and the end of a run where they are too many."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Reason:
 
     count: int
     example: str
-    """Where such a picture is, and the details."""
+    """Where such an image is, and the details."""
 
 
 Reasons = Mapping[str, Reason]
@@ -49,7 +49,7 @@ def together(one: Reasons, other: Reasons) -> Reasons:
 
 
 def describe(reasons: Reasons, at_most: int = MOST_NAMED) -> str:
-    """`12 empty file, 3 damaged picture`, the most frequent first; the rest are counted together."""
+    """`12 empty file, 3 damaged image`, the most frequent first; the rest are counted together."""
     ranked = _ranked(reasons)
     named = [f"{reason.count:,} {kind}" for kind, reason in ranked[:at_most]]
     rest = sum(reason.count for _, reason in ranked[at_most:])
@@ -57,14 +57,14 @@ def describe(reasons: Reasons, at_most: int = MOST_NAMED) -> str:
 
 
 def refuse_too_many(reasons: Reasons, *, num_images: int, max_fraction: float, images: str) -> None:
-    """ValueError if more than a fraction of the pictures are bad: the most common reasons, with an example of each."""
+    """ValueError if more than a fraction of the images are bad: the most common reasons, with an example of each."""
     bad = sum(reason.count for reason in reasons.values())
     if bad <= max_fraction * num_images:
         return
     named = "; ".join(
         f"{reason.count:,} {kind}, such as {reason.example}" for kind, reason in _ranked(reasons)[:MOST_NAMED]
     )
-    allowed = f"at least {bad:,} of {num_images:,} pictures are bad, more than --max-bad-fraction {max_fraction:g}"
+    allowed = f"at least {bad:,} of {num_images:,} images are bad, more than --max-bad-fraction {max_fraction:g}"
     raise ValueError(f"images: {images}: {allowed}: {named}. Mend them or raise the fraction; the index continues")
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from gc_core.io import objects
 from gc_core.io.location import Location
-from gc_core.store.cache import DiskCache
-from gc_core.store.encoded import Form, decode_chunk, read_index, span
+from gc_core.store.disk_cache import DiskCache
 from gc_core.store.layout import object_name
+from gc_core.store.shard_codec import Form, decode_chunk, read_index, span
 
 REQUEST_BYTES = 8 << 20
 """Consecutive chunks are asked for together up to about this size before compression."""

@@ -1,4 +1,4 @@
-"""Pictures that are always at hand: photographs inside installed packages, and drawn stimuli."""
+"""Images that are always at hand: photographs inside installed packages, and drawn stimuli."""
 
 import importlib.util
 from pathlib import Path
@@ -23,7 +23,7 @@ def photographs() -> list[ImageRef]:
     return [ImageRef(url=f"{BUILTIN}{package}", member=name) for package, name in named]
 
 
-def drawn(count: int, side_px: int) -> list[ImageRef]:
+def drawn_stimuli(count: int, side_px: int) -> list[ImageRef]:
     """`count` stimuli of this side."""
     return [ImageRef(url=f"{STIMULI}{side_px}", member=name) for name in stimuli.names(count)]
 
@@ -38,5 +38,5 @@ def _folder_of(package: str) -> Path:
     """Where a package is installed, without importing it: scikit-learn takes seconds."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise FileNotFoundError(f"builtin pictures: package {package} is not installed")
+        raise FileNotFoundError(f"builtin images: package {package} is not installed")
     return Path(spec.origin).parent

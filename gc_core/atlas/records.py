@@ -15,7 +15,7 @@ class Example:
     """One patch on which a feature fires."""
 
     image_name: str
-    """Name of the picture, shown as text; may come from strangers."""
+    """Name of the image, shown as text; may come from strangers."""
     value: float
     """Activation of the feature there, in the model's units."""
     patch_HWC: np.ndarray

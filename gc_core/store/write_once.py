@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from gc_core.io import objects
 from gc_core.io.run_folder import RunFolder
-from gc_core.store.encoded import Form, decode
-from gc_core.store.layout import Placed, object_name
+from gc_core.store.layout import Written, object_name
 from gc_core.store.reader import Store
+from gc_core.store.shard_codec import Form, decode
 
 TRIES = 3
 ROUNDING = 1 / 16
@@ -22,7 +22,9 @@ CLOSE_SHARE = 0.9
 """Of rows within it; rows of tiny numbers may differ by more, those of other weights nearly all do."""
 
 
-def place(store: Store, shard: int, name: str, array: NDArray[np.generic], content: bytes, threads: Executor) -> Placed:
+def create_once(
+    store: Store, shard: int, name: str, array: NDArray[np.generic], content: bytes, threads: Executor
+) -> Written:
     """Create the object of one array, which is `content`; if there is a sound one of the same rows, keep that.
 
     Raises:
@@ -31,27 +33,27 @@ def place(store: Store, shard: int, name: str, array: NDArray[np.generic], conte
     folder, key = store.run.activations, object_name(name, shard)
     for _ in range(TRIES):
         if (tag := objects.create(folder, key, content)) is not None:
-            return Placed(array=array, num_bytes=len(content), tag=tag)
+            return Written(array=array, num_bytes=len(content), tag=tag)
         try:
             stored, tag = objects.read_tagged(folder, key)
         except FileNotFoundError:
             continue  # another attempt found it damaged
         found = array if stored == content else _sound(store.form(name), stored, array, threads)
         if found is not None:
-            return Placed(array=found, num_bytes=len(stored), tag=tag)
+            return Written(array=found, num_bytes=len(stored), tag=tag)
         objects.delete(folder, key)
     raise objects.UnavailableError(
         f"{folder / key}: another attempt at shard {shard} keeps replacing it; run again later"
     )
 
 
-def check_still_there(run: RunFolder, shard: int, placed: Mapping[str, Placed]) -> None:
+def check_still_there(run: RunFolder, shard: int, written: Mapping[str, Written]) -> None:
     """Just before the record: that nobody replaced the objects since they were placed.
 
     Raises:
         UnavailableError: somebody did.
     """
-    for name, its in placed.items():
+    for name, its in written.items():
         key = object_name(name, shard)
         try:
             same = objects.stat(run.activations, key) == (its.num_bytes, its.tag)

@@ -17,7 +17,7 @@ from gc_core.shards import CHUNK_ROWS
 from gc_core.store import HELD_OUT_LAST
 from gc_core.stream import read_rows
 from gc_core.train.data import TrainingData
-from gc_core.train.workers import Place, sum_over_replicas
+from gc_core.train.workers import Worker, sum_over_replicas
 
 MAX_HELD_OUT_ROWS = 2048
 
@@ -29,10 +29,10 @@ class Score:
     fvu: float | None
     """Fraction of variance unexplained; None where it is undefined."""
     interval: tuple[float, float] | None
-    """Of 95%, over pictures; None where there are fewer than two."""
+    """Of 95%, over images; None where there are fewer than two."""
     num_rows: int
     num_images: int
-    """Pictures that the rows come from: how many independent ones there really are."""
+    """Images that the rows come from: how many independent ones there really are."""
 
     def as_metrics(self) -> dict[str, float | None]:
         """Columns of a row of metrics."""
@@ -50,15 +50,15 @@ class HeldOutSamples:
     """This worker's part of the held-out samples, at most MAX_HELD_OUT_ROWS over all replicas, read once and kept as
     they are stored."""
 
-    def __init__(self, data: TrainingData, place: Place, *, batch: int) -> None:
+    def __init__(self, data: TrainingData, worker: Worker, *, batch: int) -> None:
         """Read them; every worker must call it. `batch` samples are scored at a time."""
         together = data.store.attrs["format_version"] >= HELD_OUT_LAST
         rows = (spread_chunks if together else _spread)(data.held_out_rows, MAX_HELD_OUT_ROWS)
         images, image_N = np.unique(data.store.image[rows], return_inverse=True)
-        mine = slice(place.replica, None, place.num_replicas)
-        self._data, self._place, self._batch = data, place, batch
+        mine = slice(worker.replica, None, worker.num_replicas)
+        self._data, self._worker, self._batch = data, worker, batch
         self._num_rows, self._num_images = len(rows), len(images)
-        self._image_N = torch.from_numpy(image_N[mine]).to(place.device)
+        self._image_N = torch.from_numpy(image_N[mine]).to(worker.device)
         self._stored_NGC = torch.from_numpy(read_rows(data.store, rows[mine], data.blocks))
         self._mean_GC = self._mean()
 
@@ -68,9 +68,9 @@ class HeldOutSamples:
 
     @torch.no_grad()
     def _score(self, model: Crosscoder) -> Score:
-        place = self._place
-        sums = VarianceSums.zeros(self._data.num_elements, self._data.channels, place.device)
-        by_image = ImageSums.zeros(self._num_images, place.device)
+        worker = self._worker
+        sums = VarianceSums.zeros(self._data.num_elements, self._data.channels, worker.device)
+        by_image = ImageSums.zeros(self._num_images, worker.device)
         for first in range(0, len(self._image_N), self._batch):
             acts_BGC = self._acts(first)
             error_BG = squared_norm_BG(model.reconstruct(acts_BGC)[1] - acts_BGC)
@@ -78,7 +78,7 @@ class HeldOutSamples:
             deviation_BG = squared_norm_BG(acts_BGC - self._mean_GC)
             by_image.add(self._image_N[first : first + self._batch], error_BG.sum(1), deviation_BG.sum(1))
         for tensor in [*sums.tensors(), by_image.error_I, by_image.deviation_I]:
-            sum_over_replicas(tensor, place)
+            sum_over_replicas(tensor, worker)
         fvu = sums.fraction_unexplained()
         return Score(
             fvu=fvu,
@@ -88,19 +88,19 @@ class HeldOutSamples:
         )
 
     def _acts(self, first: int) -> Tensor:
-        return self._data.scaled(self._stored_NGC[first : first + self._batch].to(self._place.device))
+        return self._data.scaled(self._stored_NGC[first : first + self._batch].to(self._worker.device))
 
     def _mean(self) -> Tensor:
         """(G, C) mean over all workers' samples."""
         shape = (self._data.num_elements, self._data.channels)
-        total_GC = torch.zeros(shape, dtype=torch.float64, device=self._place.device)
+        total_GC = torch.zeros(shape, dtype=torch.float64, device=self._worker.device)
         for first in range(0, len(self._image_N), self._batch):
             total_GC += self._acts(first).sum(0)
-        return (sum_over_replicas(total_GC, self._place) / max(1, self._num_rows)).float()
+        return (sum_over_replicas(total_GC, self._worker) / max(1, self._num_rows)).float()
 
 
 def spread_chunks(rows: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
-    """Rows of whole chunks evenly spread over all, each of which holds many pictures: what is decoded is used."""
+    """Rows of whole chunks evenly spread over all, each of which holds many images: what is decoded is used."""
     if len(rows) <= at_most:
         return rows
     chunk_N = rows // CHUNK_ROWS

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gc_core.activations import jump_relu, step_above
+from gc_core.activation_functions import jump_relu, step_above
 from gc_core.crosscoder import Crosscoder
 from gc_core.losses.reconstruction import Target, judge
-from gc_core.losses.record import Losses
+from gc_core.losses.terms import Losses
 
 WHOLE = Target()
 
@@ -55,8 +55,9 @@ def jumprelu_losses(
                 + pre_coefficient mean_b sum_i relu(theta_i - pre_i) norm_i
         z_i = pre_i H(pre_i - theta_i),    theta = exp(log_threshold)
 
-    The step's derivative is estimated as in `gc_core.activations.jump_relu`, in the penalty as in `step_above`: as a
-    tanh of z it would be multiplied by the slope at zero, c norm, where the penalty hardly has one at the threshold.
+    The step's derivative is estimated as in `gc_core.activation_functions.jump_relu`, in the penalty as in
+    `step_above`: as a tanh of z it would be multiplied by the slope at zero, c norm, where the penalty hardly has
+    one at the threshold.
     All else is differentiated as written, norms and thresholds too. The last term's gradient reaches features that
     never fire.
     """

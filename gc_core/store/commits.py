@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gc_core.io import objects
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, write_json, write_json_once
-from gc_core.store.layout import Placed, StoreError
+from gc_core.store.layout import StoreError, Written
 from gc_core.typed import record_of
 
 SQUARED_AT_ONCE = 16
@@ -85,9 +85,9 @@ class Figures:
         acts_NGC = arrays["activations"]
         self._row_sums = [threads.submit(_squared, part) for part in _parts(acts_NGC)]
 
-    def are_of(self, placed: Mapping[str, Placed]) -> bool:
+    def are_of(self, written: Mapping[str, Written]) -> bool:
         """Whether just these arrays were placed, not those of an earlier attempt."""
-        return all(its.array is self._arrays[name] for name, its in placed.items())
+        return all(its.array is self._arrays[name] for name, its in written.items())
 
     def sha256(self) -> dict[str, str]:
         """By array."""
@@ -98,14 +98,14 @@ class Figures:
         return float(np.concatenate([part.result() for part in self._row_sums]).sum())
 
 
-def describe(shard: int, placed: Mapping[str, Placed], figures: Figures, config_hash: str, attempt: str) -> Commit:
+def describe(shard: int, written: Mapping[str, Written], figures: Figures, config_hash: str, attempt: str) -> Commit:
     """The record of a shard whose objects stand there."""
     return Commit(
         shard=shard,
-        num_rows=len(placed["activations"].array),
+        num_rows=len(written["activations"].array),
         sum_squares=figures.sum_squares(),
         sha256=figures.sha256(),
-        object_bytes={name: its.num_bytes for name, its in placed.items()},
+        object_bytes={name: its.num_bytes for name, its in written.items()},
         config_hash=config_hash,
         attempt=attempt,
     )

@@ -1,4 +1,4 @@
-"""The pictures of the benchmarks: built-in photographs as files of ImageNet's usual size."""
+"""The images of the benchmarks: built-in photographs as files of ImageNet's usual size."""
 
 import io
 from functools import cache
@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gc_core.images import decode
-from gc_core.images.packaged import photographs, read
+from gc_core.images.builtin import photographs, read
 
 SIZE_PX = (500, 375)
 QUALITY = 90
@@ -19,8 +19,8 @@ def jpegs() -> tuple[bytes, ...]:
     files: list[bytes] = []
     for ref in photographs():
         pixels_CHW = decode(read(ref), max(SIZE_PX))
-        picture = Image.fromarray(np.ascontiguousarray(pixels_CHW.transpose(1, 2, 0)))
+        image = Image.fromarray(np.ascontiguousarray(pixels_CHW.transpose(1, 2, 0)))
         file = io.BytesIO()
-        ImageOps.fit(picture, SIZE_PX).save(file, "JPEG", quality=QUALITY)
+        ImageOps.fit(image, SIZE_PX).save(file, "JPEG", quality=QUALITY)
         files.append(file.getvalue())
     return tuple(files)
