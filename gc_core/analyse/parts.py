@@ -37,7 +37,7 @@ from gc_core.store import Store
 from gc_core.symmetry import Verdict
 from gc_core.typed import record_of
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Another one wherever the numbers of a part change."""
 NAME = r"([a-z]+)-(\d{6})-([0-9a-f]{64})\.safetensors"
 
@@ -177,15 +177,20 @@ def of_clusters(clusters: list[Cluster]) -> Arrays:
         "representative": np.array([each.representative for each in clusters], np.int64),
         "member": np.concatenate([*empty, *(each.member_M for each in clusters)]),
         "pose": np.concatenate([*empty, *(each.pose_M for each in clusters)]),
+        "similarity": np.concatenate([np.zeros(0, np.float32), *(each.similarity_M for each in clusters)]),
+        "consistency": np.array([each.consistency for each in clusters], np.float64),
     }
 
 
 def clusters_of(arrays: Arrays) -> list[Cluster]:
     """From what `of_clusters` gave."""
     ends = np.cumsum(arrays["size"])[:-1]
-    members, poses = (np.split(arrays[name], ends) for name in ("member", "pose"))
-    every = zip(members, poses, arrays["representative"].tolist(), strict=False)  # of none numpy splits off one
-    return [Cluster(member_M=member, pose_M=pose, representative=one) for member, pose, one in every]
+    of_members = (np.split(arrays[name], ends) for name in ("member", "pose", "similarity"))
+    every = zip(*of_members, arrays["representative"], arrays["consistency"], strict=False)  # of none numpy splits one
+    return [
+        Cluster(member_M=members, pose_M=poses, similarity_M=near, representative=int(one), consistency=float(agree))
+        for members, poses, near, one, agree in every
+    ]
 
 
 def _folder(run: RunFolder, name: str) -> Location:

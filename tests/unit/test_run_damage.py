@@ -25,7 +25,7 @@ from gc_core.config import AnalyseConfig, Config, HarvestConfig, ResolvedTrainCo
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.evaluate import Evaluation, measure_held_out
 from gc_core.export import Story, write_hub
-from gc_core.families import Families
+from gc_core.families import numbered
 from gc_core.io import ownership
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_json, read_trained, write_json
@@ -67,7 +67,7 @@ def analysed(run: RunFolder, model: GroupCrosscoder) -> None:
     seen = analyse.watch_shards(opened_store, range(opened_store.num_shards), model, top_examples=2)
     firing = analyse.merge_firing([seen], opened_store.image, top_examples=2)
     symmetry = analyse.describe_features(model, every, AnalyseConfig())
-    alone = Families(family_F=np.full(8, -1), pose_F=np.zeros(8, np.int64), representative_F=every)
+    alone = numbered([], 8)
     analyse.write_features(run, NAME, symmetry, firing, alone, model.group, {"fvu": 0.5, "l0": 1.0})
 
 

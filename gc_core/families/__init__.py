@@ -1,0 +1,34 @@
+"""Features that are transformed copies of one another: similarity over all poses, and families made of it."""
+
+from gc_core.families.communities import communities, placed
+from gc_core.families.found import Cluster, Families, by_size, coverage, numbered, shown_poses
+from gc_core.families.linkage import clusters_of, group_families
+from gc_core.families.neighbours import Dictionary, Neighbours, mutual, nearest
+from gc_core.families.posed import family_of
+from gc_core.families.search import blocks, dictionary, find_families, within
+from gc_core.families.similarity import best_poses, family_similarity, unit
+
+__all__ = [
+    "Cluster",
+    "Dictionary",
+    "Families",
+    "Neighbours",
+    "best_poses",
+    "blocks",
+    "by_size",
+    "clusters_of",
+    "communities",
+    "coverage",
+    "dictionary",
+    "family_of",
+    "family_similarity",
+    "find_families",
+    "group_families",
+    "mutual",
+    "nearest",
+    "numbered",
+    "placed",
+    "shown_poses",
+    "unit",
+    "within",
+]
