@@ -28,8 +28,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from gc_core.io import ownership
 from gc_core.io.location import Location
 from infra import certificates
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 START_S = 60
 STOP_S = 3

@@ -3,7 +3,7 @@
 import sys
 
 if sys.argv[:1] == ["-m"]:  # as it reads while `python -m jobs.X` starts; imports take seconds, and Ctrl-C may come
-    from jobs import home, interrupt
+    from jobs.common import home, interrupt
 
     interrupt.end_quietly()
     home.end_without()

@@ -34,9 +34,9 @@ from gc_core.io.lease import check_all
 from gc_core.io.run_folder import RunFolder
 from gc_core.metrics import or_none
 from gc_core.store import Store, open_store
-from jobs import claims, cluster, console, meshes
-from jobs.options import MovedImages, Workers, cli
-from jobs.teams import Team
+from jobs.common import claims, cluster, console, meshes
+from jobs.common.options import MovedImages, Workers, cli
+from jobs.common.teams import Team
 
 PAIRS_A_TASK = 512**2
 """At least, where families are looked for in pieces."""

@@ -26,8 +26,8 @@ from gc_core.io.location import local_path
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from gc_core.train.intermediate import crosscoder_at
-from jobs import cluster, console, warned
-from jobs.options import MovedImages, Workers, cli
+from jobs.common import cluster, console, warned
+from jobs.common.options import MovedImages, Workers, cli
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from gc_core.train.intermediate import crosscoder_at
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,9 @@ from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
 from gc_core.images.moved import Move
 from gc_core.io.run_folder import RunFolder
-from gc_core.shards import ShardPlan
-from jobs import cluster, console, index, interrupt, warned
-from jobs.options import MovedImages, ResolvedWorkers, Workers, cli
+from gc_core.store.shards import ShardPlan
+from jobs.common import cluster, console, index, interrupt, warned
+from jobs.common.options import MovedImages, ResolvedWorkers, Workers, cli
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ import tyro
 from gc_core import ingest, store
 from gc_core.ingest import IngestConfig, IngestPlan
 from gc_core.io.run_folder import RunFolder
-from jobs import cluster, console, warned
-from jobs.options import Waiting, cli
+from jobs.common import cluster, console, warned
+from jobs.common.options import Waiting, cli
 
 
 @dataclass(frozen=True, kw_only=True)

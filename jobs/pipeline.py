@@ -15,11 +15,11 @@ import tyro
 
 from gc_core.config import AnalyseConfig, HarvestConfig
 from gc_core.io.run_folder import RunFolder
-from jobs import cluster, console, lists, meshes
 from jobs.analyse import analyse_and_draw
+from jobs.common import cluster, console, lists, meshes
+from jobs.common.lists import TrainConfigs
+from jobs.common.options import MovedImages, Workers, cli
 from jobs.harvest import run_harvest
-from jobs.lists import TrainConfigs
-from jobs.options import MovedImages, Workers, cli
 from jobs.train import placement, run_train
 
 

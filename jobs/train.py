@@ -29,10 +29,10 @@ from gc_core.io.run_folder import RunFolder, read_trained
 from gc_core.train.loggers import check_installed
 from gc_core.train.planner import Mesh
 from gc_core.train.recovery import newest
-from jobs import board, claims, cluster, console, interrupt, lists, meshes
-from jobs.lists import TrainConfigs
-from jobs.options import ResolvedWorkers, Workers, cli
-from jobs.train_loop import LoopSettings, Upkeep, train_loop
+from jobs.common import board, claims, cluster, console, interrupt, lists, meshes
+from jobs.common.lists import TrainConfigs
+from jobs.common.options import ResolvedWorkers, Workers, cli
+from jobs.common.train_loop import LoopSettings, Upkeep, train_loop
 
 MAX_FAILURES = 3
 

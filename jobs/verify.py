@@ -24,10 +24,10 @@ from gc_core.images.moved import Move
 from gc_core.ingest import IngestConfig, IngestPlan
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import StoreError
-from jobs import cluster, console, warned
+from jobs.common import cluster, console, warned
+from jobs.common.options import MovedImages, Workers, cli
 from jobs.harvest import compute_missing
 from jobs.ingest import ingest_missing, source_faults
-from jobs.options import MovedImages, Workers, cli
 
 TOLD = 10
 """Faults that are told in full."""

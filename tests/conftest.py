@@ -35,7 +35,7 @@ os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 @pytest.fixture(scope="session")
 def ray_cluster(object_server: "ObjectServer") -> Iterator[None]:
     """One Ray for all tests that need it: starting it takes longer than most of them."""
-    from jobs import cluster
+    from jobs.common import cluster
 
     with contextlib.ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patched:

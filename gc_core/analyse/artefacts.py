@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gc_core.analyse.table import fault_of_features, features_record
-from gc_core.checkpoint import METRICS
 from gc_core.crosscoder import WEIGHTS
 from gc_core.io import objects, ownership
 from gc_core.io.artefacts import SEAL, DamagedError, fault_of, hashes_in
+from gc_core.io.json_objects import parse_json, read_json
 from gc_core.io.location import Location
 from gc_core.io.ownership import MARKER, ForeignError
-from gc_core.io.run_folder import NAME, RunFolder, parse_json, read_json
+from gc_core.io.run_folder import NAME, RunFolder
+from gc_core.train.checkpoint import METRICS
 
 ATLAS_RECORD = "atlas.json"
 """Beside a page: the hashes of its files."""

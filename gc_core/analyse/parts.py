@@ -29,13 +29,14 @@ from gc_core.crosscoder import WEIGHTS
 from gc_core.families import Cluster
 from gc_core.io import objects
 from gc_core.io.artefacts import digest, hashes_in
+from gc_core.io.json_objects import read_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, read_json
+from gc_core.io.run_folder import RunFolder
+from gc_core.io.typed import record_of
 from gc_core.metrics import VarianceSums
 from gc_core.spanning import Forest
 from gc_core.store import Store
 from gc_core.symmetry import Verdict
-from gc_core.typed import record_of
 
 FORMAT_VERSION = 3
 """Another one wherever the numbers of a part change."""

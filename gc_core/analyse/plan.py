@@ -13,7 +13,7 @@ from gc_core.analyse.firing import ROWS_AT_ONCE, SPARE_CANDIDATES
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape
 from gc_core.groups import parse
-from gc_core.shards import CHUNK_ROWS
+from gc_core.store.shards import CHUNK_ROWS
 
 MOST_PARTS = 128
 """In which samples are watched: each is kept on disk until the end, 14 T + 8 bytes a feature, and 8 G where

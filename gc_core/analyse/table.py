@@ -3,14 +3,12 @@
 Letters: F features, G group elements, K examples.
 """
 
-import io
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import zarr
 from numpy.typing import NDArray
 from zarr.storage import ObjectStore
@@ -19,9 +17,10 @@ from gc_core.analyse.features import FeatureSymmetry
 from gc_core.analyse.firing import Firing
 from gc_core.families import Families, shown_poses
 from gc_core.groups import Group
-from gc_core.io import objects
+from gc_core.io import objects, parquet
 from gc_core.io.artefacts import DamagedError, digest, fault_of, hashes_in
-from gc_core.io.run_folder import RunFolder, finite, read_json, write_json
+from gc_core.io.json_objects import finite, read_json, write_json
+from gc_core.io.run_folder import RunFolder
 from gc_core.io.zarr_bytes import array_names, group_of
 
 ARRAYS = ("curves", "self_similarity", "block_norms", "top_rows", "top_values")
@@ -53,8 +52,7 @@ def write_features(
 ) -> None:
     """Store everything about a crosscoder's features; `about` holds the figures that go with the whole."""
     table = pa.table(_columns(symmetry, firing, found, group))
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    content_of_table = parquet.to_bytes(table)
     attributes = {
         "irreps": [irrep.label for irrep in group.irreps()],
         "group": {"kind": group.kind, "n": group.n},
@@ -77,10 +75,10 @@ def write_features(
     for key, content in made.items():
         objects.write(run.feature_arrays(name), key, content)
     parent, file_name = run.feature_table(name).split()
-    objects.write(parent, file_name, buffer.getvalue())
+    objects.write(parent, file_name, content_of_table)
     _, arrays_name = run.feature_arrays(name).split()
     hashes = {f"{arrays_name}/{key}": digest(content) for key, content in made.items()}
-    write_json(parent, features_record(name), {"files": {file_name: digest(buffer.getvalue()), **hashes}})
+    write_json(parent, features_record(name), {"files": {file_name: digest(content_of_table), **hashes}})
     stale = objects.sizes(run.feature_arrays(name)).keys() - made.keys()
     for key in stale:
         if re.fullmatch(array_names(dict.fromkeys((*ARRAYS, *LATER_ARRAYS))), key):
@@ -98,7 +96,7 @@ def load_features(run: RunFolder, name: str) -> FeatureTable:
     try:
         if fault := fault_of_features(run, name):
             raise DamagedError(f"{fault}; {remedy} again")
-        rows = pq.read_table(io.BytesIO(objects.read(parent, file_name))).to_pylist()
+        rows = parquet.parse(objects.read(parent, file_name)).to_pylist()
         root = zarr.open_group(ObjectStore(objects.open_folder(run.feature_arrays(name))), mode="r")
         attrs: dict[str, Any] = dict(root.attrs)
         there = [*ARRAYS, *(array_name for array_name in LATER_ARRAYS if array_name in root)]

@@ -26,8 +26,9 @@ from gc_core.images.moved import Absent, Move
 from gc_core.ingest import is_ingested
 from gc_core.io import objects
 from gc_core.io.artefacts import digest
+from gc_core.io.json_objects import write_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, read_trained, write_json
+from gc_core.io.run_folder import RunFolder, read_trained
 from gc_core.store import MANIFEST, Store, open_store
 
 DECODE_THREADS = 4

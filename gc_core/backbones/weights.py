@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gc_core.backbones.forward import Kernel
 from gc_core.backbones.layers import Layer, convolutions
-from gc_core.damage import LIBRARY_ERRORS
+from gc_core.io.damage import LIBRARY_ERRORS
 from gc_core.io.location import local_path, scheme_of
 
 RANDOM_PREFIX = "random:"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from gc_core import bounds
-from gc_core.typed import record_of
+from gc_core.io.typed import record_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gc_core import groups
-from gc_core.activation_functions import ALONE, Choice, Peers, Shards, SparseCode
+from gc_core.crosscoder.activation_functions import ALONE, Choice, Peers, Shards, SparseCode
 from gc_core.crosscoder.files import entries, read_crosscoder, write_crosscoder
 from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.groups import Group

@@ -12,9 +12,9 @@ from torch import Tensor
 from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.io import objects
 from gc_core.io.artefacts import DamagedError, checked_file, digest, fault_of, hashes_in
+from gc_core.io.json_objects import read_json, write_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import read_json, write_json
-from gc_core.typed import record_of
+from gc_core.io.typed import record_of
 
 WEIGHTS = "model.safetensors"
 REMEDY = "the command that trained it writes it again from its last checkpoint; or restore it from a copy"

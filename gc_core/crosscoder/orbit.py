@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gc_core.activation_functions import (
+from gc_core.crosscoder.activation_functions import (
     ALONE,
     Choice,
     Peers,
@@ -39,9 +39,9 @@ from gc_core.activation_functions import (
     gathered_left,
 )
 from gc_core.crosscoder.base import Crosscoder
+from gc_core.crosscoder.correlations import correlations, transform
 from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.crosscoder.untied import GroupCrosscoder
-from gc_core.orbits import correlations, transform
 from gc_core.sparse import Turns, turned_decode, turned_encode
 from gc_core.symmetry import self_similarity, translate
 

@@ -8,7 +8,7 @@ Letters: B samples, G group elements, E elements that the encoder reads, C chann
 import torch
 from torch import Tensor
 
-from gc_core.activation_functions import (
+from gc_core.crosscoder.activation_functions import (
     Choice,
     Peers,
     SparseCode,

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core.activation_functions import SparseCode
 from gc_core.crosscoder import Crosscoder
+from gc_core.crosscoder.activation_functions import SparseCode
 
 POSITIONS_AT_ONCE = 2048
 

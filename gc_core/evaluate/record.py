@@ -8,7 +8,8 @@ from gc_core.evaluate.downstream import Downstream
 from gc_core.evaluate.held_out import HeldOut
 from gc_core.evaluate.stability import Stability
 from gc_core.io.artefacts import DamagedError
-from gc_core.io.run_folder import RunFolder, read_json, write_json
+from gc_core.io.json_objects import read_json, write_json
+from gc_core.io.run_folder import RunFolder
 
 FILE = "evaluation.json"
 

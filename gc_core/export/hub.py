@@ -11,8 +11,8 @@ from gc_core.crosscoder import WEIGHTS, Crosscoder
 from gc_core.export.card import card
 from gc_core.export.folder import write_files
 from gc_core.io.artefacts import sealed
+from gc_core.io.json_objects import finite, json_bytes
 from gc_core.io.location import Location
-from gc_core.io.run_folder import finite, json_bytes
 
 NOT_FOR_OTHERS = ("images", "weights")
 """Options of a harvest that are places on somebody's disk; only their last part is published."""

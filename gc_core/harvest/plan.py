@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gc_core import __version__, groups, shards, store
+from gc_core import __version__, groups, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.activations import window_px_of
@@ -20,7 +20,8 @@ from gc_core.images import ImageRef
 from gc_core.images.decode import resize_settings
 from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import digest_of, held_out, refs_of
-from gc_core.shards import ShardPlan
+from gc_core.store import shards
+from gc_core.store.shards import ShardPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

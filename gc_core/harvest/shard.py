@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core import groups, shards, store
+from gc_core import groups, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.activations import (
@@ -28,7 +28,7 @@ from gc_core.harvest.centres import choose
 from gc_core.harvest.plan import ImageWork, ShardWork
 from gc_core.images import load
 from gc_core.io.run_folder import RunFolder
-from gc_core.store import Commit, ShardArrays
+from gc_core.store import Commit, ShardArrays, shards
 
 DECODE_THREADS = 2
 DECODED_AHEAD = 16

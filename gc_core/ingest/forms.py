@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from gc_core.damage import LIBRARY_ERRORS
 from gc_core.ingest.config import IngestError
 from gc_core.io import objects
+from gc_core.io.damage import LIBRARY_ERRORS
 from gc_core.io.location import Location
 
 UNREADABLE = (*LIBRARY_ERRORS, SafetensorError)

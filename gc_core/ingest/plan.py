@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gc_core import __version__, groups, manifest, shards, store
+from gc_core import __version__, groups, manifest, store
 from gc_core.ingest.config import IngestConfig
 from gc_core.ingest.source import Source, image_ids
 from gc_core.io.run_folder import RunFolder
-from gc_core.shards import ShardPlan
-from gc_core.store import FORMAT_VERSION, HELD_OUT_LAST, INGESTED
+from gc_core.store import FORMAT_VERSION, HELD_OUT_LAST, INGESTED, shards
+from gc_core.store.shards import ShardPlan
 
 BLOCK_ROWS = 128
 

@@ -25,8 +25,8 @@ from typing import Any
 
 from gc_core.io import objects
 from gc_core.io.artefacts import DamagedError, sealed
+from gc_core.io.json_objects import json_bytes, parse_json, read_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import json_bytes, parse_json, read_json
 
 FOLDER = "lease"
 RECORD = r"(\d{8})\.json"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gc_core.activation_functions import jump_relu, step_above
 from gc_core.crosscoder import Crosscoder
+from gc_core.crosscoder.activation_functions import jump_relu, step_above
 from gc_core.losses.reconstruction import Target, judge
 from gc_core.losses.terms import Losses
 
@@ -55,7 +55,7 @@ def jumprelu_losses(
                 + pre_coefficient mean_b sum_i relu(theta_i - pre_i) norm_i
         z_i = pre_i H(pre_i - theta_i),    theta = exp(log_threshold)
 
-    The step's derivative is estimated as in `gc_core.activation_functions.jump_relu`, in the penalty as in
+    The step's derivative is estimated as in `gc_core.crosscoder.activation_functions.jump_relu`, in the penalty as in
     `step_above`: as a tanh of z it would be multiplied by the slope at zero, c norm, where the penalty hardly has
     one at the threshold.
     All else is differentiated as written, norms and thresholds too. The last term's gradient reaches features that

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gc_core.activation_functions import SparseCode, gathered_left
 from gc_core.crosscoder import Crosscoder
+from gc_core.crosscoder.activation_functions import SparseCode, gathered_left
 from gc_core.metrics import squared_norm_BG
 
 

@@ -6,8 +6,8 @@ Letters: B samples, G group elements, S group elements judged, C channels, F fea
 import torch
 from torch import Tensor
 
-from gc_core.activation_functions import Peers, SparseCode
 from gc_core.crosscoder import Crosscoder
+from gc_core.crosscoder.activation_functions import Peers, SparseCode
 from gc_core.losses.reconstruction import Target, judge
 from gc_core.losses.terms import Losses
 from gc_core.metrics import squared_norm_BG

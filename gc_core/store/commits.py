@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from gc_core.io import objects
+from gc_core.io.json_objects import read_json, write_json, write_json_once
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, read_json, write_json, write_json_once
+from gc_core.io.run_folder import RunFolder
+from gc_core.io.typed import record_of
 from gc_core.store.layout import StoreError, Written
-from gc_core.typed import record_of
 
 SQUARED_AT_ONCE = 16
 """Rows: their squares stay in a processor's cache."""

@@ -19,11 +19,12 @@ from gc_core.config import Compression
 from gc_core.groups import Group
 from gc_core.io import objects
 from gc_core.io.artefacts import sealed, unsealed
-from gc_core.io.run_folder import RunFolder, finite, read_json
+from gc_core.io.json_objects import finite, read_json
+from gc_core.io.run_folder import RunFolder
+from gc_core.io.typed import record_of
 from gc_core.io.zarr_bytes import objects_of
-from gc_core.shards import CHUNK_ROWS, ShardPlan
 from gc_core.store.compression import codecs
-from gc_core.typed import record_of
+from gc_core.store.shards import CHUNK_ROWS, ShardPlan
 
 MIXED, HELD_OUT_LAST = 1, 2
 """Format versions: where rows of held-out images stand. The arrays are laid out alike."""

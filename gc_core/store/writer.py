@@ -7,7 +7,8 @@ from typing import Any
 
 from gc_core.io import objects
 from gc_core.io.artefacts import sealed
-from gc_core.io.run_folder import RunFolder, json_bytes, read_json
+from gc_core.io.json_objects import json_bytes, read_json
+from gc_core.io.run_folder import RunFolder
 from gc_core.store.commits import (
     Commit,
     Figures,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core.config import ResolvedTrainConfig
-from gc_core.initialise import SAMPLES_TO_MATCH, FirstSamples
-from gc_core.shards import CHUNK_ROWS
+from gc_core.crosscoder.initialise import SAMPLES_TO_MATCH, FirstSamples
+from gc_core.store.shards import CHUNK_ROWS
 from gc_core.stream import read_rows
 from gc_core.train.augmentation import turned
 from gc_core.train.data import TrainingData

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gc_core.checkpoint import checkpoints, load
 from gc_core.config import ResolvedTrainConfig
 from gc_core.crosscoder import Crosscoder
+from gc_core.io.json_objects import read_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, read_json
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
+from gc_core.train.building import shape_of
+from gc_core.train.checkpoint import checkpoints, load
 from gc_core.train.data import scale_of
-from gc_core.train.objective import shape_of
 from gc_core.train.recovery import CHECKPOINTS
 
 

@@ -5,9 +5,9 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Protocol
 
-from gc_core.checkpoint import Keep
 from gc_core.config import ResolvedTrainConfig
 from gc_core.io.location import Location
+from gc_core.train.checkpoint import Keep
 from gc_core.train.data import TrainingData
 from gc_core.train.first import first_samples, statistics
 from gc_core.train.recovery import Recovery

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from gc_core.config import AnalyseConfig, ResolvedTrainConfig
 from gc_core.crosscoder import Crosscoder, CrosscoderShape, read_shape
-from gc_core.initialise import FirstSamples, match_size
+from gc_core.crosscoder.initialise import FirstSamples, match_size
 from gc_core.io.location import Location
 from gc_core.io.run_folder import NAME
-from gc_core.prototypes import MOST_FEATURES, family_prototypes
+from gc_core.train.building import shape_of
 from gc_core.train.data import TrainingData
-from gc_core.train.objective import shape_of
 from gc_core.train.parts import rows_of_tensors
+from gc_core.train.prototypes import MOST_FEATURES, family_prototypes
 
 SAME = ("tying", "group", "channels", "dict_size", "reads", "activation", "invariant")
 """Of the shape; how many features are active may differ."""

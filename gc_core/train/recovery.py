@@ -8,7 +8,10 @@ from typing import Any, Self
 import torch
 import torch.distributed as dist
 
-from gc_core.checkpoint import (
+from gc_core.config import ResolvedTrainConfig
+from gc_core.io.json_objects import read_json
+from gc_core.io.location import Location
+from gc_core.train.checkpoint import (
     Checkpoint,
     Keep,
     checkpoints,
@@ -20,9 +23,6 @@ from gc_core.checkpoint import (
     save_part,
     write_metrics,
 )
-from gc_core.config import ResolvedTrainConfig
-from gc_core.io.location import Location
-from gc_core.io.run_folder import read_json
 from gc_core.train.more_steps import goes_on_from
 from gc_core.train.trainer import Trainer
 from gc_core.train.workers import Worker

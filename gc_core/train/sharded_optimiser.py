@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from gc_core.crosscoder import BY_FEATURE, Crosscoder
-from gc_core.optim import RowAdam
 from gc_core.sparse import drop_row_gradient, keep_row_gradient, row_gradient
+from gc_core.train.row_adam import RowAdam
 from gc_core.train.workers import Worker
 
 

@@ -17,20 +17,21 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gc_core.config import ResolvedTrainConfig
 from gc_core.crosscoder import BY_FEATURE, Crosscoder
-from gc_core.initialise import SAMPLES_TO_MATCH, FirstSamples
+from gc_core.crosscoder.initialise import SAMPLES_TO_MATCH, FirstSamples
 from gc_core.losses import Losses, combined
-from gc_core.optim import clip_gradients
 from gc_core.sparse import average_over_workers
 from gc_core.stream import batches, lane_order
 from gc_core.train.ahead import one_ahead
 from gc_core.train.augmentation import Fetched, blocks_to_read, sample_elements
+from gc_core.train.building import new_model, new_optimiser
 from gc_core.train.data import TrainingData
 from gc_core.train.first import first_samples
 from gc_core.train.mesh import assembled, copied
-from gc_core.train.objective import Objective, is_by_row, new_model, new_optimiser, over_workers
+from gc_core.train.objective import Objective, is_by_row, over_workers
 from gc_core.train.other_weights import along_families, begin_with, read_other
 from gc_core.train.parts import rows_of_optimiser, rows_of_tensors
 from gc_core.train.recipe import learning_rate
+from gc_core.train.row_adam import clip_gradients
 from gc_core.train.running_metrics import Progress
 from gc_core.train.validation import HeldOutSamples, Score
 from gc_core.train.whereabouts import describe, rows_of_step
@@ -154,7 +155,7 @@ class Trainer:
         return HeldOutSamples(self.data, self.worker, batch=self.config.batch).score([self.result])[0]
 
     def state(self) -> dict[str, Any]:
-        """What this worker holds of everything needed to continue (`gc_core.checkpoint`); live tensors.
+        """What this worker holds of everything needed to continue (`gc_core.train.checkpoint`); live tensors.
 
         Of what has a row for each feature (`gc_core.train.parts`) it holds those rows, `features`, whose optimiser
         state is here. Random choices follow from the seed and the step, and so does the place in the data.

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gc_core.crosscoder import Crosscoder
 from gc_core.metrics import ImageSums, VarianceSums, squared_norm_BG
-from gc_core.shards import CHUNK_ROWS
 from gc_core.store import HELD_OUT_LAST
+from gc_core.store.shards import CHUNK_ROWS
 from gc_core.stream import read_rows
 from gc_core.train.data import TrainingData
 from gc_core.train.workers import Worker, sum_over_replicas

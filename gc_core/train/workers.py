@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gc_core.activation_functions import Peers, Shards
+from gc_core.crosscoder.activation_functions import Peers, Shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

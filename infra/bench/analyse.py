@@ -30,8 +30,8 @@ from gc_core.metrics import VarianceSums
 from infra.bench.machine import device_name
 from infra.bench.results import write_results
 from infra.bench.visits import Peak, Visit, in_a_fresh_process, measured, show
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 GROUP, CHANNELS, TOP, SHARD_ROWS = "D16", 128, 12, 2048
 PLAIN_ROWS = 128

@@ -28,8 +28,8 @@ from gc_core.images import decode
 from gc_core.transforms import Interpolation, Resampling
 from infra.bench import images
 from infra.bench.results import write_results
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 RESIZE_PX = 256
 KERNELS: tuple[Interpolation, ...] = ("bilinear", "bicubic")

@@ -18,8 +18,8 @@ from rich.table import Table
 
 from gc_core.io import objects
 from gc_core.io.location import Location
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 THREADS = 4
 OBJECT_BYTES = 32 << 20

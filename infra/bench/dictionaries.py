@@ -14,7 +14,7 @@ from torch import Tensor
 from gc_core.config import ResolvedTrainConfig, TrainConfig
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Trainer, TrainingData, Worker, keep_freed_memory, open_data, resolve, train
-from jobs import console
+from jobs.common import console
 
 LAST_ROWS = 5
 """Of metrics: the FVU in training is a mean over the last fifty steps."""

@@ -27,8 +27,8 @@ from infra.bench.machine import Rate
 from infra.bench.results import write_results
 from infra.bench.verdict import verdict
 from infra.bench.workload import MOST_SHARDS, SHARD_ROWS, Spec, Workload
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 ROUNDS = 3
 SLICES_A_ROUND = 10

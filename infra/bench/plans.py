@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from gc_core import groups
 from gc_core.train.planner import Demand, Plan, plans, recommend
 from gc_core.train.validation import MAX_HELD_OUT_ROWS
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 BUFFER_ROWS = 4096
 """As training has them by default."""

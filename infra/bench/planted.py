@@ -25,17 +25,17 @@ from torch import Tensor
 from gc_core import groups
 from gc_core.config import AnalyseConfig, TrainConfig
 from gc_core.crosscoder import Crosscoder
+from gc_core.crosscoder.initialise import FirstSamples
 from gc_core.families import family_similarity, group_families
 from gc_core.groups import Group
-from gc_core.initialise import FirstSamples
 from gc_core.metrics import VarianceSums
 from gc_core.symmetry import translate
 from gc_core.train import Trainer, Worker, keep_freed_memory, resolve
 from infra.bench.results import write_results
 from infra.bench.training import Size, empty_data
 from infra.bench.verdict import verdict
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 LEAST_RAND_INDEX, LEAST_COSINE = 0.99, 0.95
 HELD_OUT_ROWS = 2000

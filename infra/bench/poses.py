@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor
 
-from gc_core.activation_functions import SparseCode
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import Crosscoder
+from gc_core.crosscoder.activation_functions import SparseCode
 from gc_core.io.run_folder import RunFolder
 from gc_core.metrics import VarianceSums
 from gc_core.stream import read_rows
 from gc_core.train import TrainingData, keep_freed_memory, open_data
 from infra.bench.results import write_results
 from infra.bench.tying import cut, taught
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 RATE = 1e-3
 """Of the biases' steps, over the root mean square of active codes."""

@@ -38,8 +38,8 @@ from gc_core.symmetry import spectrum
 from infra.bench.machine import device_name
 from infra.bench.results import write_results
 from infra.bench.visits import Peak, Visit, in_a_fresh_process, measured, show
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 GROUP, CHANNELS = groups.parse("D8"), 64
 SHARD_ROWS, HELD_OUT_SHARE = 4096, 1 / 32

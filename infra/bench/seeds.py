@@ -27,8 +27,8 @@ from gc_core.train import TrainingData, Worker, keep_freed_memory, open_data
 from gc_core.train.validation import HeldOutSamples
 from infra.bench.results import write_results
 from infra.bench.tying import cut, taught
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 SEEDS = (0, 1)
 KINDS: dict[str, dict[str, Any]] = {

@@ -33,12 +33,13 @@ from gc_core.io import objects
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import ShardArrays
+from gc_core.stream import reader
 from infra.bench.machine import device_name, load_average
 from infra.bench.results import write_results
 from infra.bench.store_costs import Cost, costs, table_of
 from infra.bench.verdict import verdict
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 GROUP, CHANNELS, SHARD_ROWS = groups.dihedral(32), 480, 1024
 ROW_BYTES = GROUP.order * CHANNELS * 2
@@ -215,7 +216,7 @@ def _store_write(run: RunFolder, acts_NGC: NDArray[np.float16], num_shards: int,
 
 
 def _plain_read(folder: Location) -> None:
-    with ThreadPoolExecutor(stream.THREADS) as threads:
+    with ThreadPoolExecutor(reader.THREADS) as threads:
         list(threads.map(lambda name: len(objects.read(folder, name)), objects.sizes(folder)))
 
 

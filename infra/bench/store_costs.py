@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from rich.table import Table
 
-from gc_core.shards import CHUNK_ROWS
 from gc_core.store import COMPRESSIONS
 from gc_core.store.commits import sum_squares
 from gc_core.store.compression import packed, unpack
 from gc_core.store.reader import all_finite
+from gc_core.store.shards import CHUNK_ROWS
 from infra.bench.machine import device_name
 
 

@@ -21,8 +21,8 @@ from gc_core.config import TrainConfig
 from infra.bench.dictionaries import resolved_for, train_side_by_side
 from infra.bench.results import write_results
 from infra.bench.verdict import verdict
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 MOST_ABOVE_BEST = 0.05
 GIVEN_L0 = ("topk", "batchtopk")

@@ -28,8 +28,8 @@ from infra.bench import machine
 from infra.bench.results import write_results
 from infra.bench.training import PATHS, Size, Visit, loss_disagreement, visit
 from infra.bench.verdict import verdict
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 SMALL = [Size(group="D8", channels=64, features=features) for features in (4096, 16384, 65536)]
 WIDE = Size(group="D32", channels=480, features=16384)

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from gc_core import groups, store
 from gc_core.config import TrainConfig
+from gc_core.crosscoder.initialise import FirstSamples
 from gc_core.harvest.activations import arithmetic
-from gc_core.initialise import FirstSamples
 from gc_core.io.run_folder import RunFolder
-from gc_core.shards import CHUNK_ROWS
 from gc_core.sparse import choose
+from gc_core.store.shards import CHUNK_ROWS
 from gc_core.train import Trainer, TrainingData, Worker, keep_freed_memory, resolve
 from infra.bench import machine
 from infra.bench.plain_training import PlainTraining

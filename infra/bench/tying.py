@@ -24,8 +24,8 @@ from gc_core.io.run_folder import RunFolder
 from gc_core.train import Trainer, TrainingData, Worker, keep_freed_memory, open_data, resolve
 from gc_core.train.validation import HeldOutSamples
 from infra.bench.results import write_results
-from jobs import console
-from jobs.options import cli
+from jobs.common import console
+from jobs.common.options import cli
 
 WARM_STEPS = 3
 """Of each training whose time is not counted."""

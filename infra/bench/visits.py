@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 
 from rich.table import Table
 
-from jobs import console
+from jobs.common import console
 
 WAYS = ("plain", "ours")
 WATCH_S = 0.002

@@ -25,7 +25,7 @@ from gc_core.harvest.centres import uniform_centres
 from gc_core.images import decode
 from gc_core.images.ref import ImageRef
 from gc_core.io.run_folder import RunFolder
-from gc_core.shards import CHUNK_ROWS, DEFAULT_SHARD_ROWS
+from gc_core.store.shards import CHUNK_ROWS, DEFAULT_SHARD_ROWS
 from infra.bench import images, machine
 from infra.bench.machine import Rate
 from infra.bench.plain import image_side_px, plain_activations
@@ -216,7 +216,10 @@ class Workload:
             path = folder / f"{number}.jpg"
             path.write_bytes(content)
             refs.append(ImageRef(url=str(path), member=""))
-        seen = [manifest.inspect(ref, resize_px=RESIZE_PX, window_px=self._window_px) for ref in refs]
+        seen = [
+            manifest.inspect(ref, manifest.InspectionSettings(resize_px=RESIZE_PX, window_px=self._window_px))
+            for ref in refs
+        ]
         times = -(-MOST_SHARDS * SHARD_ROWS[self._device] // (CENTRES_PER_IMAGE * len(seen)))
         return manifest.build(seen * times, {})
 

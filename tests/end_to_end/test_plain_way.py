@@ -18,8 +18,8 @@ from gc_core.groups import Group
 from gc_core.images import load
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
+from jobs.common.options import Workers
 from jobs.harvest import run_harvest
-from jobs.options import Workers
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 

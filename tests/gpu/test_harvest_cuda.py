@@ -62,7 +62,9 @@ def test_a_shard_is_that_of_the_cpu_and_the_same_again(tmp_path: Path) -> None:
     on = {device: harvest.load_backbone(config, device) for device in ("cuda", "cpu")}
     window_px = harvest.window_px_of(config, on["cpu"])
     refs = list_images("photographs", stimulus_px=window_px, max_stimuli=1)
-    table = manifest.build([manifest.inspect(ref, resize_px=256, window_px=window_px) for ref in refs], {})
+    table = manifest.build(
+        [manifest.inspect(ref, manifest.InspectionSettings(resize_px=256, window_px=window_px)) for ref in refs], {}
+    )
     plan = harvest.plan_rows(config, table, on["cpu"])
     work = harvest.shard_work(plan, table, 0)
     first, again = (harvest.compute_shard(work, config, on["cuda"], tick=lambda rows: None) for _ in range(2))

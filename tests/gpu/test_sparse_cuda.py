@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gc_core.optim import RowAdam
 from gc_core.sparse import choose, kernels, row_gradient, sparse_decode, sparse_encode
+from gc_core.train.row_adam import RowAdam
 
 pytestmark = [
     pytest.mark.gpu,

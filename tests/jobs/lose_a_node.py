@@ -11,8 +11,8 @@ from ray.cluster_utils import Cluster
 from gc_core.config import HarvestConfig
 from gc_core.io import objects
 from gc_core.io.run_folder import RunFolder
+from jobs.common.options import Workers
 from jobs.harvest import run_harvest
-from jobs.options import Workers
 
 CONFIG = HarvestConfig(images="stimuli", max_stimuli=3000, group="D1", layer="conv1", shard_rows=128, dtype="float32")
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}

@@ -20,9 +20,11 @@ import torch
 
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
-from gc_core.io.run_folder import RunFolder, write_json
-from jobs import analyse, ingest, meshes, teams
-from jobs.options import Workers
+from gc_core.io.json_objects import write_json
+from gc_core.io.run_folder import RunFolder
+from jobs import analyse, ingest
+from jobs.common import meshes, teams
+from jobs.common.options import Workers
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 

@@ -10,12 +10,14 @@ from resolving import made
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.io import lease, objects
+from gc_core.io.json_objects import read_json, write_json
 from gc_core.io.lease import Term
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, read_json, write_json
-from jobs import analyse, claims, interrupt
+from gc_core.io.run_folder import RunFolder
+from jobs import analyse
 from jobs.analyse import analyse_and_draw
-from jobs.options import Workers
+from jobs.common import claims, interrupt
+from jobs.common.options import Workers
 
 CONFIG = made(dict_size=8, k=2, steps=30, batch=32)
 SHAPE = CrosscoderShape(group="C2", channels=4, dict_size=8, reads=(0,), activation="topk", k=2)

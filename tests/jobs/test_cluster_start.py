@@ -14,11 +14,12 @@ import pytest
 
 from gc_core.config import AnalyseConfig, HarvestConfig
 from gc_core.io.run_folder import RunFolder
-from jobs import cluster, home, ingest, interrupt
+from jobs import ingest
 from jobs.analyse import run_analyse
+from jobs.common import cluster, home, interrupt
+from jobs.common.options import Waiting, Workers
 from jobs.evaluate import EvaluateJob, run_evaluate
 from jobs.harvest import foretell, run_harvest
-from jobs.options import Waiting, Workers
 from jobs.train import placement
 from jobs.verify import VerifyJob, run_verify
 

@@ -15,8 +15,8 @@ import ray.exceptions
 from ray.exceptions import RayTaskError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
-from jobs import console, errors, interrupt
-from jobs.options import Workers
+from jobs.common import console, errors, interrupt
+from jobs.common.options import Workers
 
 
 @pytest.mark.parametrize(

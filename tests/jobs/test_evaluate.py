@@ -11,11 +11,12 @@ from torchvision.models import googlenet
 
 from gc_core.config import HarvestConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
+from gc_core.io.json_objects import write_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, write_json
+from gc_core.io.run_folder import RunFolder
 from jobs import evaluate, export
+from jobs.common.options import Workers
 from jobs.harvest import run_harvest
-from jobs.options import Workers
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 
 from gc_core import groups
 from gc_core.backbones import weights
-from gc_core.checkpoint import Keep
 from gc_core.config import AnalyseConfig, Config, HarvestConfig, TrainConfig
 from gc_core.images import moved, patterns, sources
 from gc_core.images.url_list import listed
 from gc_core.ingest import IngestConfig
 from gc_core.io import location
 from gc_core.io.location import Location
-from jobs import cluster
-from jobs.console import printable
-from jobs.errors import in_one_line
-from jobs.options import Cache, Workers
+from gc_core.train.checkpoint import Keep
+from jobs.common import cluster
+from jobs.common.console import printable
+from jobs.common.errors import in_one_line
+from jobs.common.options import Cache, Workers
 
 MISTAKE = "an error that this program should not make"
 NUMBERS = (0, -1, 1, 2, 10**23, -(10**23), 2**63, 2**63 - 1, 2**64, 10**400, 10**5000, 5e-324, 1e308, 0.1)

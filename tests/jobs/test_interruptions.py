@@ -18,14 +18,15 @@ import ray
 import ray.exceptions
 from processes import await_end, descendants
 
-from gc_core import checkpoint
 from gc_core.config import HarvestConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
-from jobs import cluster, harvest
-from jobs.board import Board, ended
+from gc_core.train import checkpoint
+from jobs import harvest
+from jobs.common import cluster
+from jobs.common.board import Board, ended
+from jobs.common.options import Workers
 from jobs.harvest import run_harvest
-from jobs.options import Workers
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

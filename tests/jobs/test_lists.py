@@ -4,9 +4,9 @@ import pytest
 from resolving import made
 
 from gc_core.config import TrainConfig
-from jobs.board import progress_note
-from jobs.lists import REGISTRY, names_of
-from jobs.options import cli
+from jobs.common.board import progress_note
+from jobs.common.lists import REGISTRY, names_of
+from jobs.common.options import cli
 from jobs.pipeline import Pipeline
 from jobs.train import TrainJob
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from packing import as_folder, as_tar, png
 
 from gc_core import backbones
-from gc_core import index as parts
 from gc_core.config import HarvestConfig
 from gc_core.io.objects import UnavailableError
 from gc_core.io.run_folder import RunFolder
-from jobs import cluster, index, lost_workers
-from jobs.lost_workers import ATTEMPTS, MOST_DEADLY, again, deadly
+from gc_core.manifest import resumable_index as parts
+from jobs.common import cluster, index, lost_workers
+from jobs.common.lost_workers import ATTEMPTS, MOST_DEADLY, again, deadly
 
 LOSSES = [ray.exceptions.WorkerCrashedError(), ray.exceptions.OutOfMemoryError("a node has none")]
 
@@ -106,14 +106,14 @@ def killing(function: Callable[..., object], name: str) -> ray.remote_function.R
     """The function in a task, whose process is really killed when it comes to an image of this name."""
 
     def run(*args: object) -> object:
-        from gc_core import index as parts
+        from gc_core.manifest import resumable_index as parts
 
         inspect = parts.inspect
 
-        def fatal(ref, **options):
+        def fatal(ref, settings):
             if ref.name == name:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return inspect(ref, **options)
+            return inspect(ref, settings)
 
         parts.inspect = fatal
         try:
@@ -127,7 +127,7 @@ def killing(function: Callable[..., object], name: str) -> ray.remote_function.R
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_image_that_really_kills_its_workers_is_found_and_passed_by(
+def test_an_image_that_really_kills_its_workers_is_found_and_passed_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = as_folder(tmp_path / "images", {f"{i:02}.png": png(i, 40) for i in range(12)})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.options import Cache
+from jobs.common.options import Cache
 
 
 def test_a_cache_is_where_it_is_asked_for_and_as_large(tmp_path: Path) -> None:

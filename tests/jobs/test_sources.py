@@ -18,9 +18,10 @@ from gc_core.images.formats import NAMES
 from gc_core.io import objects
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
-from jobs import analyse, index, pipeline
+from jobs import analyse, pipeline
+from jobs.common import index
+from jobs.common.options import Workers
 from jobs.harvest import run_harvest
-from jobs.options import Workers
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 

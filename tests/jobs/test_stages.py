@@ -15,21 +15,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gc_core import checkpoint, store
+from gc_core import store
 from gc_core import train as training
 from gc_core.config import HarvestConfig, TrainConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
+from gc_core.train import checkpoint
 from jobs import analyse, evaluate, harvest, pipeline, train, verify
 from jobs.analyse import AnalyseJob, only_crosscoder, run_analyse
+from jobs.common.lists import TrainConfigs
+from jobs.common.options import Workers
+from jobs.common.train_loop import LoopSettings
 from jobs.harvest import run_harvest
-from jobs.lists import TrainConfigs
-from jobs.options import Workers
 from jobs.pipeline import Pipeline, run_pipeline
 from jobs.train import run_train
-from jobs.train_loop import LoopSettings
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 

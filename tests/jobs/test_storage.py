@@ -20,9 +20,9 @@ from gc_core.config import HarvestConfig, TrainConfig
 from gc_core.io import objects
 from gc_core.io.run_folder import RunFolder
 from jobs import verify
+from jobs.common.lists import TrainConfigs
+from jobs.common.options import Workers
 from jobs.harvest import run_harvest
-from jobs.lists import TrainConfigs
-from jobs.options import Workers
 from jobs.pipeline import Pipeline, run_pipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]

@@ -13,8 +13,8 @@ from gc_core import store
 from gc_core.config import HarvestConfig, TrainConfig
 from gc_core.io import objects
 from gc_core.io.run_folder import RunFolder
+from jobs.common.options import Workers
 from jobs.harvest import run_harvest
-from jobs.options import Workers
 from jobs.train import run_train
 from jobs.verify import VerifyJob, run_verify
 

@@ -13,8 +13,8 @@ import ray
 from ray.remote_function import RemoteFunction
 
 import jobs
-from jobs import board as boards
-from jobs import cluster, warned
+from jobs.common import board as boards
+from jobs.common import cluster, warned
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +116,7 @@ def tasks() -> dict[str, Any]:
     }
 
 
-SILENT = {"jobs.meshes._gpu_bytes"}
+SILENT = {"jobs.common.meshes._gpu_bytes"}
 """It looks at one number."""
 
 

@@ -14,8 +14,9 @@ from gc_core.atlas import build
 from gc_core.images import ImageRef
 from gc_core.images.load import content_key
 from gc_core.images.moved import parse
+from gc_core.io.json_objects import write_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, write_json
+from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import ImageRecord
 
 NUM_IMAGES = 4
@@ -92,7 +93,7 @@ def test_images_that_are_away_are_counted_on_the_page_and_aloud(run: RunFolder, 
     assert "missing" not in page
 
 
-def test_a_image_that_was_replaced_is_no_example_and_is_said(run: RunFolder, tmp_path: Path) -> None:
+def test_an_image_that_was_replaced_is_no_example_and_is_said(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "pics/2.png").write_bytes(png(99, 9))
     (tmp_path / "pics/3.png").write_bytes(b"no image")
     page, (line,) = page_of(run)

@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from gc_core.checkpoint import (
+from gc_core.io import objects
+from gc_core.io.location import Location
+from gc_core.train.checkpoint import (
     Checkpoint,
     Keep,
     assembled,
@@ -29,8 +31,6 @@ from gc_core.checkpoint import (
     save_part,
     write_metrics,
 )
-from gc_core.io import objects
-from gc_core.io.location import Location
 
 METRICS = [{"step": 10, "loss": 2.5}, {"step": 20, "loss": 1.25, "held_out_fvu": 0.5}]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resolving import made
 
-from gc_core import backbones, shards
+from gc_core import backbones
 from gc_core.analyse.firing import MOST_OF_ONE_IMAGE
 from gc_core.analyse.plan import CLUSTERED_PAIR_BYTES
 from gc_core.config import (
@@ -24,7 +24,8 @@ from gc_core.config import (
     defaults,
 )
 from gc_core.config.defaults import DICT_SIZE, PROTOTYPES, UsualSize
-from gc_core.shards import CHUNK_ROWS
+from gc_core.store import shards
+from gc_core.store.shards import CHUNK_ROWS
 
 NUMBER_WORDS = {2: "two", 4: "a quarter", 10: "a tenth", 16: "a sixteenth"}
 

@@ -13,8 +13,9 @@ from trainers import opened, trained
 from gc_core import groups, manifest, store
 from gc_core.images import ImageRef
 from gc_core.io import objects
+from gc_core.io.json_objects import read_json, write_json, write_json_once
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, read_json, write_json, write_json_once
+from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import ImageRecord
 from gc_core.store import StoreError
 from gc_core.train import Worker, train

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.io import objects
+from gc_core.io.json_objects import read_json, write_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import read_json, write_json
 
 READS = [(0,), tuple(range(6)), (4, 1)]
 every_encoder = pytest.mark.parametrize("reads", READS, ids=["identity", "all", "some"])

@@ -21,8 +21,8 @@ from gc_core.images import list_images, load
 from gc_core.io import objects
 from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import ImageRecord
-from gc_core.shards import ShardPlan
 from gc_core.store import ShardArrays
+from gc_core.store.shards import ShardPlan
 
 CONFIG = HarvestConfig(
     group="D8", layer="maxpool1", resize_px=64, centres_per_image=100, shard_rows=128, dtype="float32", seed=5
@@ -64,7 +64,10 @@ def planned(folder: Path | str, **changes: object) -> Planned:
     config = dataclasses.replace(CONFIG, images=str(folder), **changes)
     window_px = harvest.window_px_of(config, backbone())
     refs = list_images(config.images, stimulus_px=window_px, max_stimuli=config.max_stimuli)
-    records = [manifest.inspect(ref, resize_px=config.resize_px, window_px=window_px) for ref in refs]
+    records = [
+        manifest.inspect(ref, manifest.InspectionSettings(resize_px=config.resize_px, window_px=window_px))
+        for ref in refs
+    ]
     table = manifest.build(records, {})
     return Planned(config=config, table=table, plan=harvest.plan_rows(config, table, backbone()))
 
@@ -186,7 +189,7 @@ def test_any_worker_at_any_attempt_computes_the_same_bytes(images: Path, centres
 
 
 @pytest.mark.parametrize("centres", ["uniform", "grid", "activation"])
-def test_a_image_split_over_shards_gives_each_centre_exactly_once(images: Path, centres: str) -> None:
+def test_an_image_split_over_shards_gives_each_centre_exactly_once(images: Path, centres: str) -> None:
     run = planned(images, centres=centres)
     assert any(image.first for shard in range(run.plan.num_shards) for image in run.work(shard).images)
     split = together(run)
@@ -214,7 +217,7 @@ def test_the_minimum_distance_holds_across_shards(images: Path, centres: str) ->
     assert np.linalg.norm(near[:, None] - near, axis=-1)[~np.eye(len(near), dtype=bool)].min() < 5  # the control
 
 
-def test_the_centre_alone_is_one_sample_a_image(images: Path) -> None:
+def test_the_centre_alone_is_one_sample_an_image(images: Path) -> None:
     run = planned(images, centres="centre")
     rows = together(run)
     sides = {i: (run.table["height"][i].as_py(), run.table["width"][i].as_py()) for i in range(4)}
@@ -296,7 +299,7 @@ def test_stimuli_are_sampled_at_their_centre() -> None:
     assert np.abs(line - line[quarter]).max() > 0.1 * np.abs(line).max()
 
 
-def test_a_image_whose_activations_overflow_is_refused_not_stored(images: Path, tmp_path: Path) -> None:
+def test_an_image_whose_activations_overflow_is_refused_not_stored(images: Path, tmp_path: Path) -> None:
     run, at = planned(images), RunFolder.at(str(tmp_path / "run"))
     loud = harvest.load_backbone(run.config, "cpu")
     for buffer in loud.buffers():

@@ -73,14 +73,14 @@ def test_as_many_as_planned_are_found_distinct_apart_inside_and_again(
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize(("height", "width"), [(14, 40), (40, 14), (1, 1)])
-def test_a_image_smaller_than_the_field_has_no_room(policy: str, height: int, width: int) -> None:
+def test_an_image_smaller_than_the_field_has_no_room(policy: str, height: int, width: int) -> None:
     if policy != "activation" or min(height, width) > 1:  # the manifest keeps such images from the network
         assert capacity(config(policy, 3), height, width, WINDOW_PX, backbone()) == 0
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("distance", [1, 7, 1000])
-def test_a_image_as_large_as_the_field_has_its_middle(policy: str, distance: int) -> None:
+def test_an_image_as_large_as_the_field_has_its_middle(policy: str, distance: int) -> None:
     """Such as a drawn stimulus. The layer's own units may look elsewhere."""
     room = capacity(config(policy, distance), WINDOW_PX, WINDOW_PX, WINDOW_PX, backbone())
     assert room == (WINDOW_PX // 2 in backbone().unit_centres(WINDOW_PX) if policy == "activation" else 1)

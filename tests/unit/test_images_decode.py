@@ -370,7 +370,7 @@ def accepted(content: bytes) -> bool:
 
 @given(st.binary(max_size=300), st.sampled_from([b"", *[content[:12] for content in FILES.values()]]))
 @settings(max_examples=150)
-def test_any_bytes_are_a_image_or_an_image_error(tail: bytes, magic: bytes) -> None:
+def test_any_bytes_are_an_image_or_an_image_error(tail: bytes, magic: bytes) -> None:
     accepted(magic + tail)
 
 
@@ -378,7 +378,7 @@ def test_any_bytes_are_a_image_or_an_image_error(tail: bytes, magic: bytes) -> N
 @pytest.mark.parametrize("kind", FILES)
 @given(st.data())
 @settings(max_examples=60)
-def test_a_damaged_image_is_a_image_or_an_image_error(kind: str, data: st.DataObject) -> None:
+def test_a_damaged_image_is_an_image_or_an_image_error(kind: str, data: st.DataObject) -> None:
     content = bytearray(FILES[kind])
     places = st.one_of(st.integers(0, min(80, len(content) - 1)), st.integers(0, len(content) - 1))
     for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=6)):
@@ -392,7 +392,7 @@ def test_the_undamaged_files_are_accepted(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF"])
-def test_every_truncation_is_refused_or_a_image(kind: str) -> None:
+def test_every_truncation_is_refused_or_an_image(kind: str) -> None:
     content = FILES[kind]
     answers = [accepted(content[:length]) for length in range(0, len(content) * 3 // 4, 3)]
     assert not all(answers)

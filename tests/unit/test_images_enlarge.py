@@ -8,13 +8,14 @@ import pytest
 from packing import as_folder, encoded
 from PIL import Image
 
-from gc_core import groups, harvest, index, manifest, store
+from gc_core import groups, harvest, manifest, store
 from gc_core.config import HarvestConfig
 from gc_core.harvest.shard import harvest_shard
 from gc_core.images import ImageError, decode, list_images, load
 from gc_core.images.ref import Listed
-from gc_core.index import InspectionSettings
 from gc_core.io.run_folder import RunFolder
+from gc_core.manifest import resumable_index
+from gc_core.manifest.resumable_index import InspectionSettings
 
 SIDE_PX = 32
 NOISE = np.random.default_rng(0).integers(0, 255, (8, SIDE_PX, SIDE_PX, 3), np.uint8)
@@ -47,8 +48,8 @@ def test_images_of_32_pixels_become_a_store_with_the_option_and_are_too_small_wi
     window_px = harvest.window_px_of(config, backbone)
     lens = InspectionSettings(resize_px=config.resize_px, window_px=window_px, enlarge=config.enlarge)
     listed = [Listed(ref=ref) for ref in list_images(config.images, stimulus_px=window_px, max_stimuli=1)]
-    index.look_at_part(run.index, 0, listed, lens)
-    table = manifest.complete(index.collect(run.index, 1), {})
+    resumable_index.look_at_part(run.index, 0, listed, lens)
+    table = manifest.complete(resumable_index.collect(run.index, 1), {})
     if not enlarge:
         assert set(table["status"].to_pylist()) == {"small"}
         with pytest.raises(ValueError, match=rf"smaller than the field \(32 x 32 px; .*{window_px} px; --enlarge"):

@@ -29,7 +29,7 @@ def test_every_format_decodes_to_the_image(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(PILLOW) - NAMED_BY_LETTERS))
-def test_a_image_is_known_by_its_first_bytes(name: str) -> None:
+def test_an_image_is_known_by_its_first_bytes(name: str) -> None:
     assert is_image(in_format(name)[:HEAD_BYTES])
 
 

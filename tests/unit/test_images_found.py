@@ -31,7 +31,7 @@ def test_files_without_a_suffix_are_images_if_they_begin_like_one(tmp_path: Path
     assert notes(tmp_path) == ["2 files there are no images by their names and left out: 2 without a suffix"]
 
 
-def test_one_file_without_a_suffix_is_a_image_or_a_list(tmp_path: Path) -> None:
+def test_one_file_without_a_suffix_is_an_image_or_a_list(tmp_path: Path) -> None:
     as_folder(tmp_path, {"image": png(1), "list": b"image\n"})
     assert read(listed(tmp_path / "image")[0]) == read(listed(tmp_path / "list")[0]) == png(1)
 

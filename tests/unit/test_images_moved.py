@@ -49,12 +49,12 @@ def test_what_is_no_move_is_one_clear_line(text: str) -> None:
         parse([text])
 
 
-def test_a_move_of_nothing_is_one_clear_line_with_a_image_that_is_there() -> None:
+def test_a_move_of_nothing_is_one_clear_line_with_an_image_that_is_there() -> None:
     with pytest.raises(ValueError, match=r"^images_at: no image lies below file:///b; the first is file:///a/x\.png"):
         relocate(["file:///a/x.png"], parse(["/b=/c"]))
 
 
-def test_a_image_that_moved_is_loaded_from_there_and_the_message_before_names_the_option(tmp_path: Path) -> None:
+def test_an_image_that_moved_is_loaded_from_there_and_the_message_before_names_the_option(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new/a b.png").write_bytes(png(7))
     ref = ImageRef(url=(Location.parse(tmp_path / "old") / "a b.png").url)

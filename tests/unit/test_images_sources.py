@@ -218,7 +218,7 @@ def test_stimuli_have_keys_of_their_own() -> None:
     assert len({content_key(ref, read(ref)) for ref in refs}) == 100
 
 
-def test_a_image_that_changed_is_not_loaded_as_what_it_was(tmp_path: Path) -> None:
+def test_an_image_that_changed_is_not_loaded_as_what_it_was(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(10))
     ref = ref_of(path)
@@ -237,7 +237,7 @@ def test_a_image_that_changed_is_not_loaded_as_what_it_was(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
 @pytest.mark.parametrize("change", ["another image", "cut short"])
-def test_a_image_in_an_archive_that_changed_is_not_loaded_as_what_it_was(
+def test_an_image_in_an_archive_that_changed_is_not_loaded_as_what_it_was(
     tmp_path: Path, name: str, change: str
 ) -> None:
     pack = as_tar if name == "a.tar" else as_parquet
@@ -253,7 +253,7 @@ def test_a_image_in_an_archive_that_changed_is_not_loaded_as_what_it_was(
         load(ref, 8, key=key)
 
 
-def test_a_image_that_is_gone_and_one_that_is_none_are_told_apart(tmp_path: Path) -> None:
+def test_an_image_that_is_gone_and_one_that_is_none_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.png: not found"):
         load(ref_of(tmp_path / "gone.png"), 8)
     (tmp_path / "page.jpg").write_bytes(b"<html>")

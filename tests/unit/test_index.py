@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packing import as_folder, as_parquet, as_tar, encoded, png
 
-from gc_core import index, manifest, rejections
+from gc_core import manifest
 from gc_core.images import sources
 from gc_core.images.ref import Listed, listed_in
 from gc_core.images.sources import File, find
-from gc_core.index import UNREAD, InspectionSettings, PartReport
 from gc_core.io.location import Location
+from gc_core.manifest import rejections, resumable_index
+from gc_core.manifest.resumable_index import UNREAD, InspectionSettings, PartReport
 
 LENS = InspectionSettings(resize_px=32, window_px=9)
 
@@ -59,8 +60,8 @@ def kept_at(tmp_path: Path) -> Location:
 @pytest.mark.parametrize("form", FORMS)
 def test_every_bad_image_is_marked_with_its_reason_and_the_good_ones_are_used(tmp_path: Path, form: str) -> None:
     listed = listed_at(FORMS[form](tmp_path / form, FILES))
-    report = index.look_at_part(kept_at(tmp_path), 0, listed, LENS)
-    records = manifest.records_in(index.collect(kept_at(tmp_path), 1))
+    report = resumable_index.look_at_part(kept_at(tmp_path), 0, listed, LENS)
+    records = manifest.records_in(resumable_index.collect(kept_at(tmp_path), 1))
     found = {record.ref.name: (record.status, rejections.kind_of(record.error)) for record in records}
     expected = {name: (status, kind) for name, (_, status, kind) in BAD.items()}
     assert found == expected | {"good.png": ("ok", ""), "well.jpg": ("ok", "")}
@@ -76,13 +77,13 @@ def test_every_bad_image_is_marked_with_its_reason_and_the_good_ones_are_used(tm
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the images that are inspected from now on."""
     names: list[str] = []
-    inspect = index.inspect
+    inspect = resumable_index.inspect
 
-    def count(ref, **options):
+    def count(ref, settings):
         names.append(ref.name)
-        return inspect(ref, **options)
+        return inspect(ref, settings)
 
-    monkeypatch.setattr(index, "inspect", count)
+    monkeypatch.setattr(resumable_index, "inspect", count)
     return names
 
 
@@ -90,18 +91,18 @@ def test_a_part_that_is_there_is_looked_at_again_only_where_it_was_bad(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = as_folder(tmp_path / "images", FILES)
-    first = index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), LENS)
+    first = resumable_index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), LENS)
     names = counted(monkeypatch)
-    assert index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), LENS) == first
+    assert resumable_index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), LENS) == first
     assert sorted(names) == ["bomb.png", "cut.jpg", "empty.jpg", "page.jpg"]
     for name in names:
         (folder / name).write_bytes(png(7, 20))
     names.clear()
-    mended = index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), LENS)
+    mended = resumable_index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), LENS)
     assert len(names) == 4
     assert mended.bad == {}
     names.clear()
-    index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), LENS)
+    resumable_index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), LENS)
     assert names == []
 
 
@@ -113,7 +114,7 @@ def test_what_was_kept_of_another_image_or_another_scale_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, looked_at: list[str]
 ) -> None:
     folder, lens = as_folder(tmp_path / "images", {f"{i}.png": png(i, 9) for i in range(4)}), LENS
-    index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), lens)
+    resumable_index.look_at_part(kept_at(tmp_path), 0, listed_at(folder), lens)
     if change == "lens":
         lens = InspectionSettings(resize_px=16, window_px=9)
     elif change == "another image":
@@ -123,9 +124,9 @@ def test_what_was_kept_of_another_image_or_another_scale_does_not_count(
     else:
         (folder / "2.png").unlink()
     names, listed = counted(monkeypatch), listed_at(folder)
-    assert index.look_at_part(kept_at(tmp_path), 0, listed, lens).num_images == len(listed)
+    assert resumable_index.look_at_part(kept_at(tmp_path), 0, listed, lens).num_images == len(listed)
     assert sorted(names) == [f"{name}.png" for name in looked_at]
-    assert manifest.refs_of(index.collect(kept_at(tmp_path), 1)) == [entry.ref for entry in listed]
+    assert manifest.refs_of(resumable_index.collect(kept_at(tmp_path), 1)) == [entry.ref for entry in listed]
 
 
 def test_what_cannot_be_fetched_is_left_for_another_attempt_and_then_bad(
@@ -133,49 +134,49 @@ def test_what_cannot_be_fetched_is_left_for_another_attempt_and_then_bad(
 ) -> None:
     listed, inspect, down = (
         listed_at(as_folder(tmp_path / "p", {"a.png": png(1, 9), "b.png": png(2, 9)})),
-        index.inspect,
+        resumable_index.inspect,
         [True],
     )
 
-    def flaky(ref, **options):
+    def flaky(ref, settings):
         if down[0] and ref.name == "b.png":
             raise OSError("no route to host\nand a page of details")
-        return inspect(ref, **options)
+        return inspect(ref, settings)
 
-    monkeypatch.setattr(index, "inspect", flaky)
-    report = index.look_at_part(kept_at(tmp_path), 0, listed, LENS)
+    monkeypatch.setattr(resumable_index, "inspect", flaky)
+    report = resumable_index.look_at_part(kept_at(tmp_path), 0, listed, LENS)
     assert report.num_unread == 1
     assert report.bad["cannot be read"].example.endswith("b.png (no route to host)")
-    given_up = manifest.records_in(index.collect(kept_at(tmp_path), 1))
+    given_up = manifest.records_in(resumable_index.collect(kept_at(tmp_path), 1))
     assert [(record.status, record.error) for record in given_up] == [
         ("ok", ""),
         ("bad", "cannot be read (no route to host)"),
     ]
     down[0] = False
-    assert index.look_at_part(kept_at(tmp_path), 0, listed, LENS) == PartReport(
+    assert resumable_index.look_at_part(kept_at(tmp_path), 0, listed, LENS) == PartReport(
         part=0, num_images=2, num_unread=0, bad={}
     )
-    assert UNREAD not in index.collect(kept_at(tmp_path), 1)["status"].to_pylist()
+    assert UNREAD not in resumable_index.collect(kept_at(tmp_path), 1)["status"].to_pylist()
 
 
 def test_a_reason_of_the_listing_is_the_record_s(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("gs://bucket/a.jpg\n")
-    index.look_at_part(kept_at(tmp_path), 0, listed_at(tmp_path / "a.txt"), LENS)
-    (record,) = manifest.records_in(index.collect(kept_at(tmp_path), 1))
+    resumable_index.look_at_part(kept_at(tmp_path), 0, listed_at(tmp_path / "a.txt"), LENS)
+    (record,) = manifest.records_in(resumable_index.collect(kept_at(tmp_path), 1))
     assert (record.status, rejections.kind_of(record.error)) == ("bad", "not a location")
 
 
 def test_parts_are_collected_in_the_order_of_the_listing_and_a_missing_one_is_told(tmp_path: Path) -> None:
     listed = listed_at(as_folder(tmp_path / "p", {f"{i}.png": png(i, 9) for i in range(6)}))
     for part in (2, 0):
-        index.look_at_part(kept_at(tmp_path), part, listed[2 * part : 2 * part + 2], LENS)
+        resumable_index.look_at_part(kept_at(tmp_path), part, listed[2 * part : 2 * part + 2], LENS)
     with pytest.raises(OSError, match=r"/index: part 1 has gone; run the same command again$"):
-        index.collect(kept_at(tmp_path), 3)
-    index.look_at_part(kept_at(tmp_path), 1, listed[2:4], LENS)
-    table = index.collect(kept_at(tmp_path), 3)
+        resumable_index.collect(kept_at(tmp_path), 3)
+    resumable_index.look_at_part(kept_at(tmp_path), 1, listed[2:4], LENS)
+    table = resumable_index.collect(kept_at(tmp_path), 3)
     assert manifest.refs_of(table) == [entry.ref for entry in listed]
     assert manifest.complete(table, {})["image"].to_pylist() == list(range(6))
-    index.clear(kept_at(tmp_path))
+    resumable_index.clear(kept_at(tmp_path))
     assert not (tmp_path / "index").exists()
 
 
@@ -183,10 +184,12 @@ def test_a_scanned_file_is_not_scanned_again_unless_it_changed(tmp_path: Path, m
     path = as_tar(tmp_path / "a.tar", {"a.png": png(1)})
     files: list[File] = []
     scan = sources.scan
-    monkeypatch.setattr(index.sources, "scan", lambda file: files.append(file) or scan(file))
+    monkeypatch.setattr(resumable_index.sources, "scan", lambda file: files.append(file) or scan(file))
 
     def scanned() -> pa.Table:
-        return index.scan(kept_at(tmp_path), File(kind="tar", location=Location.parse(path), size=path.stat().st_size))
+        return resumable_index.scan(
+            kept_at(tmp_path), File(kind="tar", location=Location.parse(path), size=path.stat().st_size)
+        )
 
     assert scanned().equals(scanned())
     assert len(files) == 1
@@ -197,13 +200,13 @@ def test_a_scanned_file_is_not_scanned_again_unless_it_changed(tmp_path: Path, m
 
 def test_a_file_that_cannot_be_scanned_after_all_is_one_bad_row(tmp_path: Path) -> None:
     file = File(kind="tar", location=Location.parse(tmp_path / "a.tar"), size=10)
-    (entry,) = listed_in(index.unreadable(file, OSError("no route")))
+    (entry,) = listed_in(resumable_index.unreadable(file, OSError("no route")))
     assert (entry.ref.url, entry.error) == (file.location.url, "cannot be read (no route)")
 
 
 @given(st.integers(0, 3_000_000))
 def test_parts_cover_the_listing_once_in_order_and_have_a_sensible_size(num_images: int) -> None:
-    parts = index.parts(num_images)
+    parts = resumable_index.parts(num_images)
     assert [part.start for part in parts] == [0, *(part.stop for part in parts)][: len(parts)]
     assert sum(len(part) for part in parts) == num_images
     assert all(32 <= len(part) <= 1024 for part in parts[:-1])

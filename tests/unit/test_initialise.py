@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
-from gc_core.initialise import FirstSamples, geometric_median, initialise
+from gc_core.crosscoder.initialise import FirstSamples, geometric_median, initialise
 
 every_encoder = pytest.mark.parametrize("reads", [(0,), tuple(range(6)), (4, 1)], ids=["identity", "all", "some"])
 every_activation = pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu", "l1"])

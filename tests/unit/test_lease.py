@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gc_core.io import lease, objects
+from gc_core.io.json_objects import read_json
 from gc_core.io.lease import FOLDER, Lease, LostError, Rhythm, Term, check_all, held
 from gc_core.io.location import Location
-from gc_core.io.run_folder import read_json
 
 QUICK = Rhythm(beat_s=0.02, dead_s=600, look_s=0.005)
 DEAD_SOON = Rhythm(beat_s=0.02, dead_s=0.3, look_s=0.005)

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gc_core.activation_functions import Peers, choose_per_batch, jump_relu
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
+from gc_core.crosscoder.activation_functions import Peers, choose_per_batch, jump_relu
 from gc_core.losses import JumpReLUPenalty, Target, batchtopk_losses, jumprelu_losses, penalty_norm
 
 B, F, K = 8, 10, 3

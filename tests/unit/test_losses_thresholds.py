@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gc_core.activation_functions import step_above
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
+from gc_core.crosscoder.activation_functions import step_above
 from gc_core.losses import JumpReLUPenalty, jumprelu_losses
 
 NUM_SAMPLES, BANDWIDTH = 20_000, 0.3

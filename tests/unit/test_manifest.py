@@ -13,7 +13,7 @@ from gc_core import manifest
 from gc_core.images import ImageRef, list_images
 from gc_core.images.load import content_key, read
 from gc_core.io.location import Location
-from gc_core.manifest import ImageRecord
+from gc_core.manifest import ImageRecord, inspection
 
 SOURCE = {"images": "/somewhere", "resize_px": 32, "window_px": 9}
 
@@ -29,7 +29,7 @@ def look_at(folder: Path, files: dict[str, bytes]) -> dict[str, ImageRecord]:
     for name, content in files.items():
         (folder / name).write_bytes(content)
     refs = list_images(str(folder), stimulus_px=9, max_stimuli=1)
-    return {ref.name: manifest.inspect(ref, resize_px=32, window_px=9) for ref in refs}
+    return {ref.name: manifest.inspect(ref, manifest.InspectionSettings(resize_px=32, window_px=9)) for ref in refs}
 
 
 def made_up(keys: list[int], status: str = "ok") -> list[ImageRecord]:
@@ -68,24 +68,24 @@ def test_good_small_and_bad_images_are_told_apart_with_reasons(tmp_path: Path) -
     assert found["large.png"].key == content_key(found["large.png"].ref, png(64, 100))
 
 
-def test_a_image_that_vanished_is_bad_but_a_store_out_of_reach_is_no_image_s_fault(
+def test_an_image_that_vanished_is_bad_but_a_store_out_of_reach_is_no_image_s_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = ImageRef(url=(Location.parse(tmp_path) / "gone.png").url, member="")
-    record = manifest.inspect(gone, resize_px=32, window_px=9)
+    record = manifest.inspect(gone, manifest.InspectionSettings(resize_px=32, window_px=9))
     assert (record.status, record.error) == ("bad", "not found")
 
     def unreachable(ref: ImageRef) -> bytes:
         raise OSError("no route")
 
-    monkeypatch.setattr(manifest, "read", unreachable)
+    monkeypatch.setattr(inspection, "read", unreachable)
     with pytest.raises(OSError, match="no route"):
-        manifest.inspect(gone, resize_px=32, window_px=9)
+        manifest.inspect(gone, manifest.InspectionSettings(resize_px=32, window_px=9))
 
 
 def test_stimuli_are_looked_at_without_a_file() -> None:
     for ref in list_images("stimuli", stimulus_px=9, max_stimuli=4):
-        record = manifest.inspect(ref, resize_px=4, window_px=9)
+        record = manifest.inspect(ref, manifest.InspectionSettings(resize_px=4, window_px=9))
         assert (record.status, record.height, record.width) == ("ok", 9, 9)
         assert record.key == content_key(ref, read(ref))
 
@@ -148,7 +148,7 @@ def test_about_two_percent_are_held_out() -> None:
     assert 150 < sum(split(records)) < 250
 
 
-def test_in_a_large_set_whether_a_image_is_held_out_depends_on_itself_alone() -> None:
+def test_in_a_large_set_whether_an_image_is_held_out_depends_on_itself_alone() -> None:
     generator = np.random.default_rng(0)
     listing = generator.integers(0, 2**63, 2000).tolist()
     together, halves = split(made_up(listing)), split(made_up(listing[:1000])) + split(made_up(listing[1000:]))

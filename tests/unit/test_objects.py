@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from obstore.exceptions import GenericError
 
 from gc_core.io import objects
+from gc_core.io.json_objects import read_json, write_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, checked_name, read_json, write_json
+from gc_core.io.run_folder import RunFolder, checked_name
 
 ODD_NAMES = [
     "plain.jpg",

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gc_core.optim import RowAdam, clip_gradients, rounded
 from gc_core.sparse import row_gradient, select_rows, sparse_decode, sparse_encode
 from gc_core.sparse.factors import ROWS_AT_ONCE_BYTES
+from gc_core.train.row_adam import RowAdam, clip_gradients, rounded
 
 F_, D, STEPS = 9, 4, 12
 LR, BETAS, EPS = 0.05, (0.9, 0.99), 1e-8

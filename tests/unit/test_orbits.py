@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gc_core import groups
+from gc_core.crosscoder.correlations import correlations, real_representations, transform
 from gc_core.groups import Group
-from gc_core.orbits import correlations, real_representations, transform
 
 NAMES = ["trivial", "C2", "C3", "C4", "C7", "C8", "D1", "D2", "D3", "D4", "D5", "D8", "D32"]
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from gc_core import groups
 from gc_core.families import best_poses
-from gc_core.prototypes import MOST_FEATURES, family_prototypes
 from gc_core.symmetry import translate
+from gc_core.train.prototypes import MOST_FEATURES, family_prototypes
 
 GROUP = groups.parse("D4")
 OPTIONS = {"least_similarity": 0.5, "invariant_share": 0.9}

@@ -12,16 +12,17 @@ import pytest
 import small_store
 from trainers import opened, same_weights
 
-from gc_core import index, manifest, store
-from gc_core.checkpoint import Keep
+from gc_core import manifest, store
 from gc_core.images import ImageRef
 from gc_core.images.ref import Listed
-from gc_core.index import InspectionSettings
 from gc_core.io import lease, objects
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
+from gc_core.manifest import resumable_index
+from gc_core.manifest.resumable_index import InspectionSettings
 from gc_core.store import MANIFEST
 from gc_core.train import Trainer, Worker, train
+from gc_core.train.checkpoint import Keep
 
 ROUNDS = 6
 LENS = InspectionSettings(resize_px=8, window_px=4)
@@ -53,14 +54,14 @@ def harvested(run: RunFolder, images: str) -> str:
     run.claim()
     if manifest.load_if_of(run.manifest, source) is None:
         listing = [Listed(ref=ImageRef(url=f"/{images}/{i}.png", member="")) for i in range(3)]
-        index.look_at_part(index.folder_of(run.index, source), 0, listing, LENS)
+        resumable_index.look_at_part(resumable_index.folder_of(run.index, source), 0, listing, LENS)
         try:
-            looked_at = index.collect(index.folder_of(run.index, source), 1)
-        except index.GoneError:
+            looked_at = resumable_index.collect(resumable_index.folder_of(run.index, source), 1)
+        except resumable_index.GoneError:
             assert manifest.load_if_of(run.manifest, source) is not None
         else:
             manifest.write(run.manifest, manifest.complete(looked_at, source))
-            index.clear(index.folder_of(run.index, source))
+            resumable_index.clear(resumable_index.folder_of(run.index, source))
     assert manifest.load_if_of(run.manifest, source) is not None
     hashed = {MANIFEST: manifest.digest_of(run.manifest)}
     small_store.create(run, config={"seed": 0, "images": images}, config_hash=images, **hashed)
@@ -83,7 +84,7 @@ def test_of_harvests_of_different_images_one_is_whole_and_the_others_are_refused
         assert opened_store.attrs["config"]["images"] == winner
         assert opened_store.attrs[MANIFEST] == manifest.digest_of(run.manifest)
         small_store.assert_intact(run)
-        assert not objects.sizes(index.folder_of(run.index, {"images": winner}))
+        assert not objects.sizes(resumable_index.folder_of(run.index, {"images": winner}))
 
 
 def test_one_training_started_twice_ends_twice_with_the_same_weights(planted: Any, tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gc_core import manifest, rejections
+from gc_core import manifest
 from gc_core.images import ImageRef
-from gc_core.manifest import ImageRecord
-from gc_core.rejections import Reason
+from gc_core.manifest import ImageRecord, rejections
+from gc_core.manifest.rejections import Reason
 
 ERRORS = ["empty file", "damaged image (truncated (3 bytes not processed))", "damaged image (bad)"]
 

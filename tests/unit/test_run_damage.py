@@ -18,19 +18,20 @@ import pytest
 from conftest import write_run
 from trainers import opened
 
-from gc_core import analyse, checkpoint, evaluate, groups, manifest, store
+from gc_core import analyse, evaluate, groups, manifest, store
 from gc_core.analyse import faults_of_artefacts, not_protected
-from gc_core.checkpoint import METRICS, write_metrics
 from gc_core.config import AnalyseConfig, Config, HarvestConfig, ResolvedTrainConfig, TrainConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.evaluate import Evaluation, measure_held_out
 from gc_core.export import Story, write_hub
 from gc_core.families import numbered
 from gc_core.io import ownership
+from gc_core.io.json_objects import read_json, write_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, read_json, read_trained, write_json
+from gc_core.io.run_folder import RunFolder, read_trained
 from gc_core.store.commits import read_commits
-from gc_core.train import Worker, train
+from gc_core.train import Worker, checkpoint, train
+from gc_core.train.checkpoint import METRICS, write_metrics
 
 NAME = "a"
 FLIPS, CUTS = 8, 2
@@ -356,7 +357,7 @@ def test_a_mean_is_recomputed_and_mended(run: RunFolder) -> None:
     assert store.open_store(run).attrs["mean_squared_block_norm"] == right
 
 
-def test_a_image_in_another_split_is_noticed_and_put_back(run: RunFolder) -> None:
+def test_an_image_in_another_split_is_noticed_and_put_back(run: RunFolder) -> None:
     table = manifest.load_table(run.manifest)
     assert manifest.fault_of_splits(run.manifest, table) is None
     place = table.schema.get_field_index("split")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gc_core import shards
+from gc_core.store import shards
 
 capacities = st.lists(st.integers(0, 40), max_size=60).map(lambda values: np.array(values, dtype=np.int64))
 

@@ -28,8 +28,9 @@ from small_store import (
 
 from gc_core import store
 from gc_core.io import objects
+from gc_core.io.json_objects import read_json, write_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, read_json, write_json
+from gc_core.io.run_folder import RunFolder
 from gc_core.store import ARRAYS, ShardArrays, StoreError
 
 

@@ -92,7 +92,9 @@ def test_a_harvest_stores_as_its_options_say(tmp_path: Path) -> None:
     backbone = harvest.load_backbone(config, "cpu")
     window_px = harvest.window_px_of(config, backbone)
     refs = list_images("stimuli", stimulus_px=window_px, max_stimuli=config.max_stimuli)
-    table = manifest.build([manifest.inspect(ref, resize_px=256, window_px=window_px) for ref in refs], {})
+    table = manifest.build(
+        [manifest.inspect(ref, manifest.InspectionSettings(resize_px=256, window_px=window_px)) for ref in refs], {}
+    )
     run = RunFolder.at(str(tmp_path))
     harvest.create_store(run, config, harvest.plan_rows(config, table, backbone), backbone)
     opened = store.open_store(run, unfinished=True)

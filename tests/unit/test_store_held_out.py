@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gc_core import ingest, manifest, shards, store
+from gc_core import ingest, manifest, store
 from gc_core.config import TrainConfig
 from gc_core.ingest import IngestConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
-from gc_core.shards import CHUNK_ROWS
-from gc_core.store import chunk_reader
+from gc_core.store import chunk_reader, shards
+from gc_core.store.shards import CHUNK_ROWS
 from gc_core.train import Worker, open_data, validation
 from gc_core.train.validation import HeldOutSamples
 

@@ -9,21 +9,23 @@ import pytest
 from test_run_damage import NAME, analysed, finished_run
 from trainers import opened
 
-from gc_core import evaluate, index, store
+from gc_core import evaluate, store
 from gc_core.analyse import faults_of_artefacts
 from gc_core.atlas import build
-from gc_core.checkpoint import Keep, checkpoints
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.evaluate import Evaluation, measure_held_out
 from gc_core.export import Story, write_hub
 from gc_core.images import ImageRef
 from gc_core.images.ref import Listed
-from gc_core.index import InspectionSettings
 from gc_core.io import objects
+from gc_core.io.json_objects import read_json, write_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, read_json, write_json
+from gc_core.io.run_folder import RunFolder
+from gc_core.manifest import resumable_index
+from gc_core.manifest.resumable_index import InspectionSettings
 from gc_core.store.disk_cache import OWN_FOLDER, DiskCache
 from gc_core.train import Worker, train
+from gc_core.train.checkpoint import Keep, checkpoints
 
 NAMES = ("thesis.tex", "src/part-00000.parquet", "src/0", "part-00000.parquet.txt", "0.bak", ".git/config")
 """Some look nearly as this project's do."""
@@ -73,10 +75,10 @@ def lost(url: str, planted: dict[str, bytes]) -> list[str]:
 def do_everything_again(run: RunFolder) -> None:
     """All that writes, replaces or deletes in a run."""
     run.claim()
-    for where in (run.index, index.folder_of(run.index, {"images": "x"})):
+    for where in (run.index, resumable_index.folder_of(run.index, {"images": "x"})):
         gone = [Listed(ref=ImageRef(url="/nowhere/gone.png", member=""))]
-        index.look_at_part(where, 0, gone, InspectionSettings(resize_px=8, window_px=4))
-        index.clear(where)
+        resumable_index.look_at_part(where, 0, gone, InspectionSettings(resize_px=8, window_px=4))
+        resumable_index.clear(where)
     arrays = store.open_store(run).verify(0)
     store.discard_commit(run, 0)
     store.write_shard(run, 0, arrays, attempt="again")

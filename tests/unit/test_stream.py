@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gc_core.io.run_folder import RunFolder
-from gc_core.shards import CHUNK_ROWS
 from gc_core.store import Store, StoreError, open_store
+from gc_core.store.shards import CHUNK_ROWS
 from gc_core.stream import LaneOrder, batches, in_order, lane_order, read_rows
 
 EVERY_BLOCK = np.arange(4)

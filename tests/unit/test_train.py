@@ -15,12 +15,12 @@ from torch import Tensor
 from trainers import SMALL, cut_at, new_trainer, num_recovered, opened, same_weights, trained
 
 from gc_core import groups
-from gc_core.checkpoint import checkpoints
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.stream import read_rows
 from gc_core.train import Trainer, Worker, open_data, resolve, validation
+from gc_core.train.checkpoint import checkpoints
 from gc_core.train.validation import HeldOutSamples
 from gc_core.train.whereabouts import rows_of_step
 
@@ -76,7 +76,7 @@ def test_gradients_in_factors_train_as_dense_ones_do(
 ) -> None:
     options = {"activation": activation, "dead_after_samples": 128, "steps": 100, "clip_norm": 0.05}
     by_row = trained(planted.run, **options)
-    monkeypatch.setattr("gc_core.train.objective.touches_active_rows", lambda *_: False)
+    monkeypatch.setattr("gc_core.train.building.touches_active_rows", lambda *_: False)
     dense = trained(planted.run, **options)
     assert by_row.model.gradients_by_row
     assert not dense.model.gradients_by_row

@@ -13,7 +13,7 @@ from trainers import new_trainer, opened
 
 from gc_core import groups
 from gc_core.io.run_folder import RunFolder
-from gc_core.shards import CHUNK_ROWS
+from gc_core.store.shards import CHUNK_ROWS
 from gc_core.train import first
 from gc_core.train.first import STATISTICS_ROWS, drawn, first_samples, sample_rows, statistics
 

@@ -9,7 +9,8 @@ from trainers import EVERY, opened
 
 from gc_core import train as training
 from gc_core.crosscoder import GroupCrosscoder
-from gc_core.io.run_folder import RunFolder, write_json
+from gc_core.io.json_objects import write_json
+from gc_core.io.run_folder import RunFolder
 from gc_core.train import Trainer, Worker
 from gc_core.train.intermediate import crosscoder_at
 from jobs.export import ExportJob, run_export

@@ -15,11 +15,11 @@ import torch.distributed as dist
 import torch.multiprocessing
 from trainers import cut_at
 
-from gc_core.checkpoint import Keep, checkpoints, load
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Trainer, Worker, open_data, place_in_mesh, resolve, train
+from gc_core.train.checkpoint import Keep, checkpoints, load
 from gc_core.train.workers import shards_of
 
 pytestmark = pytest.mark.slow  # four processes that import torch

@@ -9,11 +9,12 @@ import pytest
 from trainers import EVERY, SMALL, opened, same_weights
 
 from gc_core.config import TrainConfig
+from gc_core.io.json_objects import read_json, write_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder, read_json, write_json
+from gc_core.io.run_folder import RunFolder
 from gc_core.train import Trainer, TrainingData, Worker, resolve, train
 from gc_core.train.recipe import learning_rate, penalty_coefficient
-from jobs.claims import claim, config_to_train
+from jobs.common.claims import claim, config_to_train
 
 KINDS = {
     "untied": {"activation": "batchtopk", "average_decay": 0.9},

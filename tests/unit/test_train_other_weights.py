@@ -13,7 +13,7 @@ from gc_core.crosscoder import Crosscoder, GroupCrosscoder, OrbitCrosscoder
 from gc_core.families import best_poses
 from gc_core.io.location import Location
 from gc_core.train import Trainer
-from jobs.claims import config_to_train
+from jobs.common.claims import config_to_train
 
 KINDS = {
     "topk": {},

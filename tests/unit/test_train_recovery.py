@@ -16,12 +16,12 @@ import pytest
 import torch
 from trainers import new_trainer, opened, same_weights
 
-from gc_core.checkpoint import Keep, checkpoints, load
 from gc_core.io import objects
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Trainer, Worker, train
 from gc_core.train import recovery as recovering
+from gc_core.train.checkpoint import Keep, checkpoints, load
 from gc_core.train.recovery import Recovery
 
 KILLED = {"steps": 120, "checkpoint_every": 7, "dead_after_samples": 128, "average_decay": 0.9}

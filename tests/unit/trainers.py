@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from gc_core.checkpoint import Keep
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Trainer, TrainingData, Worker, open_data, resolve, train
+from gc_core.train.checkpoint import Keep
 
 SMALL = TrainConfig(
     dict_size=20,

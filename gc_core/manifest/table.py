@@ -3,25 +3,22 @@
 Letters: I images.
 """
 
-import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gc_core.images import ImageError, ImageRef
-from gc_core.images.load import content_key, pixels, read
+from gc_core.images import ImageRef
 from gc_core.images.moved import Move, relocate
 from gc_core.images.ref import LISTING
-from gc_core.io import objects
+from gc_core.io import objects, parquet
 from gc_core.io.artefacts import DamagedError, check, digest
+from gc_core.io.json_objects import parse_json
 from gc_core.io.location import Location
-from gc_core.io.run_folder import parse_json
 
 HELD_OUT_SHARE = 0.02
 
@@ -60,33 +57,6 @@ class ImageRecord:
     """Content key; equal copies have equal keys."""
 
 
-def inspect(ref: ImageRef, *, resize_px: int, window_px: int, enlarge: bool = False) -> ImageRecord:
-    """Read and decode an image once, to know that it can be used and how many centres it has room for.
-
-    Raises:
-        OSError: the place where images lie cannot be reached; that says nothing about the image.
-    """
-    try:
-        content = read(ref)
-        if ref.size < 0 and content:
-            ref = replace(ref, size=len(content))
-        _, height, width = pixels(ref, content, resize_px, enlarge=enlarge).shape
-    except FileNotFoundError:
-        return ImageRecord(ref=ref, status="bad", error="not found")
-    except PermissionError:
-        return ImageRecord(ref=ref, status="bad", error="permission denied")
-    except ImageError as error:
-        return ImageRecord(ref=ref, status="bad", error=str(error).splitlines()[0])
-    small = min(height, width) < window_px
-    reason = (
-        f"smaller than the field ({width} x {height} px; the rotated field needs {window_px} px; --enlarge scales up)"
-        if small
-        else ""
-    )
-    status, key = "small" if small else "ok", content_key(ref, content)
-    return ImageRecord(ref=ref, status=status, error=reason, height=height, width=width, key=key)
-
-
 def records_table(records: Sequence[ImageRecord]) -> pa.Table:
     """Records as columns (`RECORDS`)."""
     columns = {
@@ -120,7 +90,7 @@ def complete(records: pa.Table, source: dict[str, Any]) -> pa.Table:
 
 def write(location: Location, table: pa.Table) -> bool:
     """Write the manifest as Parquet, once; False if one stands there, which is left alone."""
-    return objects.write_once(*location.split(), _parquet(table))
+    return objects.write_once(*location.split(), parquet.to_bytes(table))
 
 
 def load_table(location: Location, *, sha256: str | None = None) -> pa.Table:
@@ -138,7 +108,7 @@ def load_table(location: Location, *, sha256: str | None = None) -> pa.Table:
         "it is damaged, or of another harvest: restore it from the copy that the store is from",
     )
     try:
-        table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+        table = parquet.parse(content)
         if table.schema.remove_metadata() != SCHEMA:
             raise ValueError("its columns are not a manifest's")
         return table
@@ -160,7 +130,7 @@ def mend_splits(location: Location, table: pa.Table, sha256: str | None) -> bool
     """Put every image into its split; False, and nothing is written, if that is not the manifest with this hash."""
     place = SCHEMA.get_field_index("split")
     mended = table.set_column(place, SCHEMA.field("split"), [pa.array(_splits_of(table), pa.string())])
-    content = _parquet(mended)
+    content = parquet.to_bytes(mended)
     if sha256 not in (None, digest(content)):
         return False
     objects.write(*location.split(), content)
@@ -205,12 +175,6 @@ def relocated(table: pa.Table, moves: Sequence[Move]) -> pa.Table:
 def _splits_of(table: pa.Table) -> list[str]:
     ok_I = np.array([status == "ok" for status in table["status"].to_pylist()], np.bool_)
     return _splits(table["key"].to_numpy(), ok_I)
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, write_page_checksum=True)
-    return buffer.getvalue()
 
 
 def _source_of(table: pa.Table, location: Location) -> dict[str, Any]:

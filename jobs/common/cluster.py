@@ -27,10 +27,10 @@ import torch
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from gc_core.io.objects import UnavailableError
-from jobs import home, interrupt, warned
-from jobs.console import say
-from jobs.errors import root_of
-from jobs.options import ResolvedWorkers, Waiting, Workers
+from jobs.common import home, interrupt, warned
+from jobs.common.console import say
+from jobs.common.errors import root_of
+from jobs.common.options import ResolvedWorkers, Waiting, Workers
 
 RETRIED = [UnavailableError]
 """What a task may be tried again for: wrong keys, a missing bucket or a full disk end the job at once."""

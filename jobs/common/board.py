@@ -11,7 +11,7 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from jobs import console, interrupt, warned
+from jobs.common import console, interrupt, warned
 
 POLL_S = 0.5
 SECONDS_TO_ANSWER = 5

@@ -9,8 +9,8 @@ import torch
 from gc_core.config import ResolvedTrainConfig, TrainConfig
 from gc_core.train.data import DataShape
 from gc_core.train.planner import Mesh, Plan, demand_of, obstacle, plan, plans, recommend, refuse_too_large
-from jobs import cluster, console
-from jobs.options import ResolvedWorkers
+from jobs.common import cluster, console
+from jobs.common.options import ResolvedWorkers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TextIO
 
-from jobs import console
+from jobs.common import console
 
 P = ParamSpec("P")
 

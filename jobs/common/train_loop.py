@@ -12,16 +12,17 @@ import ray.train.torch
 import torch
 
 from gc_core import train as training
-from gc_core.checkpoint import METRICS, Keep, write_metrics
 from gc_core.config import ResolvedTrainConfig
+from gc_core.io.json_objects import read_json, write_json
 from gc_core.io.lease import Term, check_all
 from gc_core.io.location import Location
 from gc_core.io.objects import UnavailableError
-from gc_core.io.run_folder import RunFolder, read_json, write_json
+from gc_core.io.run_folder import RunFolder
+from gc_core.train.checkpoint import METRICS, Keep, write_metrics
 from gc_core.train.loggers import LoggerName, following, usual
 from gc_core.train.planner import Mesh
-from jobs import warned
-from jobs.options import Cache
+from jobs.common import warned
+from jobs.common.options import Cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class LoopSettings:
     threads: int
     """Of a worker without a GPU."""
     board: Any
-    """A handle of `jobs.board.Board`."""
+    """A handle of `jobs.common.board.Board`."""
     terms: tuple[Term, ...]
     """In which this job may write to the crosscoders' folders."""
     upkeep: Upkeep

@@ -14,7 +14,7 @@ from tyro.constructors import (
 )
 
 from gc_core.config import ResolvedTrainConfig, TrainConfig
-from jobs.options import INTERNAL, paragraphs
+from jobs.common.options import INTERNAL, paragraphs
 
 LISTED = {"dict_size": "", "prototypes": "", "k": "k", "l1_coefficient": "l1_", "jumprelu_coefficient": "jump_"}
 """Options that take lists, and what stands before their value in a name."""

@@ -24,8 +24,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from jobs import interrupt
-from jobs.errors import in_one_line
+from jobs.common import interrupt
+from jobs.common.errors import in_one_line
 
 
 class _Console(Console):

@@ -9,17 +9,18 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from gc_core import harvest, index, manifest, rejections
+from gc_core import harvest, manifest
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.images import ref, sources
 from gc_core.images.ref import Listed
 from gc_core.images.sources import File
-from gc_core.index import InspectionSettings, PartReport
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
-from gc_core.rejections import Reasons
-from jobs import cluster, console, lost_workers, warned
+from gc_core.manifest import rejections, resumable_index
+from gc_core.manifest.rejections import Reasons
+from gc_core.manifest.resumable_index import InspectionSettings, PartReport
+from jobs.common import cluster, console, lost_workers, warned
 
 IN_FLIGHT = 256
 """Tasks that wait or run: enough for a cluster to grow on. Each carries at most 1,024 names of images."""
@@ -56,18 +57,18 @@ def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa
 def _make(run: RunFolder, config: HarvestConfig, source: dict[str, Any], window_px: int) -> None:
     """List, look, write the manifest unless one is there. Parts lie apart by source: harvests of other images into
     one run never mix, and harvests of the same ones write the same parts."""
-    folder = index.folder_of(run.index, source)
+    folder = resumable_index.folder_of(run.index, source)
     listing = _listing(folder, config, window_px)
-    lens = InspectionSettings(resize_px=config.resize_px, window_px=window_px, enlarge=config.enlarge)
-    num_parts = _look_at_all(folder, config, listing, lens)
+    settings = InspectionSettings(resize_px=config.resize_px, window_px=window_px, enlarge=config.enlarge)
+    num_parts = _look_at_all(folder, config, listing, settings)
     try:
-        table = manifest.complete(index.collect(folder, num_parts), source)
-    except index.GoneError:
+        table = manifest.complete(resumable_index.collect(folder, num_parts), source)
+    except resumable_index.GoneError:
         if manifest.load_if_of(run.manifest, source) is None:
             raise
         return  # another harvest of the same images was faster, and has cleared up
     manifest.write(run.manifest, table)
-    index.clear(folder)
+    resumable_index.clear(folder)
 
 
 def describe(table: pa.Table) -> list[tuple[str, str]]:
@@ -109,27 +110,27 @@ def _scan_all(folder: Location, files: tuple[File, ...]) -> list[pa.Table]:
                 if isinstance(found, pa.Table):
                     tables[file] = found
                 elif found is None:
-                    tables[file] = index.deadly_file(file)
+                    tables[file] = resumable_index.deadly_file(file)
                 elif attempt == ATTEMPTS:
-                    tables[file] = index.unreadable(file, found)
+                    tables[file] = resumable_index.unreadable(file, found)
                 meter.set(len(tables))
     return [tables[file] for file in files]
 
 
-def _look_at_all(folder: Location, config: HarvestConfig, listing: pa.Table, lens: InspectionSettings) -> int:
+def _look_at_all(folder: Location, config: HarvestConfig, listing: pa.Table, settings: InspectionSettings) -> int:
     """Look at every image; the number of parts. What cannot be fetched is tried again when all others are done."""
-    places = index.parts(len(listing))
+    places = resumable_index.parts(len(listing))
     reports: dict[int, PartReport] = {}
     with console.progress("index", len(listing), "images") as meter:
 
         def submit(part: int) -> ray.ObjectRef[Any]:
-            return _look.remote(folder, part, _listed(listing, places[part]), lens)
+            return _look.remote(folder, part, _listed(listing, places[part]), settings)
 
         left: list[int] = list(range(len(places)))
         for attempt in range(1, ATTEMPTS + 1):
             _pause(attempt if left else 1)
             for part, report in _outlived(submit, left):
-                reports[part] = report or _without_deadly(folder, part, _listed(listing, places[part]), lens)
+                reports[part] = report or _without_deadly(folder, part, _listed(listing, places[part]), settings)
                 bad = _bad(reports.values())
                 _refuse_too_many(bad, len(listing), config)
                 meter.set(sum(r.num_images for r in reports.values()), note=_note(bad))
@@ -141,7 +142,7 @@ def _listed(listing: pa.Table, rows: range) -> list[Listed]:
     return ref.listed_in(listing.slice(rows.start, len(rows)))
 
 
-def _without_deadly(folder: Location, part: int, listed: list[Listed], lens: InspectionSettings) -> PartReport:
+def _without_deadly(folder: Location, part: int, listed: list[Listed], settings: InspectionSettings) -> PartReport:
     """Find the images that end their worker, by halving, and look at the others.
 
     Raises:
@@ -151,13 +152,13 @@ def _without_deadly(folder: Location, part: int, listed: list[Listed], lens: Ins
 
     def outlives(places: range) -> bool:
         try:
-            cluster.result(_probe.remote(listed[places.start : places.stop], lens))
+            cluster.result(_probe.remote(listed[places.start : places.stop], settings))
         except lost_workers.LOST:
             return False
         return True
 
     deadly = lost_workers.deadly(len(listed), outlives)
-    (_, report), *_ = _outlived(lambda _: _look.remote(folder, part, listed, lens, deadly), [part])
+    (_, report), *_ = _outlived(lambda _: _look.remote(folder, part, listed, settings, deadly), [part])
     if report is None:
         raise OSError(f"index: workers are lost over {len(listed):,} images together; free some memory, then go on")
     return report
@@ -166,22 +167,26 @@ def _without_deadly(folder: Location, part: int, listed: list[Listed], lens: Ins
 @ray.remote(max_retries=0)
 @warned.telling
 def _look(
-    folder: Location, part: int, listed: list[Listed], lens: InspectionSettings, deadly: frozenset[int] = frozenset()
+    folder: Location,
+    part: int,
+    listed: list[Listed],
+    settings: InspectionSettings,
+    deadly: frozenset[int] = frozenset(),
 ) -> PartReport:
-    return index.look_at_part(folder, part, listed, lens, deadly)
+    return resumable_index.look_at_part(folder, part, listed, settings, deadly)
 
 
 @ray.remote(max_retries=0)
 @warned.telling
-def _probe(listed: list[Listed], lens: InspectionSettings) -> None:
-    index.probe(listed, lens)
+def _probe(listed: list[Listed], settings: InspectionSettings) -> None:
+    resumable_index.probe(listed, settings)
 
 
 @ray.remote(max_retries=0)
 @warned.telling
 def _scan(folder: Location, file: File) -> pa.Table | OSError:
     try:
-        return index.scan(folder, file)
+        return resumable_index.scan(folder, file)
     except OSError as error:
         return error
 

@@ -10,7 +10,6 @@ and read back without pickle's code.
 Letters: F features.
 """
 
-import io
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -18,14 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from gc_core import bounds
-from gc_core.damage import LIBRARY_ERRORS
-from gc_core.io import objects
+from gc_core.io import objects, parquet
 from gc_core.io.artefacts import digest
+from gc_core.io.damage import LIBRARY_ERRORS
 from gc_core.io.location import Location
 
 METRICS = "metrics.parquet"
@@ -150,10 +148,9 @@ def metrics_table(metrics: list[dict[str, Any]]) -> pa.Table:
 
 def write_metrics(folder: Location, metrics: list[dict[str, Any]]) -> str:
     """The metrics as `metrics.parquet` in a folder (path or URL); the file's SHA-256."""
-    buffer = io.BytesIO()
-    pq.write_table(metrics_table(metrics), buffer)
-    objects.write(folder, METRICS, buffer.getvalue())
-    return digest(buffer.getvalue())
+    content = parquet.to_bytes(metrics_table(metrics))
+    objects.write(folder, METRICS, content)
+    return digest(content)
 
 
 def _load_part(checkpoint: Checkpoint, part: int) -> dict[str, Any]:

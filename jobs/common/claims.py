@@ -8,14 +8,14 @@ from typing import Any
 from gc_core.config import ResolvedTrainConfig, TrainConfig
 from gc_core.crosscoder import fault_of_weights
 from gc_core.io import lease
+from gc_core.io.json_objects import read_json, write_json, write_json_once
 from gc_core.io.lease import Lease
 from gc_core.io.location import Location
-from gc_core.io.run_folder import read_json, write_json, write_json_once
 from gc_core.train import TrainingData, check_other
 from gc_core.train.more_steps import is_what_was_asked, with_more_steps
 from gc_core.train.recovery import NAMES_ITS_CONFIG, newest
-from jobs import cluster, console, interrupt
-from jobs.options import Waiting
+from jobs.common import cluster, console, interrupt
+from jobs.common.options import Waiting
 
 
 @contextlib.contextmanager

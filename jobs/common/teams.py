@@ -12,8 +12,8 @@ from gc_core.analyse.parts import Arrays
 from gc_core.analyse.plan import AnalysisPlan
 from gc_core.analyse.work import Work
 from gc_core.crosscoder import CrosscoderShape
-from jobs import cluster, warned
-from jobs.options import Workers
+from jobs.common import cluster, warned
+from jobs.common.options import Workers
 
 TRIES = 3
 """Of a part that is gone when it is read: another analysis of the same crosscoder may have ended, and cleared it."""

@@ -9,7 +9,7 @@ import ray
 import ray.exceptions
 
 from gc_core.io.objects import UnavailableError
-from jobs import cluster
+from jobs.common import cluster
 
 ATTEMPTS = 3
 """At one piece of work, before what it is about is held to be what ends its workers."""

@@ -6,7 +6,6 @@ working scale, does not count.
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +13,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from gc_core import manifest, rejections
 from gc_core.images import sources
 from gc_core.images.ref import ImageRef, Listed
 from gc_core.images.sources import File
-from gc_core.io import objects
+from gc_core.io import objects, parquet
 from gc_core.io.location import Location
-from gc_core.manifest import RECORDS, ImageRecord, inspect
-from gc_core.rejections import Reasons
+from gc_core.manifest import rejections
+from gc_core.manifest.inspection import InspectionSettings, inspect
+from gc_core.manifest.rejections import Reasons
+from gc_core.manifest.table import RECORDS, ImageRecord, records_in, records_table
 
 MANY_PARTS = 64
 FEWEST_ROWS, MOST_ROWS = 32, 1024
@@ -36,17 +35,6 @@ DEADLY = "ends the process that decodes it"
 _DEADLY_WHY = "out of memory, or a fault of its decoder"
 UNREAD = "unread"
 """Status, inside parts only, of an image that could not be fetched this time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectionSettings:
-    """How images are looked at."""
-
-    resize_px: int
-    window_px: int
-    """A smaller image has no room for a centre with its rotated field."""
-    enlarge: bool = False
-    """Whether smaller images are scaled up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +65,18 @@ def parts(num_images: int) -> list[range]:
     return [range(first, min(first + rows, num_images)) for first in range(0, num_images, rows)]
 
 
-def probe(listed: list[Listed], lens: InspectionSettings) -> None:
+def probe(listed: list[Listed], settings: InspectionSettings) -> None:
     """Inspect some images for nothing but to see whether this process outlives it."""
     for entry in listed:
-        _look(entry, lens)
+        _look(entry, settings)
 
 
 def look_at_part(
-    folder: Location, part: int, listed: list[Listed], lens: InspectionSettings, deadly: frozenset[int] = frozenset()
+    folder: Location,
+    part: int,
+    listed: list[Listed],
+    settings: InspectionSettings,
+    deadly: frozenset[int] = frozenset(),
 ) -> PartReport:
     """Inspect the images of a part that were not inspected yet, or were bad, and keep what was found.
 
@@ -94,15 +86,15 @@ def look_at_part(
         OSError: the index cannot be written.
     """
     before = _kept(folder, _part_name(part))
-    known = _known(before, listed, lens)
+    known = _known(before, listed, settings)
     todo = [place for place, record in enumerate(known) if record is None]
     with ThreadPoolExecutor(THREADS) as threads:
-        found = threads.map(lambda place: _look(_without_deadly(listed[place], place in deadly), lens), todo)
+        found = threads.map(lambda place: _look(_without_deadly(listed[place], place in deadly), settings), todo)
         new = dict(zip(todo, found, strict=True))
     records = [new[place] if record is None else record for place, record in enumerate(known)]
-    table = manifest.records_table(records)
+    table = records_table(records)
     if todo or before is None or not before.equals(table):
-        _keep(folder, _part_name(part), table, {"lens": asdict(lens)})
+        _keep(folder, _part_name(part), table, {"lens": asdict(settings)})
     unread = sum(record.status == UNREAD for record in records)
     return PartReport(part=part, num_images=len(listed), num_unread=unread, bad=rejections.count(table, "bad", UNREAD))
 
@@ -154,11 +146,11 @@ def _without_deadly(listed: Listed, deadly: bool) -> Listed:
     return Listed(ref=listed.ref, error=f"{DEADLY} ({_DEADLY_WHY})") if deadly else listed
 
 
-def _look(listed: Listed, lens: InspectionSettings) -> ImageRecord:
+def _look(listed: Listed, settings: InspectionSettings) -> ImageRecord:
     if listed.error:
         return ImageRecord(ref=listed.ref, status="bad", error=listed.error)
     try:
-        return inspect(listed.ref, resize_px=lens.resize_px, window_px=lens.window_px, enlarge=lens.enlarge)
+        return inspect(listed.ref, settings)
     except OSError as error:
         return ImageRecord(ref=listed.ref, status=UNREAD, error=_unread(error))
 
@@ -167,13 +159,13 @@ def _unread(error: OSError) -> str:
     return f"cannot be read ({str(error).partition(chr(10))[0] or type(error).__name__})"
 
 
-def _known(table: pa.Table | None, listed: list[Listed], lens: InspectionSettings) -> list[ImageRecord | None]:
+def _known(table: pa.Table | None, listed: list[Listed], settings: InspectionSettings) -> list[ImageRecord | None]:
     """For each image the record in the part's table that was kept earlier; None for those to look at."""
-    if table is None or json.loads(table.schema.metadata[b"about"]) != {"lens": asdict(lens)}:
+    if table is None or json.loads(table.schema.metadata[b"about"]) != {"lens": asdict(settings)}:
         return [None] * len(listed)
     usable = (
         record
-        for record in manifest.records_in(table)
+        for record in records_in(table)
         if record.status not in ("bad", UNREAD) or rejections.kind_of(record.error) == DEADLY
     )
     by_place = {(record.ref.url, record.ref.member, record.ref.offset): record for record in usable}
@@ -190,7 +182,7 @@ def _part_name(part: int) -> str:
 
 def _kept(folder: Location, name: str) -> pa.Table | None:
     try:
-        return pq.read_table(io.BytesIO(objects.read(folder, name)), page_checksum_verification=True)
+        return parquet.parse(objects.read(folder, name))
     except FileNotFoundError:
         return None
     except (pa.ArrowException, OSError) as error:
@@ -201,6 +193,4 @@ def _kept(folder: Location, name: str) -> pa.Table | None:
 
 def _keep(folder: Location, name: str, table: pa.Table, about: dict[str, object]) -> None:
     """Whole or not at all: `objects.write` replaces an object at once."""
-    buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({"about": json.dumps(about)}), buffer, write_page_checksum=True)
-    objects.write(folder, name, buffer.getvalue())
+    objects.write(folder, name, parquet.to_bytes(table.replace_schema_metadata({"about": json.dumps(about)})))

@@ -1,0 +1,59 @@
+"""What a config's training begins with: a new crosscoder, and its optimiser."""
+
+import torch
+
+from gc_core import groups
+from gc_core.config import ResolvedTrainConfig
+from gc_core.crosscoder import Crosscoder, CrosscoderShape
+from gc_core.crosscoder.initialise import FirstSamples, initialise
+from gc_core.train.recipe import learning_rate, rate_scale, touches_active_rows
+from gc_core.train.row_adam import RowAdam
+from gc_core.train.sharded_optimiser import ShardedAdam
+from gc_core.train.workers import Worker, shards_of
+
+
+def new_optimiser(model: Crosscoder, config: ResolvedTrainConfig, worker: Worker) -> RowAdam:
+    """The one place where a config's optimiser is made: a group of options for each parameter, in the model's
+    order, where `lr_scale` is to multiply the config's learning rate."""
+    num_reads = len(model.shape.reads)
+    groups_of_one = [
+        {"params": [parameter], "lr_scale": rate_scale(name, num_reads)} for name, parameter in model.named_parameters()
+    ]
+    options = {
+        "lr": learning_rate(config, config.steps_before),
+        "lazy": config.optimiser == "lazy",
+        "state_dtype": torch.bfloat16 if config.optimiser_state == "bfloat16" else None,
+    }
+    if worker.sharded_optimiser and worker.num_replicas > 1:
+        return ShardedAdam(model, worker, groups_of_one, **options)
+    return RowAdam(groups_of_one, **options)
+
+
+def new_model(config: ResolvedTrainConfig, first: FirstSamples, worker: Worker) -> Crosscoder:
+    """A config's first weights, of the features that are here. Every worker makes them from the same samples
+    and seed.
+
+    Raises:
+        ValueError: the features cannot be shared out to the shards.
+    """
+    model = Crosscoder.of(shape_of(config, first.acts_BGC.shape[2]), shards_of(worker))
+    model.gradients_by_row = touches_active_rows(config, model.group.order)
+    generator = torch.Generator().manual_seed(config.seed)
+    initialise(model, first, generator, init=config.init, bias_init=config.bias_init)
+    return model
+
+
+def shape_of(config: ResolvedTrainConfig, channels: int) -> CrosscoderShape:
+    """The shape of a config's crosscoder."""
+    group = groups.parse(config.group)
+    return CrosscoderShape(
+        group=group.name,
+        channels=channels,
+        dict_size=config.dict_size,
+        reads=config.elements_read(group.order),
+        activation=config.activation,
+        k=config.k,
+        tying=config.tying,
+        poses=config.poses,
+        invariant=config.invariant_prototypes,
+    )

@@ -1,0 +1,1 @@
+"""What the doors share: the cluster, the console, options and lists of them, and who works where."""
