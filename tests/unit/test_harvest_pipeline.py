@@ -13,7 +13,8 @@ from gc_core import harvest, manifest, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest import shard as shard_module
-from gc_core.images import list_images
+from gc_core.images import ImageRef, list_images
+from gc_core.images.load import content_key
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import Commit, ShardArrays
 
@@ -44,8 +45,8 @@ def started(folder: str, *, num_shards: int, group: str = "D4", shard_rows: int 
     return run, config, backbone, [harvest.shard_work(plan, table, shard) for shard in range(plan.num_shards)]
 
 
-def key_of(ref: manifest.ImageRef) -> int:
-    return manifest.content_key(ref, b"")
+def key_of(ref: ImageRef) -> int:
+    return content_key(ref, b"")
 
 
 def quietly(rows: int) -> None:

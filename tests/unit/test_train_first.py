@@ -15,7 +15,7 @@ from gc_core import groups
 from gc_core.io.run_folder import RunFolder
 from gc_core.store.shards import CHUNK_ROWS
 from gc_core.train import first
-from gc_core.train.first import STATISTICS_ROWS, drawn, first_samples, sample_rows, statistics
+from gc_core.train.first import STATISTICS_ROWS, first_samples, sample_rows, sample_train_rows, statistics
 
 D_4 = groups.dihedral(4)
 
@@ -48,7 +48,7 @@ def test_a_store_that_every_element_has_used_up_gives_twins(make_run: Any) -> No
 @pytest.mark.parametrize("augment", [True, False])
 def test_every_row_is_met_before_one_is_met_again_and_then_turned_otherwise(make_run: Any, augment: bool) -> None:
     config, data = opened(noise(make_run, 300), augment=augment)
-    found = drawn(config, data, 1000)
+    found = sample_train_rows(config, data, 1000)
     assert (np.diff(found.row_N) >= 0).all()
     times_N = np.bincount(found.row_N)[data.train_rows]
     assert (times_N.min(), times_N.max(), times_N.sum()) == (3, 4, 1000)
@@ -92,7 +92,7 @@ def test_a_part_of_the_features_begins_along_the_samples_that_the_whole_gives_it
 @pytest.mark.parametrize("augment", [True, False])
 def test_samples_are_the_stored_ones_acted_on(make_run: Any, augment: bool) -> None:
     config, data = opened(noise(make_run, 300), augment=augment, dict_size=700)
-    asked, acts_NGC = drawn(config, data, 700), first_samples(config, data).along(range(700))
+    asked, acts_NGC = sample_train_rows(config, data, 700), first_samples(config, data).along(range(700))
     for acts_GC, row, element in zip(acts_NGC, asked.row_N, asked.element_N, strict=True):
         stored_GC = torch.from_numpy(data.store[row : row + 1][0].astype(np.float32)) * data.scale
         torch.testing.assert_close(acts_GC, stored_GC[D_4.cayley[:, element]])
