@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gc_core.crosscoder.correlations import real_representations, transform
 from gc_core.groups import Group
-from gc_core.orbits import real_representations, transform
 
 T = TypeVar("T")
 

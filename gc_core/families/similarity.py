@@ -2,7 +2,8 @@
 
 s(i, j) = max over h of cos(D_i, rho(h) D_j); the h that attains it is the *pose* of j relative to i.
 
-All poses cost little more than one dot product: <D_i, rho(h) D_j> is a correlation on the group (`gc_core.orbits`).
+All poses cost little more than one dot product: <D_i, rho(h) D_j> is a correlation on the group
+(`gc_core.crosscoder.correlations`).
 
 Letters: F features, J features compared with, G group elements, C channels.
 """
@@ -10,8 +11,8 @@ Letters: F features, J features compared with, G group elements, C channels.
 import torch
 from torch import Tensor
 
+from gc_core.crosscoder.correlations import correlations, transform
 from gc_core.groups import Group
-from gc_core.orbits import correlations, transform
 
 _ROWS_AT_ONCE = 64
 
