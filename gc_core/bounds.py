@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 MOST_CHARACTERS = 8192
-"""Of text: what a path, or a list of sizes, can be."""
+"""Longest text, such as a path or a list of sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +33,19 @@ class Bound:
             raise ValueError(f"{name}: found {_shown(value)}, expected {self._as_range() or f'at most {self.most:,}'}")
 
     def _as_range(self) -> str:
-        """Of a small one; empty for one whose other end would only distract."""
+        """Both ends of a range within 0..1; empty for others, whose far end would only distract."""
         return f"{self.least:g} to {self.most:g}" if self.most <= 1 else ""
 
 
 SHARE = Bound(0, 1)
 SEED = Bound(0, 2**63 - 1)
-"""As random generators take it."""
+"""Range that random generators take."""
 FLOAT32 = 3.4e38
 """The largest number of the arithmetic that coefficients are used in."""
 WEIGHT = Bound(0, FLOAT32)
 POSITIVE = Bound(0, FLOAT32, above_least=True)
 PIXELS = Bound(1, 65_535)
-"""As JPEG counts a side."""
+"""Longest side that JPEG can record."""
 FEATURES = Bound(1, 2**26)
 """67 million: of a group with one element and 480 channels they are 260 GB of weights."""
 IMAGES = Bound(1, 10**12)
@@ -60,7 +60,7 @@ SHARD_ROWS = Bound(1, 2**20)
 WORKERS = Bound(1, 1_000_000)
 CPUS = Bound(0, 65_536, above_least=True)
 GPUS = Bound(0, 1024)
-"""Of one worker, as its CPUs."""
+"""GPUs of one worker; CPUS likewise."""
 
 
 WAIT_MINUTES = Bound(0, 525_600)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_ELEMENTS = 2048
-"""Of a group: turns by a third of a degree, mirrored too. A sample of 480 channels is then 2 MB, and a group's tables
-of products and representations take 0.2 GB; the tables of twice as many elements take four times as much."""
+"""Largest group order: turns by a third of a degree, mirrored too. A sample of 480 channels is then 2 MB, and a group's
+tables of products and representations take 0.2 GB; those of twice as many elements take four times as much."""
 
 Kind = Literal["trivial", "cyclic", "dihedral"]
 

@@ -64,7 +64,7 @@ class VarianceSums:
         return torch.where(self._is_resolved(variance_G, self.squares_G), self.residual_G / variance_G, torch.nan)
 
     def fraction_unexplained(self) -> float | None:
-        """The same over all blocks together; a ratio of sums, not a mean of the blocks' ratios. None: undefined."""
+        """FVU over all blocks together; a ratio of sums, not a mean of the blocks' ratios. None: undefined."""
         variance, squares = self._variance_G().sum(), self.squares_G.sum()
         return float(self.residual_G.sum() / variance) if self._is_resolved(variance, squares) else None
 

@@ -37,7 +37,7 @@ class FeatureCard:
     """Group element by which this feature's stimulus is turned against that of the family's reference; of elements that
     look the same, the smallest."""
     symmetry: str
-    """In words: "invariant", "mirror", "2-fold", "2-fold with mirrors", "chiral 4-fold", ..., "none"."""
+    """Symmetry class: "invariant", "mirror", "2-fold", "2-fold with mirrors", "chiral 4-fold", ..., "none"."""
     stabiliser: str
     """Name of the subgroup, e.g. "D_32", "D_1", "C_2"."""
     axis_deg: float | None
@@ -61,9 +61,9 @@ class FeatureCard:
     examples: list[Example]
     """Strongest first; where poses are tied, turned back into the prototype's pose."""
     pose_share_G: np.ndarray | None = None
-    """Where poses are tied: in what share of the samples that the prototype fires on it does so in each pose, (G,)."""
+    """Share of the samples that the prototype fires on in each pose, (G,); None where poses are not tied."""
     block_step_G: np.ndarray | None = None
-    """Where poses are tied: |D[g r] - D[g]|, r the smallest rotation, any unit, (G,)."""
+    """|D[g r] - D[g]|, r the smallest rotation, any unit, (G,); None where poses are not tied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ class ClassView:
     name: str
     count: int
     share: float
-    """Of the largest class, 0..1: the length of its bar."""
+    """Count relative to the largest class's, 0..1: the length of the bar."""
     glyph_path: str
 
 

@@ -119,7 +119,7 @@ class Backbone(nn.Module):
         }
 
     def _laid_out(self, normalised_N3HW: Tensor) -> Tensor:
-        """In the weights' type, rounded no earlier, for a mean of 123.7 is coarse in bfloat16; channels last."""
+        """Cast to the weights' type, only now since a mean of 123.7 is coarse in bfloat16; channels last."""
         return normalised_N3HW.to(device=self.device, dtype=self.dtype, memory_format=torch.channels_last)
 
     def _check(self, pixels_N3HW: Tensor) -> None:

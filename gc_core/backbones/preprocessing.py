@@ -20,7 +20,7 @@ Preprocessing = Literal["auto", "imagenet", "transform_input"]
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 COLOUR_CORRELATION = 0.9
 DECAY_PER_PX = 0.05
-"""Of the correlation of two pixels with their distance, in photographs of about 256 px, as exp(-0.05 px)."""
+"""Decay rate of the correlation of two pixels, exp(-0.05 distance), in photographs of about 256 px."""
 TOLERANCE = 2.0
 """Largest factor between the median of what was remembered and what is predicted."""
 MOST_SPREAD = 3.5
@@ -38,7 +38,7 @@ class Scaling:
     """How it was found out."""
 
     def describe(self) -> str:
-        """For people: the name, the numbers, and why."""
+        """Describe it for people: the name, the numbers, and why."""
         numbers = f"(pixel / 255 - {_joined(self.mean_RGB)}) / {_joined(self.std_RGB)}"
         return f"{self.name}: {numbers}; {self.told_by}"
 

@@ -32,7 +32,7 @@ class Trunk:
     """... whose difference is multiplied by this before the first layer."""
     sha256: str
     preprocessing: str = "the network's own"
-    """For people: how pixels are scaled, and how that is known."""
+    """Description for people: how pixels are scaled, and how that is known."""
 
 
 def weight_file(weights: str) -> Path:

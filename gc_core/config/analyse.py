@@ -41,7 +41,7 @@ class AnalyseConfig(Config):
     """Examples kept for a feature, at most two of one image."""
 
     def resolved(self, *, tied: bool) -> "ResolvedAnalyseConfig":
-        """With nothing left open; `tied` of prototypes in tied poses."""
+        """Fill in the defaults; `tied`: for prototypes in tied poses."""
         usual = LEAST_SIMILARITY_OF_PROTOTYPES if tied else LEAST_SIMILARITY
         given = self.family_similarity
         return ResolvedAnalyseConfig(**{**vars(self), "family_similarity": usual if given is None else given})

@@ -27,7 +27,7 @@ FEWEST_STEPS, MOST_STEPS = 150, 20_000
 PASSES: Final = 20
 """Times that a run of default length meets each sample."""
 AUGMENTED_PASSES: Final = 40
-"""The same where samples are turned at random: meeting one again tells something new."""
+"""Times where samples are turned at random: meeting one again tells something new."""
 MOST_REVIVED: Final = 512
 """Dead features that the auxiliary loss revives a step: half of all, and no more than these."""
 DEAD_SHARE: Final = 10
@@ -42,11 +42,11 @@ FASTER_IF_TIED: Final = 2
 """A prototype meets every pose of its features, and may move further."""
 L1_SHARE: Final = 0.04
 BANDWIDTH_SHARE: Final = 0.03
-"""Of the root mean squared norm of a sample: what is multiplied by a feature's size, and thresholds."""
+"""L1 coefficient and width of the thresholds' window, as shares of a sample's root mean squared norm."""
 JUMPRELU_SHARE: Final = 0.003
-"""Of the mean squared norm of a sample: what a feature costs, whatever its size."""
+"""JumpReLU coefficient, what a feature costs whatever its size, as a share of a sample's mean squared norm."""
 TANH_SCALE: Final = 4.0
-"""Over the root mean squared norm of a sample: an active feature is about a quarter of it."""
+"""tanh scale times a sample's root mean squared norm: an active feature's size is about a quarter of that norm."""
 
 
 def steps(num_samples: int, *, batch: int, turned: bool) -> int:
@@ -56,16 +56,16 @@ def steps(num_samples: int, *, batch: int, turned: bool) -> int:
 
 
 def learning_rate(num_features: int, *, tied: bool) -> float:
-    """Of a dictionary of so many features, `tied` in poses."""
+    """Default learning rate of a dictionary of so many features; `tied`: in tied poses."""
     rate = RATE * FASTER_IN_FEW_STEPS * (FASTER_IF_TIED if tied else 1)
     return rate / math.sqrt(num_features / RATE_FEATURES)
 
 
 def aux_k(num_rows: int) -> int:
-    """Of a dictionary with so many rows of weights."""
+    """Default number of dead rows revived a step, in a dictionary of so many rows of weights."""
     return min(MOST_REVIVED, max(1, num_rows // 2))
 
 
 def dead_after_samples(steps: int, *, batch: int) -> int:
-    """Of a run of so many steps."""
+    """Samples without activity after which a feature counts as dead, in a run of so many steps."""
     return min(MOST_SAMPLES_TO_DEATH, max(batch, steps * batch // DEAD_SHARE))

@@ -18,7 +18,7 @@ class Config:
     """Fields that earlier versions did not have, with the value that says what those did. A field with that value is
     left out of the JSON and of the fingerprint: what was made before keeps its identity, and its meaning."""
     BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {}
-    """Of every field that is a number."""
+    """Bounds of every field that is a number."""
 
     def __post_init__(self) -> None:
         bounds.refuse_text(self)

@@ -66,7 +66,7 @@ class TrainConfig(Config):
     """Most poses of one prototype that are active at once (tying orbit), found by matching pursuit; k counts
     prototypes."""
     invariant_prototypes: int = 0
-    """Of the prototypes so many, the first, have all blocks equal: one feature each in place of |G|, for what no
+    """Number of prototypes, the first ones, whose blocks are all equal: one feature each in place of |G|, for what no
     element of the group changes."""
     dict_size: int | None = None
     """Number of features F; None for the power of two next below a quarter of the samples, 256 to 4,096, or what the

@@ -155,7 +155,7 @@ class Crosscoder(nn.Module, ABC):
 
     @abstractmethod
     def materialised(self) -> "Crosscoder":
-        """The same features, each with weights of its own; what is untied already, as it is."""
+        """Untie the poses: the same features, each with weights of its own; an untied crosscoder is returned as is."""
 
     def reconstruct(self, acts_BGC: Tensor) -> tuple[Tensor, Tensor]:
         """z (B, F) as `encode` gives it, or of prototypes (B, P) over their poses together, and the reconstruction
@@ -168,7 +168,7 @@ class Crosscoder(nn.Module, ABC):
         return self.W_dec.detach().flatten(1).norm(dim=1)
 
     def keep_ties(self) -> None:
-        """After the weights moved: undo what rounding did to those that are one; nothing where all are free."""
+        """Make tied weights equal again after a step, since rounding moves them apart; nothing where all are free."""
 
     @torch.no_grad()
     def fold_scale(self, scale: float) -> None:
@@ -209,7 +209,7 @@ class Crosscoder(nn.Module, ABC):
     @property
     @abstractmethod
     def _bias_shape(self) -> tuple[int, ...]:
-        """Of b_dec."""
+        """Shape of b_dec."""
 
     def _base(self, onto_BGC: Tensor | None, blocks: Tensor | None) -> Tensor:
         """What a reconstruction is added onto."""

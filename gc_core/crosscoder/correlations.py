@@ -52,8 +52,8 @@ def real_representations(group: Group) -> tuple[Representation, ...]:
 
 
 def transform(x_NGC: Tensor, group: Group) -> list[Tensor]:
-    """For every dimension d that representations have, a tensor (I, N, d, d C): entry [j, n, b, a C + c] is that of
-    row a and column b of the transform of channel c."""
+    """Fourier transform over the group: for every dimension d of representations a tensor (I, N, d, d C), whose entry
+    [j, n, b, a C + c] is that of row a and column b of the transform of channel c."""
     table_KG = _tables(group, x_NGC.dtype, x_NGC.device)[0]
     return _split(table_KG @ x_NGC, group)
 

@@ -57,7 +57,7 @@ def read_shape(folder: Location) -> CrosscoderShape:
 
 
 def entries(shape: CrosscoderShape, weights_file: bytes) -> dict[str, Any]:
-    """Of `config.json`: what `read_crosscoder` needs."""
+    """Entries of `config.json` that `read_crosscoder` needs."""
     return {"crosscoder": asdict(shape), "files": {WEIGHTS: digest(weights_file)}}
 
 

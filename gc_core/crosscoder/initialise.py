@@ -30,7 +30,7 @@ class FirstSamples:
     """What first weights are made from."""
 
     acts_BGC: Tensor
-    """For the bias, the encoder's size and thresholds, in random order."""
+    """Samples in random order that set the bias, the encoder's size and thresholds."""
     along: Callable[[range], Tensor]
     """The samples (N, G, C) that features with these numbers in the whole dictionary begin along."""
     directions_NGC: Tensor | None = None
@@ -38,7 +38,7 @@ class FirstSamples:
 
     @staticmethod
     def of(acts_BGC: Tensor) -> "FirstSamples":
-        """The same samples for all; features take them from the last one on, since the first ones set the size."""
+        """Use these samples for everything; features take them from the last on, since the first ones set the size."""
         return FirstSamples(
             acts_BGC=acts_BGC, along=lambda features: acts_BGC[[-1 - number % len(acts_BGC) for number in features]]
         )

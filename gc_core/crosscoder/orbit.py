@@ -49,10 +49,10 @@ CORRELATIONS_AT_ONCE = {"cpu": 2**22, "cuda": 2**28}
 """Numbers (samples times features) computed at a time where only the best of each prototype is kept."""
 
 FEATURES_AT_ONCE = 1024
-"""Whose turned copies are made at a time."""
+"""Features whose turned copies are made at a time."""
 
 LEAST_SHARE = 1e-3
-"""Of a prototype's first pose that a further one must reach: what is left of an equal pose is rounding."""
+"""Share of a prototype's first pose that a further one must reach: what is left of an equal pose is rounding."""
 
 
 class OrbitCrosscoder(Crosscoder, tying="orbit"):
@@ -166,8 +166,8 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
 
     @torch.no_grad()
     def materialised(self) -> GroupCrosscoder:
-        """The same features as an ordinary crosscoder over all blocks, |G| times the weights: its codes differ where
-        several poses of one prototype are among the largest."""
+        """Untie the poses: the same features as an ordinary crosscoder over all blocks, with |G| times the weights. Its
+        codes differ where several poses of one prototype are among the largest."""
         plain = GroupCrosscoder(replace(self.shape, tying="none", poses=1, invariant=0)).to(self.W_dec)
         feature_F = torch.arange(self._num_features, device=self.W_dec.device)
         for some_N in feature_F.split(FEATURES_AT_ONCE):
@@ -190,7 +190,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
             some.copy_(some.mean(1, keepdim=True).expand_as(some))
 
     def _poses_of(self, acts_BGC: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """As `_best_poses`; of an invariant prototype the first pose stands for all."""
+        """Values and poses like `_best_poses`; the first pose of an invariant prototype stands for all."""
         value_BN, pose_BN = self._best_poses(acts_BGC, features)
         rows = self._rows(acts_BGC.device) if features is None else features
         return value_BN, torch.where(rows < self._num_invariant, 0, pose_BN)
@@ -298,7 +298,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
         return mean_B1C + summed(torch.where(invariant_BK, 0, value_BK))
 
     def _turned(self, weights_PGC: Tensor, features: Tensor) -> Tensor:
-        """Of some features (n,) the row of their prototype, turned, (n, G, C)."""
+        """Rows of the prototypes of some features (n,), turned into their poses, (n, G, C)."""
         prototype_N, pose_N = self._prototypes_of(features)
         return weights_PGC[prototype_N[:, None], self._products[:, pose_N].T]
 
@@ -316,7 +316,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
         return found if self.product_dtype is None else [part.to(self.product_dtype) for part in found]
 
     def _parts(self, acts_BGC: Tensor, num_prototypes: int) -> Iterator[slice]:
-        """Of a batch, whose correlations are computed one after the other."""
+        """Parts of a batch, whose correlations are computed one after the other."""
         numbers = CORRELATIONS_AT_ONCE.get(acts_BGC.device.type, 2**23)
         step = max(1, numbers // max(1, num_prototypes * self.group.order))
         return (slice(first, first + step) for first in range(0, len(acts_BGC), step))
@@ -327,7 +327,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
 
     @property
     def _num_invariant(self) -> int:
-        """Of the prototypes here the first so many are invariant."""
+        """Number of invariant prototypes here, which come first."""
         return len(range(self.features.start, min(self.shape.invariant, self.features.stop)))
 
     @property
@@ -336,7 +336,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
 
     @property
     def _poses(self) -> int:
-        """Of a prototype at most; there are no more than the group has elements."""
+        """Most active poses of a prototype; there are no more than the group has elements."""
         return min(self.shape.poses, self.group.order)
 
     @property

@@ -29,7 +29,7 @@ class CrosscoderShape:
     poses: int = 1
     """Most copies of one prototype that are active at once, where poses are tied."""
     invariant: int = 0
-    """Of the prototypes, the first so many have all blocks equal: one feature each, which has one pose."""
+    """Number of prototypes, the first ones, whose blocks are all equal: one feature each, which has one pose."""
 
     @property
     def copies(self) -> int:

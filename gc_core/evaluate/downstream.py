@@ -68,11 +68,11 @@ class Interior:
     """What replacing the layer does where no unit sees padding, the border left as it is."""
 
     share: float
-    """Of all positions."""
+    """Share of all positions, 0..1."""
     loss_reconstructed: float
     loss_ablated: float
     recovered: float | None
-    """As of all positions."""
+    """Share of the loss recovered, as in `Downstream`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Downstream:
 
     num_images: int
     loss: Literal["cross_entropy", "kl_to_original"]
-    """In nats, a mean over images."""
+    """Which loss the figures below are, in nats, mean over images."""
     loss_original: float
     loss_reconstructed: float
     loss_ablated: float
@@ -110,7 +110,7 @@ def measure_downstream(
 def measure_replacements(
     replace: Callable[[Tensor], Tensor], trunk: Trunk, rest: Rest, batches: Iterable[Batch], mean_C: Tensor
 ) -> Downstream:
-    """The same for anything that turns a map (N, C, h, w) into another."""
+    """Measure like `measure_downstream` anything that turns a map (N, C, h, w) into another."""
     sums: Counter[str] = Counter()
     labelled = False
     for batch in batches:
@@ -177,7 +177,7 @@ def _identity_block(model: Crosscoder, acts_B1C: Tensor, identity: Tensor) -> Te
 def _sums(
     replace: Callable[[Tensor], Tensor], trunk: Trunk, rest: Rest, batch: Batch, mean_C: Tensor
 ) -> dict[str, float]:
-    """Over the images of one batch: losses, equal answers, and how many positions there are."""
+    """Sums over the images of one batch: losses, equal answers, and numbers of positions."""
     map_NChw = trunk.whole(batch.pixels_N3HW)
     replaced_NChw, mean_NChw = replace(map_NChw), mean_C.to(map_NChw)[:, None, None].expand_as(map_NChw)
     inside_hw = _inside(trunk, batch.pixels_N3HW, map_NChw)

@@ -20,7 +20,7 @@ from gc_core.crosscoder import CrosscoderShape
 from gc_core.evaluate.held_out import HeldOut
 
 DRAWN_BY = "group-crosscoders"
-"""Stands in every figure's metadata."""
+"""Creator in every figure's metadata."""
 FORMATS = ("png", "svg", "pdf")
 CAPTION = (
     "Held-out samples; numbers are dictionary sizes. Left: all blocks, which only a crosscoder explains.\n"
@@ -41,7 +41,7 @@ class Point:
     method: str
     """What its colour stands for."""
     autoencoder: bool
-    """Of the one-element group."""
+    """Whether it is an ordinary autoencoder, of the one-element group."""
     dict_size: int
     l0: float
     fvu: float

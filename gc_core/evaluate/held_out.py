@@ -57,11 +57,11 @@ class HeldOut:
     """Fraction of variance unexplained over all blocks; 0 is perfect, 1 no better than the mean. None, here and below:
     undefined, since the samples hardly vary."""
     fvu_interval: tuple[float, float] | None
-    """Of 95%, over images; None where there are fewer than two."""
+    """95% interval over images; None where there are fewer than two."""
     fvu_identity: float | None
-    """Of the untransformed block alone: the number to compare with a plain autoencoder's."""
+    """FVU of the untransformed block alone: the number to compare with a plain autoencoder's."""
     fvu_per_block: list[float | None]
-    """In the order of the crosscoder's group."""
+    """FVU of each block, in the order of the crosscoder's group elements."""
     l0: float
     """Mean number of active features a sample."""
     l0_histogram: Histogram
@@ -116,7 +116,7 @@ def refuse_misfit(model: Crosscoder, store: Store) -> None:
 
 @torch.no_grad()
 def summarise(model: Crosscoder, batches: Iterable[Samples], *, num_images: int, mean_GC: Tensor) -> HeldOut:
-    """The same of any samples, on the crosscoder's device; sums over all first, one division at the end.
+    """Measure a crosscoder on any samples, on its device; sums over all first, one division at the end.
 
     `mean_GC` is the samples' mean or near it: images' shares of the variance are counted about it.
     """

@@ -15,7 +15,7 @@ FILE = "evaluation.json"
 
 
 def file_name(step: int | None) -> str:
-    """Of a finished crosscoder's record, or of one for its checkpoint of a step."""
+    """File name of a finished crosscoder's evaluation, or of its checkpoint's at a step."""
     return FILE if step is None else f"evaluation-step-{step:08}.json"
 
 
@@ -25,7 +25,7 @@ class Evaluation:
 
     held_out: HeldOut
     stability: Mapping[str, Stability]
-    """By the name of the crosscoder compared with."""
+    """Stability by the name of the crosscoder compared with."""
     downstream: Downstream | None
     """None where no classifier was given."""
 

@@ -4,11 +4,11 @@ from gc_core import groups
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
 
 COPIES = 2
-"""Of the weights at once: the crosscoder, and the bytes of its file."""
+"""Copies of the weights in memory at once: the crosscoder, and the bytes of its file."""
 
 
 def materialised(model: Crosscoder, available_bytes: int) -> Crosscoder:
-    """The same features untied; a crosscoder that is untied, as it is.
+    """Untie the features; an untied crosscoder is returned as it is.
 
     Raises:
         ValueError: it does not fit into so many bytes.

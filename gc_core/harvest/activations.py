@@ -120,5 +120,5 @@ def windows_to_activations(
 
 
 def _on(device: torch.device, windows: Tensor) -> Tensor:
-    """On the device; from pinned memory the copy runs beside the computation."""
+    """Move windows to the device; from pinned memory the copy runs beside the computation."""
     return windows if device.type == "cpu" else windows.pin_memory().to(device, non_blocking=True)

@@ -93,7 +93,7 @@ def create_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbon
 
 
 def refuse_other_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> None:
-    """As `create_store`, without making anything.
+    """Check like `create_store`, without making anything.
 
     Raises:
         StoreError: a store of another configuration stands there; the differences are listed.

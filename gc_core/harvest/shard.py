@@ -58,7 +58,7 @@ class Pipeline:
         self._computing, self._writing = Lock(), Lock()
 
     def harvest(self, work: ShardWork, *, tick: Tick) -> Commit:
-        """As `harvest_shard`: it returns when the shard is committed, and raises what its own writing raises."""
+        """Harvest like `harvest_shard`: return when the shard is committed, and raise what its own writing raises."""
         with self._computing:
             arrays = compute_shard(work, self._config, self._backbone, tick=tick)
         with self._writing:
@@ -116,7 +116,7 @@ def _evaluated(
 
 
 def _to_host(acts_NGC: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
-    """In host memory when the event has come."""
+    """Copy to host memory; the copy is complete once the event is, at once where it is None."""
     if acts_NGC.device.type == "cpu":
         return acts_NGC, None
     host_NGC = acts_NGC.to("cpu", non_blocking=True)

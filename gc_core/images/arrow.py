@@ -17,7 +17,7 @@ from gc_core.io.location import Location
 
 SUFFIXES = (".arrow",)
 _FILE_MAGIC = b"ARROW1\0\0"
-"""Before the same stream where it has a footer."""
+"""Magic bytes before the stream in a file with a footer."""
 
 _DAMAGE = (pa.ArrowException, struct.error)
 

@@ -29,7 +29,7 @@ class Prefix:
 
 
 def prefix_of(head: bytes) -> Prefix | None:
-    """From the first eight bytes of a message; None at the end of a stream.
+    """Parse the first eight bytes of a message; None at the end of a stream.
 
     Raises:
         ImageError: the header is longer than any honest one.
@@ -75,7 +75,7 @@ def refuse_batch(header: bytes, body: memoryview) -> None:
 
 
 def _unpacked(body: memoryview, offset: int, size: int) -> int:
-    """Of a compressed buffer: the bytes before it say how long it is; -1 stands for one that is not packed."""
+    """Unpacked size of a compressed buffer: the bytes before it say it; -1 stands for one that is not packed."""
     if size == 0:
         return 0
     (unpacked,) = struct.unpack_from("<q", body, offset)

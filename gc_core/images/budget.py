@@ -3,9 +3,9 @@
 from gc_core.images.decode import ImageError
 
 MOST_IMAGE_BYTES = 1 << 30
-"""Of one image's file."""
+"""Largest file of one image."""
 MOST_TOGETHER_BYTES = 4 << 30
-"""Of images that can only be read together: a row group of Parquet, a batch of Arrow."""
+"""Most bytes of images that can only be read together: a row group of Parquet, a batch of Arrow."""
 FEW_BYTES, MOST_RATIO = 64 << 20, 100
 """Something may unpack to the first and this many times what is stored of it: images are compressed already."""
 FEW_ROWS = 1000

@@ -144,7 +144,7 @@ def plain_bytes(array: pa.Array) -> int:
 
 
 def plain(array: pa.Array) -> pa.Array:
-    """The same values with those that are repeated written out."""
+    """Write out values that are stored once and repeated, such as those of a dictionary."""
     return array.cast(_plain_type(array.type))
 
 
@@ -224,7 +224,7 @@ def _is_pixels(kind: pa.DataType) -> bool:
 
 
 def _flat(array: pa.Array, column: Column) -> Iterator[tuple[bool, str | None]]:
-    """Of each image whether its bytes are there, and its text."""
+    """Whether each image's bytes are there, and its text."""
     if column.form == "bytes":
         return ((has, None) for has in array.is_valid().to_pylist())
     if column.form == "text":

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to RGB pixels at working scale.
+"""Decode the bytes of an image file into RGB pixels at working scale.
 
 Letters: C image channels (3), H W pixels.
 """
@@ -21,19 +21,19 @@ MAX_PIXELS = 200_000_000
 """Larger images are refused before they are unpacked: a small file can claim to be a huge image."""
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow warns beyond this, and refuses beyond twice this
 MAX_WHOLE_PIXELS = 100_000_000
-"""Of images that cannot be unpacked at a part of their size: all but plain JPEGs. Together with the copies that
-converting makes, these take up to 20 bytes a pixel."""
+"""Most pixels of an image that cannot be unpacked at a part of its size: all but plain JPEGs. Together with the copies
+that converting makes, it takes up to 20 bytes a pixel."""
 LARGE_PIXELS = 10_000_000
 """Larger images that cannot be unpacked at a part of their size are decoded one at a time: each takes 0.2 GB and
 more."""
 MOST_SCANS = 100
-"""Of a progressive JPEG, each of which takes the time of unpacking it once. Cameras and programs write up to 20."""
+"""Most scans of a progressive JPEG: each takes as long as unpacking it once. Cameras and programs write up to 20."""
 MOST_SCANNED_PIXELS = 2_500_000_000
 """Pixels of a JPEG times its scans."""
 MOST_TILE_PIXELS = 10_000_000
-"""Of a TIFF's tile that is larger than its image."""
+"""Most pixels of a TIFF tile that is larger than its image."""
 MOST_TEXT_BYTES = 4 << 20
-"""Of a PNM whose pixels are written as numbers, which are read one by one."""
+"""Largest PNM whose pixels are written as text, which are read one by one."""
 STRIP_PIXELS = 4_000_000
 """Images with transparency, or with more than 8 bits, are converted in strips of about so many pixels."""
 
@@ -51,7 +51,7 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""By EXIF orientation (EXIF 2.3, tag 0x0112). Pillow's own function rewrites all EXIF fields, and fails on odd ones."""
+"""Transpose by EXIF orientation (2.3, tag 0x0112). Pillow's own function rewrites all EXIF, and fails on odd fields."""
 
 # Pillow warns of what is accepted here, or refused by the rules here. Said once for the process: images are decoded
 # on threads, and warnings.catch_warnings in one would change them all.

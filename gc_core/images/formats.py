@@ -24,7 +24,7 @@ SUFFIXES = tuple(sorted(suffix for name in PILLOW for suffix in _SUFFIXES[name])
 """How names of images end, in folders and archives, in small letters or capitals."""
 _SAID = {"WEBP": "WebP", "JPEG2000": "JPEG 2000", "PPM": "PNM"}
 NAMES = " or ".join(", ".join(_SAID.get(name, name) for name in PILLOW if name != "DIB").rsplit(", ", 1))
-"""For a person."""
+"""Names of the formats, as a message lists them."""
 
 _MAGIC = {
     "JPEG": (b"\xff\xd8\xff",),

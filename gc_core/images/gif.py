@@ -7,7 +7,7 @@ and an empty one) until an image (44).
 from gc_core.images.errors import ImageError
 
 MOST_BLOCKS = 100_000
-"""Of extensions before the first image. Metadata that a program writes has some thousand."""
+"""Most extension blocks before the first image. Metadata that a program writes has some thousand."""
 _EXTENSION = 0x21
 _PALETTE_AT, _HEADER_BYTES = 10, 13
 

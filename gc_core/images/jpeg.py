@@ -9,11 +9,11 @@ import re
 from gc_core.images.errors import ImageError
 
 MOST_SEGMENTS = 20_000
-"""Of an image; the longest metadata take some hundred."""
+"""Most segments of an image; the longest metadata take some hundred."""
 MOST_FILL_BYTES = 1000
-"""Between two segments before the first scan; decoders pass over them one by one."""
+"""Most fill bytes between two segments before the first scan; decoders pass over them one by one."""
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""In packed pixels, ff is followed by 00, or is a restart marker."""
+"""Marker outside packed pixels, in which ff is followed by 00, or begins a restart marker."""
 _END, _SCAN, _START, _TEMPORARY = 0xD9, 0xDA, 0xD8, 0x01
 
 

@@ -1,4 +1,4 @@
-"""From the name of an image to its bytes, to its content key, to its pixels."""
+"""Load an image by its name: its bytes, its content key, its pixels."""
 
 import hashlib
 from collections.abc import Callable

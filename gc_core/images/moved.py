@@ -61,7 +61,7 @@ class Absent:
 
     @staticmethod
     def among(errors: Iterable[tuple[ImageRef, OSError | None]]) -> "Absent":
-        """From what reading each image raised."""
+        """Sort images by what reading each raised."""
         asked = list(errors)
         failed = [(ref, error) for ref, error in asked if error is not None]
         return Absent(

@@ -16,7 +16,7 @@ from gc_core.images.decode import ImageError
 _KIND, _UNPACKED, _STORED = 1, 2, 3
 """Fields of a page's header; the last two in bytes."""
 _ABOUT = {0: 5, 3: 8}
-"""By the page's type: the field that is about pages of rows, of version 1 or 2."""
+"""Header field about a page of rows, by the page's type: version 1 or 2."""
 _NUM_VALUES = 1
 _ENCODING = {0: 2, 3: 4}
 _DICTIONARY_PAGE = 2
@@ -32,7 +32,7 @@ _DEEPEST, _MOST_FIELDS = 4, 100
 
 
 MOST_PAGES = 100_000
-"""Of a column in a row group; writers fill pages with 8 KiB and more."""
+"""Most pages of a column in a row group; writers fill pages with 8 KiB and more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Pages:
 
     stored_bytes: int
     largest_bytes: int
-    """Of one page, unpacked."""
+    """Size of the largest page, unpacked."""
     numbered: tuple[str, ...]
     """Columns with a dictionary, whose values can be read as numbers into it."""
     repeat: bool
@@ -86,7 +86,7 @@ class _Page:
 
 @dataclass(slots=True)
 class _Total:
-    """Of the pages met so far."""
+    """Totals over the pages met so far."""
 
     unpacked_bytes: int = 0
     stored_bytes: int = 0

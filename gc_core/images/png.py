@@ -13,9 +13,9 @@ from gc_core.images.errors import ImageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_BYTES = PngImagePlugin.MAX_TEXT_CHUNK
-"""Of one text or profile, unpacked; Pillow refuses an image with a longer one."""
+"""Longest text or profile, unpacked; Pillow refuses an image with a longer one."""
 MOST_TOGETHER_BYTES = PngImagePlugin.MAX_TEXT_MEMORY // 2
-"""Of all texts and profiles of an image."""
+"""Most bytes of all texts and profiles of an image, unpacked."""
 
 MOST_CHUNKS = 10_000
 """Beside those with pixels; of those, 200,000: programs fill them with 8 KiB and more."""
@@ -25,7 +25,7 @@ _BESIDE = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 
 
 def without_long_texts(content: bytes) -> bytes:
-    """The same image without the texts and profiles that are too long for Pillow; other files as they are.
+    """Remove the texts and profiles of a PNG that are too long for Pillow; other files stay as they are.
 
     Raises:
         ImageError: it has so many chunks that looking at them takes minutes.

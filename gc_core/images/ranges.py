@@ -76,7 +76,7 @@ def each_file(location: Location) -> Iterator[list[Found]]:
 
 
 def _with_odd_keys(location: Location) -> Iterator[Found]:
-    """As botocore lists them: obstore refuses a bucket for one key with an empty part between slashes."""
+    """List with botocore: obstore refuses a bucket for one key with an empty part between slashes."""
     for key, size in s3.list_keys(location):
         odd = "//" in key or key.startswith("/")
         if not (key.endswith("/") or not key):

@@ -22,7 +22,7 @@ LISTING = pa.schema(
 
 
 MOST_NAME_CHARACTERS = 4096
-"""Of a name inside an archive or a table."""
+"""Longest name inside an archive or a table."""
 
 
 _LEFT_OUT = "left out"
@@ -45,7 +45,7 @@ class ImageRef:
 
     @property
     def location(self) -> Location:
-        """Of the file: of no image that is drawn, or comes with a package."""
+        """Location of the file; drawn images, and those that come with a package, have none."""
         return Location.of_url(self.url)
 
     @property

@@ -67,7 +67,7 @@ def _named(state: str, num_bytes: int, read: Callable[[str], bytes]) -> list[str
 
 
 def _refuse_half(folder: str, files: dict[str, int]) -> None:
-    """Without a `state.json`, the files' own names say how many there are."""
+    """Refuse an incomplete data set without a `state.json`: its files' names say how many there are."""
     shards = [found for name in files if (found := _SHARD.fullmatch(name.removeprefix(folder)))]
     for found in shards:
         if len(shards) < (count := int(found[1])):

@@ -25,7 +25,7 @@ from gc_core.io.location import Location
 
 Kind = Literal["image", "tar", "zip", "parquet", "arrow", "list"]
 _CONTAINERS: tuple[Kind, ...] = ("tar", "zip", "parquet", "arrow")
-"""Of those that lie together the first that is there is used."""
+"""Kinds of containers; of those in one folder the first kind listed here is used."""
 Tick = Callable[[int], None]
 """Hears how many files were found so far."""
 
@@ -50,7 +50,7 @@ class File:
     location: Location
     size: int
     column: str | None = None
-    """Of a table, the one with images; None for the one that could be meant."""
+    """Column of a table that holds the images; None to find it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Source:
     """What was found at a location: images, or files that must be looked into."""
 
     listing: pa.Table
-    """Of images that are files of their own (`ref.LISTING`)."""
+    """Table of images that are files of their own (`ref.LISTING`)."""
     containers: tuple[File, ...] = ()
     """Files to `scan`."""
     note: str = ""
@@ -152,7 +152,7 @@ class _Files:
     root: Location
     """The folder that names begin at."""
     found: list[Found]
-    """In the order of names."""
+    """Files in the order of their names."""
     num_hidden: int = 0
     is_one_file: bool = False
     """The location is no folder and no pattern."""
@@ -329,7 +329,7 @@ def _only_list(location: str, there: _Files) -> tuple[str, int]:
 
 
 def _left_out(by_kind: dict[str, list[tuple[str, int]]], *kinds: str) -> str:
-    """Of archives how many are not opened, and of other files how many there are by the end of their names."""
+    """Note of how many archives are not opened, and how many other files there are, by the end of their names."""
     counts = [f"{len(by_kind[kind]):,} {kind}" for kind in kinds if kind != "other" and by_kind[kind]]
     notes = [f"{' and '.join(counts)} files there are not opened; name them to use them"] if counts else []
     notes.append(_left_out_by_suffix(_ends(name for name, _ in by_kind["other"] if "other" in kinds), "there"))

@@ -16,13 +16,13 @@ from gc_core.io.location import Location
 _DAMAGE = (tarfile.TarError, ValueError, OverflowError, ArithmeticError, LookupError, RecursionError)
 """What Python's tarfile raises for headers that mean nothing. OSError is none of them: that is the network."""
 MOST_HEADER_BYTES = 1 << 20
-"""Of one long name or list of attributes that stands before a member; tarfile reads them whole."""
+"""Longest name or list of attributes before a member; tarfile reads them whole."""
 LONGEST_NUMBER = 1000
 """Digits in a row in such a list: tarfile searches for numbers in a time that grows with their square."""
 MOST_KEYS = 1000
 """Attributes of a member, or of all that follow: tarfile goes through the latter for each."""
 MOST_MEMBERS = 50_000_000
-"""Of an archive. ImageNet's largest has 1.3 million."""
+"""Most members of an archive. ImageNet's largest has 1.3 million."""
 _LONG_HEADERS = frozenset(b"xgXLK")
 """Types of headers whose content tells of the next member: pax (x, g, X), and long names of GNU (L, K)."""
 _ZEROS_AT_ONCE = 1 << 20

@@ -8,7 +8,7 @@ from gc_core.images.ref import ImageRef, Listed
 from gc_core.io.location import Location, scheme_of
 
 MOST_CHARACTERS = 8192
-"""Of a location."""
+"""Longest location."""
 
 
 def scan(location: Location) -> Iterator[Listed]:

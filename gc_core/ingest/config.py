@@ -63,7 +63,7 @@ class IngestConfig(Config):
     """Decides how samples are spread over shards."""
 
     def absolute(self) -> Self:
-        """The same with places as URLs, which mean the same wherever they are read again."""
+        """Write places as absolute URLs, which mean the same wherever they are read again."""
         image = self.image and str(Location.parse(self.image))
         return replace(self, activations=str(Location.parse(self.activations)), image=image)
 

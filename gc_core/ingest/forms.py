@@ -30,7 +30,7 @@ UNREADABLE = (*LIBRARY_ERRORS, SafetensorError)
 KEPT_OPEN = 64
 NUMPY_SUFFIX = ".npy"
 LOCAL_HEADER = struct.Struct("<26xHH")
-"""Of a zip member: the lengths of its name and of its extra field, which end the header."""
+"""Header of a zip member: the lengths of its name and of its extra field, which end the header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

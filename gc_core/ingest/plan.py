@@ -103,7 +103,7 @@ def manifest_table(config: IngestConfig, plan: IngestPlan) -> pa.Table:
 
 
 def manifest_source(config: IngestConfig, plan: IngestPlan) -> dict[str, Any]:
-    """By which a manifest is known to be of these activations."""
+    """What tells a manifest of these activations from others."""
     return {
         INGESTED: _facts(plan.source),
         "image": config.image,
@@ -130,7 +130,7 @@ def create_store(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> None
 
 
 def refuse_other_store(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> None:
-    """As `create_store`, without making anything.
+    """Check like `create_store`, without making anything.
 
     Raises:
         StoreError: a store of another configuration stands there; the differences are listed.
@@ -184,7 +184,7 @@ def _spec(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> store.Store
 
 
 def _facts(source: Source) -> list[dict[str, Any]]:
-    """As JSON gives them back."""
+    """Facts about the source's pieces, as JSON gives them back."""
     return json.loads(json.dumps([asdict(piece) for piece in source.pieces]))
 
 

@@ -15,7 +15,7 @@ from gc_core.io.run_folder import RunFolder
 from gc_core.store import ShardArrays, open_store
 
 LOST_SHARE = 0.01
-"""Of a block of rows' norm: more lost in rounding means that the numbers are too small for float16."""
+"""Share of the norm of a block of rows: more lost in rounding means that the numbers are too small for float16."""
 
 
 def compute_shard(plan: IngestPlan, shard: int, *, seed: int) -> ShardArrays:

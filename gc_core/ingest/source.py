@@ -37,7 +37,7 @@ class Piece:
 
     @property
     def location(self) -> Location:
-        """Of the file."""
+        """Location of the file."""
         return Location.of_url(self.url)
 
     @property

@@ -26,7 +26,7 @@ def write_json(location: Location, name: str, record: Mapping[str, Any]) -> None
 
 
 def write_json_once(location: Location, name: str, record: Mapping[str, Any]) -> bool:
-    """The same unless the object exists; False if it did."""
+    """Write a JSON object like `write_json` unless it exists; False if it did."""
     return objects.write_once(location, name, json_bytes(sealed(finite(record))))
 
 
@@ -51,7 +51,7 @@ def parse_json(content: bytes, where: str | Location) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """The same plain values with None for numbers that are not finite."""
+    """Replace numbers that are not finite by None, in plain values."""
     if isinstance(value, Mapping):
         return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):

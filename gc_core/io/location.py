@@ -16,7 +16,7 @@ class Location:
     """A value: equal to any other with the same URL, which is its text. Made by `parse`; what lies below, by `/`."""
 
     url: str
-    """Without a slash at its end. Names in it are percent-encoded, unless who wrote an s3:// URL did not."""
+    """URL without a slash at its end. Names in it are percent-encoded, unless who wrote an s3:// URL did not."""
     scheme: Literal["file", "s3"] = field(compare=False, repr=False)
     bucket: str = field(compare=False, repr=False)
     """Empty on this machine."""
@@ -115,7 +115,7 @@ class Location:
 
 
 def scheme_of(text: str) -> str:
-    """Of a URL, in small letters; empty for a path.
+    """Scheme of a URL, in small letters; empty for a path.
 
     Raises:
         ValueError: it is neither.

@@ -24,7 +24,7 @@ from gc_core.io.location import Location
 T = TypeVar("T")
 
 PAUSES_S = (0.1, 0.5, 2, 4)
-"""Before each further try of a request that got no answer."""
+"""Pauses before each further try of a request that got no answer."""
 
 
 class UnavailableError(OSError):
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 STREAM_BYTES = 32 << 20
-"""Of an object that is written or read piece by piece. Object stores take 10,000 pieces: 320 GB."""
+"""Piece of an object that is written or read piece by piece. Object stores take 10,000 pieces: 320 GB."""
 
 
 def open_folder(location: Location, *, create: bool = False) -> ObjectStore:

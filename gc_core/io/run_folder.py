@@ -31,7 +31,7 @@ class RunFolder:
 
     @property
     def url(self) -> str:
-        """For messages and records."""
+        """URL for messages and records."""
         return self.location.url
 
     def claim(self) -> None:
@@ -43,7 +43,7 @@ class RunFolder:
         ownership.claim(self.location, "run", recognises=self._was_made_before_markers)
 
     def _was_made_before_markers(self) -> bool:
-        """By files that only this project writes."""
+        """Recognise an older run folder by files that only this project writes."""
         try:
             attributes = read_json(self.activations, "zarr.json")["attributes"]
             return {"format_version", "config_hash"} <= attributes.keys()

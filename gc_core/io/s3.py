@@ -77,12 +77,12 @@ def open_bucket(bucket: str) -> S3Store:
 
 
 def open_prefix(bucket: str, prefix: str) -> S3Store:
-    """As `open_bucket`, with keys relative to the prefix, which is empty for the whole bucket."""
+    """Open a bucket with keys relative to a prefix, which is empty for the whole bucket; errors as in `open_bucket`."""
     return _open(bucket, prefix or None, _environment())
 
 
 def file_system() -> S3FileSystem:
-    """The same settings as Ray Train takes them. Credentials that expire are left to Arrow, which finds the same."""
+    """Arrow file system with the same settings, for Ray Train. Arrow itself finds credentials that expire."""
     found = settings(_environment())
     endpoint = urlsplit(found.endpoint or "")
     lasting = found.credentials is not None and not isinstance(found.credentials, RefreshableCredentials)

@@ -26,7 +26,7 @@ class JumpReLUPenalty:
     tanh_scale: float
     """c, one over the size (activation times norm) at which the penalty saturates."""
     pre_coefficient: float
-    """Of the penalty on pre-activations below their threshold."""
+    """Coefficient of the penalty on pre-activations below their threshold."""
     bandwidth: float
     """Width of the window around a threshold in which samples move it, in units of pre-activations."""
 

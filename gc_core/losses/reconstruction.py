@@ -32,7 +32,7 @@ class Reconstruction:
     residual_BSC: Tensor
     """What the whole dictionary leaves unexplained in the blocks judged, without gradient."""
     squared_error_BG: Tensor
-    """As in `Losses`, without gradient."""
+    """Squared error as in `Losses`, without gradient."""
 
 
 def judge(model: Crosscoder, code: SparseCode | Tensor, acts_BGC: Tensor, target: Target) -> Reconstruction:

@@ -37,7 +37,7 @@ def batchtopk_losses(
     target: Target = WHOLE,
     peers: Peers | None = None,
 ) -> Losses:
-    """The same from the k * B largest features of the whole batch, over all workers (Bussmann et al. 2024).
+    """Losses like `topk_losses`, from the k * B largest features of the batch over all workers (Bussmann et al. 2024).
 
     Features are ranked by pre-activation times decoder norm, in one list for all samples; those that are not positive
     stay zero. The smallest active one is reported: its running mean is the threshold outside training.

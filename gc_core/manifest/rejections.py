@@ -20,7 +20,7 @@ class Reason:
 
 
 Reasons = Mapping[str, Reason]
-"""By kind, such as `empty file`."""
+"""Reasons by kind, such as `empty file`."""
 
 
 def kind_of(error: str) -> str:

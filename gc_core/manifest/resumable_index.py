@@ -160,7 +160,7 @@ def _unread(error: OSError) -> str:
 
 
 def _known(table: pa.Table | None, listed: list[Listed], settings: InspectionSettings) -> list[ImageRecord | None]:
-    """For each image the record in the part's table that was kept earlier; None for those to look at."""
+    """Record of each image that the part's table kept from earlier; None for those to look at."""
     if table is None or json.loads(table.schema.metadata[b"about"]) != {"lens": asdict(settings)}:
         return [None] * len(listed)
     usable = (

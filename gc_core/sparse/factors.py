@@ -21,7 +21,7 @@ from gc_core.sparse.kernels import segment_sums
 
 ATTRIBUTE = "row_gradient"
 ROWS_AT_ONCE_BYTES = {"cpu": 2**22, "cuda": 2**28}
-"""Of a gradient, where it is visited block by block: on a CPU a block stays in the caches."""
+"""Size of a block where a gradient is visited block by block: on a CPU a block stays in the caches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Turns:
 
     @classmethod
     def of(cls, cayley_GG: Tensor, inverse_G: Tensor) -> "Turns":
-        """From the group's table of products, and its inverses."""
+        """Make it from the group's table of products, and its inverses."""
         return cls(cayley_GG, cayley_GG[:, inverse_G])
 
 
@@ -48,7 +48,7 @@ class RowGradient:
     source_N: Tensor
     table_MD: Tensor
     shape: torch.Size
-    """Of the parameter, (F, ...)."""
+    """Shape of the parameter, (F, ...)."""
     pose_N: Tensor | None = None
     """Where entries are of turned copies of a row: by what element."""
     turns: Turns | None = None
@@ -213,7 +213,7 @@ def deposit(parameter: Tensor, gradient: RowGradient) -> None:
 
 
 def keep_row_gradient(parameter: Tensor, gradient: RowGradient) -> None:
-    """In the place of what lies there."""
+    """Replace the row gradient that lies with a parameter."""
     setattr(parameter, ATTRIBUTE, gradient)
 
 

@@ -41,7 +41,7 @@ def average_over_workers(parameters: Iterable[Tensor], group: dist.ProcessGroup 
 def _gathered(
     mine: Sequence[RowGradient | None], parameters: Sequence[Tensor], group: dist.ProcessGroup | None
 ) -> list[list[RowGradient]]:
-    """Of each parameter, the gradients of those workers that have one, in the order of the ranks."""
+    """Gradients of each parameter from those workers that have one, in the order of the ranks."""
     device = parameters[0].device
     sizes_P3 = torch.tensor([_sizes(gradient) for gradient in mine], dtype=torch.int64, device=device)
     sizes_WP3 = torch.stack(_all_gather(sizes_P3, group)).tolist()  # the one time that a step waits for them
@@ -68,7 +68,7 @@ def _gathered(
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """Of a tensor that travels."""
+    """Shape and type of a tensor that is sent."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -79,7 +79,7 @@ class _Form:
 
     @property
     def bytes_taken(self) -> int:
-        """With what lies between it and the next."""
+        """Bytes with the padding before the next tensor."""
         return -(-self.num_bytes // ALIGNED_BYTES) * ALIGNED_BYTES
 
 
@@ -91,7 +91,7 @@ def _sizes(gradient: RowGradient | None) -> tuple[int, int, int]:
 
 
 def _forms(sizes: Sequence[int], parameter: Tensor) -> list[_Form]:
-    """Of a gradient's tensors, in the order of `_tensors`; none travels where it has no entries."""
+    """Forms of a gradient's tensors, in the order of `_tensors`; none is sent where it has no entries."""
     entries, rows, turned = sizes
     if not entries:
         return []

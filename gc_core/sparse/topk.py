@@ -42,7 +42,7 @@ def choose(read_BD: Tensor, W_FD: Tensor, b_F: Tensor, scale_F: Tensor, k: int) 
 
 @torch.no_grad()
 def choose_with_scores(read_BD: Tensor, W_FD: Tensor, b_F: Tensor, scale_F: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The same indices, and what is largest there, both (B, k).
+    """Indices like `choose`, and the scores there, both (B, k).
 
     Block by block of samples, in one buffer: the pre-activations of a batch, (B, F), never exist at once.
     """

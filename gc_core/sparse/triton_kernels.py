@@ -17,7 +17,7 @@ COLUMNS = 512
 
 
 def segment_sums(weight_N: Tensor, source_N: Tensor, offsets: Tensor, table_MD: Tensor, dtype: torch.dtype) -> Tensor:
-    """As `kernels.segment_sums`; the table is contiguous."""
+    """Triton version of `kernels.segment_sums`; the table is contiguous."""
     num_segments, width = len(offsets) - 1, table_MD.shape[1]
     sums_SD = torch.empty(num_segments, width, dtype=dtype, device=table_MD.device)
     columns = min(COLUMNS, triton.next_power_of_2(max(1, width)))
@@ -37,7 +37,7 @@ def segment_sums(weight_N: Tensor, source_N: Tensor, offsets: Tensor, table_MD: 
 
 
 def row_dots(left_BD: Tensor, W_FD: Tensor, index_BK: Tensor, dtype: torch.dtype) -> Tensor:
-    """As `kernels.row_dots`; all are contiguous."""
+    """Triton version of `kernels.row_dots`; all tensors are contiguous."""
     dots_BK = torch.empty(index_BK.shape, dtype=dtype, device=W_FD.device)
     width = W_FD.shape[1]
     launched: Any = _row_dots

@@ -22,7 +22,7 @@ REQUEST_BYTES = 8 << 20
 THREADS = 16
 """Most requests at once for one read: on object storage they mostly wait."""
 INDICES_KEPT = 1 << 16
-"""Of shards: a few hundred bytes each."""
+"""Most shard indices kept in memory: a few hundred bytes each."""
 
 
 class DamagedError(ValueError):
@@ -59,7 +59,7 @@ class ChunkReader:
         return out
 
     def read_into(self, out: NDArray[Any], start: int) -> None:
-        """As `read`, in this thread, for the rows from `start` on; `out` has room for all of them."""
+        """Fill `out` with the rows from `start` on, in this thread; errors as in `read`."""
         for part in self._requests(start, start + len(out)):
             self._fill(*part, start, out)
 

@@ -31,7 +31,7 @@ class Commit:
     shard: int
     num_rows: int
     sha256: dict[str, str]
-    """Of each array's uncompressed bytes."""
+    """SHA-256 of each array's uncompressed bytes, by array."""
     object_bytes: dict[str, int]
     """Size of each array's stored object."""
     sum_squares: float
@@ -91,11 +91,11 @@ class Figures:
         return all(its.array is self._arrays[name] for name, its in written.items())
 
     def sha256(self) -> dict[str, str]:
-        """By array."""
+        """SHA-256 of each array, by name."""
         return {name: found.result() for name, found in self._digests.items()}
 
     def sum_squares(self) -> float:
-        """As `sum_squares`."""
+        """Sum of the squared activations, equal to the function `sum_squares`."""
         return float(np.concatenate([part.result() for part in self._row_sums]).sum())
 
 
@@ -113,7 +113,7 @@ def describe(shard: int, written: Mapping[str, Written], figures: Figures, confi
 
 
 def sum_squares(activations: NDArray[Any]) -> float:
-    """Of float16 numbers; the same on every machine."""
+    """Sum of squares of float16 numbers; the same on every machine."""
     return float(np.concatenate([_squared(part) for part in _parts(activations)]).sum())
 
 

@@ -14,7 +14,7 @@ LEFT_AFTER_CLEARING = 0.8
 OWN_FOLDER = "group-crosscoders-cache"
 OWN_NAMES = re.compile(r"[0-9a-f]{64}|part-\w+")
 CHECK_EVERY_SHARE = 0.05
-"""Of the limit: how much one process adds between two looks at the folder."""
+"""Share of the limit that one process adds between two looks at the folder."""
 
 
 class DiskCache:

@@ -29,7 +29,7 @@ from gc_core.store.shards import CHUNK_ROWS, ShardPlan
 MIXED, HELD_OUT_LAST = 1, 2
 """Format versions: where rows of held-out images stand. The arrays are laid out alike."""
 FORMAT_VERSION = HELD_OUT_LAST
-"""Of stores that are made; those of every version are read and continued."""
+"""Format version of new stores; those of every version are read and continued."""
 ARRAYS = ("activations", "image", "centre_yx")
 MEAN = "mean_squared_block_norm"
 """The attribute that is set when all shards are there."""
@@ -92,7 +92,7 @@ class Written:
     """What it holds, which an earlier attempt may have computed."""
     num_bytes: int
     tag: str
-    """By which `objects.stat` knows these bytes again."""
+    """Tag by which `objects.stat` recognises these bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class StoreSpec:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Of the store's group; the mean is known when all shards are there."""
+        """Attributes of the store's Zarr group; the mean is known when all shards are there."""
         return {
             "format_version": self.format_version,
             MEAN: None,
@@ -186,7 +186,7 @@ def version_of(run: RunFolder) -> int:
 
 
 def format_version_of(plan: ShardPlan) -> int:
-    """Of a store whose rows are those of the plan."""
+    """Format version of a store whose rows are those of the plan."""
     return MIXED if plan.held_out_from is None else HELD_OUT_LAST
 
 

@@ -65,7 +65,7 @@ def open_store(run: RunFolder, *, unfinished: bool = False, cache: DiskCache | N
 
 
 def all_finite(activations: NDArray[np.float16]) -> bool:
-    """As `isfinite`, several times faster: of a few rows at a time, which stay in a processor's cache."""
+    """Whether all are finite, several times faster than `isfinite`: a few rows at a time stay in the CPU's cache."""
     parts = (activations[row : row + SQUARED_AT_ONCE] for row in range(0, len(activations), SQUARED_AT_ONCE))
     return all((part.view(np.uint16) & 0x7C00).max() != 0x7C00 for part in parts)
 

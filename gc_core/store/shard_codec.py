@@ -35,7 +35,7 @@ class Form:
     fill: Any
     chunk_rows: int
     num_chunks: int
-    """Of a shard, K."""
+    """Chunks of a shard, K."""
     compression: Compression
 
     @property

@@ -19,7 +19,7 @@ TRIES = 3
 ROUNDING = 1 / 16
 """Largest relative difference of a row between what two devices compute in 8-bit arithmetic."""
 CLOSE_SHARE = 0.9
-"""Of rows within it; rows of tiny numbers may differ by more, those of other weights nearly all do."""
+"""Share of rows within it; rows of tiny numbers may differ by more, those of other weights nearly all do."""
 
 
 def create_once(

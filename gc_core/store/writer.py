@@ -37,14 +37,14 @@ from gc_core.store.shard_codec import encode
 from gc_core.store.write_once import check_still_there, create_once
 
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""That pack and check one shard's chunks."""
+"""Threads that pack and check one shard's chunks."""
 
 _MAY_DIFFER = {MEAN, "config", "config_hash", "code_version", MANIFEST}
 """Attributes that may change under one store, or are compared field by field."""
 
 
 REQUESTS_A_SHARD = 13
-"""Of `write_shard` on object storage, as a test counts: four are put, the rest look before and after."""
+"""Requests of `write_shard` to object storage, as a test counts: four are put, the rest look before and after."""
 
 
 def raw_bytes(num_rows: int, order: int, channels: int) -> int:
