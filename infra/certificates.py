@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 VALID = datetime.timedelta(days=365)
 """Longer than anybody lets such a server run."""
 CLOCKS = datetime.timedelta(minutes=5)
-"""By which a clock may be set back after the start."""
+"""Time by which a clock may be set back after the start."""
 
 
 def write_pair(folder: Path, name: str) -> tuple[Path, Path]:

@@ -108,7 +108,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _was_served_from(folder: Path) -> bool:
-    """By an earlier version, which left no marker."""
+    """Whether an earlier version, which left no marker, served from here."""
     return (folder / "s3.json").is_file() and (folder / "server.log").is_file()
 
 

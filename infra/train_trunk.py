@@ -57,7 +57,7 @@ class TrainTrunkConfig:
     learning_rate: float = 2e-3
     """Peak, reached after 200 steps (AdamW)."""
     seed: int = 0
-    """Of weights and crops."""
+    """Seed of weights and crops."""
 
     def __post_init__(self) -> None:
         if self.crop_px % 16 or self.crop_px < 32:

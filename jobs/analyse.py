@@ -39,7 +39,7 @@ from jobs.common.options import MovedImages, Workers, cli
 from jobs.common.teams import Team
 
 PAIRS_A_TASK = 512**2
-"""At least, where families are looked for in pieces."""
+"""Least pairs of a task, where families are looked for in pieces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +197,7 @@ def _describe(team: Team) -> FeatureSymmetry:
 
 
 def _families(team: Team, alive: NDArray[np.int64], model: Crosscoder) -> tuple[list[Cluster], bool]:
-    """Of the living features, numbered over all; and whether features that hang together were cut apart."""
+    """Families of the living features, numbered over all; and whether features that hang together were cut apart."""
     config, rows = team.work.config, analyse.bands(len(alive))
     pairs_done = [(len(alive) - band.start) * len(band) for band in rows]
     with console.progress("families", sum(pairs_done), "pairs") as meter:

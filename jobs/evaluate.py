@@ -44,7 +44,7 @@ class EvaluateJob(MovedImages):
     against: str | None = None
     """Match the features of each one to one with those of this crosscoder of the run, such as another seed."""
     up_to_pose: bool = False
-    """In matching, count a feature and its turned or mirrored copy as the same, too (slower)."""
+    """Count a feature and its turned or mirrored copy as the same when matching (slower)."""
     classifier: str | None = None
     """Weights of a whole torchvision GoogLeNet whose first layers were harvested: a file, or `torchvision` to download
     them. Reconstructions then replace the layer in it."""
@@ -53,7 +53,7 @@ class EvaluateJob(MovedImages):
     labels: str | None = None
     """Their true classes, a text file with lines `NAME CLASS`; None compares with the network's own output."""
     max_images: int = 1000
-    """At most this many images for the classifier."""
+    """Most images for the classifier."""
     workers: Workers = field(default_factory=Workers)
     figure: str | None = None
     """Draw FVU against L0 of all the crosscoders named into this .png, .svg or .pdf file."""
@@ -114,7 +114,7 @@ def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
 
 
 def _measure(run: RunFolder, names: tuple[str, ...], job: EvaluateJob) -> dict[str, Evaluation]:
-    """By name; each is written as soon as it is there."""
+    """Evaluations by name; each is written as soon as it is there."""
     images, mean = _images(run, job)
     found: dict[str, Evaluation] = {}
     options = _options(job)
@@ -200,7 +200,7 @@ def _network(run: RunFolder, classifier: str, device: str = "cpu") -> tuple[Back
 
 
 def _options(job: EvaluateJob) -> dict[str, float]:
-    """Of a task: CPUs, and a GPU where the cluster has one."""
+    """Ray options of a task: CPUs, and a GPU where the cluster has one."""
     workers = job.workers.resolve(num_cpus=cluster.num_cpus(), num_gpus=cluster.num_gpus())
     return cluster.task_options(workers, 0)
 

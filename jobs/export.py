@@ -38,7 +38,7 @@ class ExportJob:
     crosscoder."""
 
     materialised: bool = False
-    """Of tied poses (hub): write every feature with weights of its own, for programs that know no prototypes. |G| times
+    """Write every feature of tied poses with weights of its own (hub), for programs that know no prototypes. |G| times
     the size; its top-k may take several poses of one prototype, so the card leaves out what was measured."""
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ def run_export(job: ExportJob) -> list[tuple[str, str]]:
 
 
 def _as_argument(out: Location) -> str:
-    """As other programs take it."""
+    """Path or URL, as other programs take it."""
     return out.path if out.is_local else out.url
 
 

@@ -1,4 +1,4 @@
-"""From images to the atlas: harvest, train, analyse, draw.
+"""Go from images to the atlas: harvest, train, analyse, draw.
 
     python -m jobs.pipeline --out RUN                          built-in photographs and drawn stimuli
     python -m jobs.pipeline --images IMAGES --out RUN        your own

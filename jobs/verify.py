@@ -117,7 +117,7 @@ def _number_faults(run: RunFolder, opened: store.Store, *, shards_sound: bool, m
 
 
 def _mean_faults(run: RunFolder, *, mend: bool) -> list[str]:
-    """Of the mean; or that a shard, which was sound before, has changed since."""
+    """Faults of the mean; or that a shard, which was sound before, has changed since."""
     try:
         fault = store.fault_of_mean(run)
         if fault and mend:

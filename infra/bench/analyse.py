@@ -45,7 +45,7 @@ class AnalyseBench:
     sizes: tuple[int, ...] = (1024, 4096)
     """Features of the crosscoders that are loaded and compared."""
     shards: tuple[int, ...] = (8, 32)
-    """Of a crosscoder of the first size."""
+    """Numbers of shards whose findings are merged, for a crosscoder of the first size."""
     rounds: int = 3
     json: Path | None = None
     """Write the results here: a list of flat objects, one a task and size."""

@@ -42,7 +42,7 @@ class ArtefactReport:
     backbone: str = "googlenet"
     """`googlenet` or `inceptionv1`."""
     weights: str | None = None
-    """As in a harvest."""
+    """Weights of the backbone, as in a harvest."""
     group: str = "D32"
     """Any group with interpolated elements."""
     centres_per_image: int = 4
@@ -87,13 +87,13 @@ def compare(options: ArtefactReport, kernel: Interpolation) -> dict[str, float]:
 
 
 def neighbours(acts_NGC: Tensor, group: Group) -> Tensor:
-    """For each element, the mean of the blocks one step of rotation before and after it."""
+    """Mean, for each element, of the blocks one step of rotation before and after it."""
     before, after = _turned_by(group, -1), _turned_by(group, 1)
     return (acts_NGC[:, before] + acts_NGC[:, after]) / 2
 
 
 def half_a_step_away(control_NGC: Tensor, group: Group) -> Tensor:
-    """For each element g, the mean of those blocks of `half_step` that lie half a step before and after it.
+    """Mean, for each element g, of the blocks of `half_step` that lie half a step before and after it.
 
     They are r^(k + 1/2) at index r^k, but r^(k - 1/2) m at index r^k m.
     """

@@ -32,7 +32,7 @@ class ClientsBench:
     url: str
     """An s3:// URL to write below; nothing is left there."""
     num_objects: int = 8
-    """Of 32 MiB each."""
+    """Number of objects, of 32 MiB each."""
     rounds: int = 3
 
 

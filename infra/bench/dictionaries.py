@@ -17,7 +17,7 @@ from gc_core.train import Trainer, TrainingData, Worker, keep_freed_memory, open
 from jobs.common import console
 
 LAST_ROWS = 5
-"""Of metrics: the FVU in training is a mean over the last fifty steps."""
+"""Rows of metrics averaged: the FVU in training is a mean over the last fifty steps."""
 TWIN_COSINE = 0.9
 ROWS_AT_ONCE = 512
 
@@ -27,17 +27,17 @@ class Measured:
     """What one training came to."""
 
     fvu: float
-    """In training, mean over its last fifty steps."""
+    """FVU in training, mean over its last fifty steps."""
     held_out_fvu: float
     loss: float
     """All terms, a sample, over the last fifty steps."""
     l0: float
     dead_share: float
-    """Of features that did not fire in the last tenth of the run (`--dead-after-samples`)."""
+    """Share of features that did not fire in the last tenth of the run (`--dead-after-samples`)."""
     never_share: float
-    """Of features that fire on no sample of one more pass over the store with the last weights."""
+    """Share of features that fire on no sample of one more pass over the store with the last weights."""
     twin_share: float
-    """Of features that another one resembles, cosine above 0.9."""
+    """Share of features that another one resembles, cosine above 0.9."""
 
 
 def resolved_for(url: str, configs: Sequence[TrainConfig]) -> tuple[TrainingData, list[ResolvedTrainConfig]]:
@@ -85,7 +85,7 @@ def firing(trainers: Sequence[Trainer], data: TrainingData) -> list[Tensor]:
 
 @torch.no_grad()
 def twin_share(rows_FGC: Tensor) -> float:
-    """Of decoder rows, those that another one resembles."""
+    """Share of decoder rows that another one resembles, cosine above TWIN_COSINE."""
     unit = torch.nn.functional.normalize(rows_FGC.flatten(1), dim=1)
     count = 0
     for first in range(0, len(unit), ROWS_AT_ONCE):

@@ -48,7 +48,7 @@ class HarvestBench:
     backbone: str = "googlenet"
     """`googlenet` or `inceptionv1`."""
     weights: str | None = None
-    """As in a harvest; `random:0` where there are none: the speed is the same."""
+    """Weights of the backbone, as in a harvest; `random:0` where there are none: the speed is the same."""
     seconds: float = 120
     """About how long to measure, beside the start."""
     json: Path | None = None

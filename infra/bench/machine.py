@@ -19,7 +19,7 @@ class Rate:
     amount: float
     seconds: float
     cpu_seconds: float
-    """Of this process, which do not pass while others use the core."""
+    """Processor time of this process, which does not pass while others use the core."""
 
     @property
     def per_s(self) -> float:
@@ -73,6 +73,6 @@ def _cpu_model() -> str:
 
 
 def _wait_for(device: str) -> None:
-    """For the work that an accelerator was given, and is still doing."""
+    """Wait for work that an accelerator is still doing."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -14,7 +14,7 @@ from jobs.common import console
 from jobs.common.options import cli
 
 BUFFER_ROWS = 4096
-"""As training has them by default."""
+"""Rows of the shuffle buffer, as training has them by default."""
 GB = 10**9
 
 
@@ -26,7 +26,7 @@ class PlansBench:
     """P; features are |G| times as many."""
     gpus: tuple[int, ...] = (1, 4, 8)
     memory_gb: float = 80.0
-    """Of one GPU."""
+    """Memory of one GPU."""
     group: str = "D32"
     channels: int = 480
     batch: int = 512
@@ -51,7 +51,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def planned(options: PlansBench, prototypes: int, gpus: int) -> Plan | None:
-    """Of the mesh that `jobs.train` would recommend; None where none fits."""
+    """Plan of the mesh that `jobs.train` would recommend; None where none fits."""
     order = groups.parse(options.group).order
     demand = Demand(
         dict_sizes=(prototypes,),

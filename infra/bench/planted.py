@@ -40,7 +40,7 @@ from jobs.common.options import cli
 LEAST_RAND_INDEX, LEAST_COSINE = 0.99, 0.95
 HELD_OUT_ROWS = 2000
 LEAST_DENSITY = 1e-3
-"""Of the held-out samples that a feature fires on, to be living."""
+"""Least share of held-out samples that a living feature fires on."""
 DUPLICATES = 0.9
 """Prototypes more alike than this, up to pose, are one family learned twice."""
 
@@ -61,9 +61,9 @@ class PlantedBench:
     """Standard deviation of each number, where a family's blocks have norm 1 together."""
     prototypes: int = 16
     invariant_prototypes: int = 0
-    """Of these so many have all blocks equal."""
+    """Number of these prototypes with all blocks equal."""
     features: int = 256
-    """Of the untied one."""
+    """Features of the untied crosscoder."""
     steps: int = 1500
     batch: int = 256
     seeds: tuple[int, ...] = (0, 1)
@@ -92,7 +92,7 @@ class Outcome:
     """Learned ones with living members."""
     held_out_fvu: float
     invariant_cosine: float | None
-    """As `mean_cosine`, of planted families with equal blocks with prototypes that have them too; None without."""
+    """`mean_cosine` of planted families with equal blocks to prototypes that have them too; None without."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -127,7 +127,7 @@ def plant(options: PlantedBench, seed: int) -> Planted:
 
 
 def _symmetric(blocks_GC: NDArray[np.float64], kind: int, group: Group) -> NDArray[np.float64]:
-    """As they are, the same after one mirror, or after half a turn."""
+    """Make blocks the same after nothing (kind 0: as given, twice as large), one mirror (1) or half a turn (2)."""
     partner = [0, group.n if group.has_mirrors else 0, group.n // 2][kind]
     return blocks_GC + blocks_GC[group.cayley[:, partner]]
 

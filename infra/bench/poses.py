@@ -34,7 +34,7 @@ from jobs.common import console
 from jobs.common.options import cli
 
 RATE = 1e-3
-"""Of the biases' steps, over the root mean square of active codes."""
+"""Learning rate of the biases, over the root mean square of active codes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class PosesBench:
     prototypes: int = 64
     k: int = 24
     steps: int = 300
-    """Of the tied training, and of each that follows it."""
+    """Steps of the tied training, and of each that follows it."""
     batch: int = 128
     seed: int = 0
     free: bool = True

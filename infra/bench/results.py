@@ -25,6 +25,6 @@ def _are_alike(content: bytes, results: Any) -> bool:
 
 
 def _names(results: Any) -> set[str]:
-    """Of the figures; those of the first row tell them all."""
+    """Names of the figures; the first row has them all."""
     first = results[0] if isinstance(results, list) and results else results
     return set(first) if isinstance(first, dict) else set()

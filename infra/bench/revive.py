@@ -44,7 +44,7 @@ class ReviveBench:
     encoder: str = "identity"
     ways: tuple[Literal["none", "auxk"], ...] = ("none", "auxk")
     steps: int | None = None
-    """Of each training; None for the default length."""
+    """Steps of each training; None for the default length."""
     seeds: tuple[int, ...] = (0,)
     json: Path | None = None
     """Write the results here: a list of flat objects, one a training."""
@@ -81,7 +81,7 @@ def measure(options: ReviveBench, seed: int) -> list[dict[str, Any]]:
 
 
 def means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Over seeds, by way."""
+    """Means over seeds, by way."""
     names = ("dead_share", "never_share", "twin_share", "fvu", "held_out_fvu")
     ways = dict.fromkeys(row["way"] for row in rows)
     return {way: {name: mean(row[name] for row in rows if row["way"] == way) for name in names} for way in ways}

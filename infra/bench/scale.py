@@ -55,7 +55,7 @@ class ScaleBench:
     """Measure what grows."""
 
     rows: tuple[int, ...] = (16_384, 65_536)
-    """Of stores, multiples of 4,096."""
+    """Rows of the stores, multiples of 4,096."""
     features: tuple[int, ...] = (1024, 4096)
     rounds: int = 3
     json: Path | None = None

@@ -45,7 +45,7 @@ class SeedsBench:
     run: str
     """A run folder whose harvest is finished: a path or URL."""
     steps: tuple[int, ...] = (300, 1200)
-    """Of each training, one after another."""
+    """Steps of each training, one after another."""
     kinds: tuple[Literal["tied", "untied", "untied-all"], ...] = ("tied", "untied")
     """`untied` reads the untransformed block, `untied-all` all of them."""
     group: str | None = None
@@ -54,7 +54,7 @@ class SeedsBench:
     """Samples held out at least, of whole images drawn at random."""
     prototypes: int = 64
     features: int = 1024
-    """Of the untied ones."""
+    """Features of the untied crosscoders."""
     k: int = 24
     batch: int = 128
     json: Path | None = None
@@ -63,14 +63,14 @@ class SeedsBench:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likeness:
-    """Of a pair of dictionaries, both ways together."""
+    """Similarity of a pair of dictionaries, both ways together."""
 
     kind: str
     steps: int
     rows: int
     """Prototypes, or features."""
     share_above_90: float
-    """Of those with a partner of a cosine above 0.9."""
+    """Share of rows with a partner of a cosine above 0.9."""
     share_above_80: float
     share_above_70: float
     mean_max_cosine: float
@@ -110,7 +110,7 @@ def compare(options: SeedsBench, data: TrainingData) -> Iterator[Likeness]:
 
 
 def likeness_of(kind: str, steps: int, one: Crosscoder, other: Crosscoder, fvu: float) -> Likeness:
-    """Of two dictionaries of equal size."""
+    """Compare two dictionaries of equal size."""
     nearest_R = _nearest(one, other)
     above = {f"share_above_{bound}": float((nearest_R > bound / 100).mean()) for bound in (90, 80, 70)}
     rows, mean = one.shape.num_rows, float(nearest_R.mean())

@@ -225,7 +225,7 @@ def _opened(run: RunFolder) -> store.Store:
 
 
 def _shuffled_mb_per_s(run: RunFolder, order: stream.LaneOrder, num_rows: int) -> float:
-    """Of a stream under way: what is read ahead when the clock starts is read ahead again when it stops."""
+    """Speed of a stream under way: what is read ahead when the clock starts is read ahead again when it stops."""
     batches = stream.batches(
         _opened(run),
         order,
@@ -252,7 +252,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _to_disk(folder: Location) -> None:
-    """On a local disk: wait until it has the bytes, and forget them from memory."""
+    """Wait until a local disk has the bytes, and drop them from memory; nothing on object storage."""
     if not folder.is_local:
         return
     for path in folder.local_path.rglob("*"):

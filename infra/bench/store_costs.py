@@ -29,13 +29,13 @@ class Cost:
 
     part: str
     mb_per_s: float
-    """Of activations as they are in memory, by processor time: others on the core do not count."""
+    """Unpacked megabytes of activations a second of processor time: others on the core do not count."""
     stored_share: float | None = None
-    """Of the bytes in memory, after packing."""
+    """Packed size as a share of the bytes in memory."""
 
 
 def costs(acts_NGC: NDArray[np.float16], *, rounds: int) -> list[Cost]:
-    """Of every part, medians of rounds."""
+    """Cost of every part, medians of rounds."""
     torch.set_num_threads(1)
     chunks = [acts_NGC[first : first + CHUNK_ROWS] for first in range(0, len(acts_NGC), CHUNK_ROWS)]
     found, out = [], np.empty_like(chunks[0])

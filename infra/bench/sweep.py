@@ -48,7 +48,7 @@ class SweepBench:
     rates: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     """Multiples of the default learning rate; 1 must be among them."""
     steps: int = 300
-    """Of each training."""
+    """Steps of each training."""
     seed: int = 0
     json: Path | None = None
     """Write the results here: a list of flat objects, one a training."""
@@ -94,7 +94,7 @@ def judged(row: dict[str, Any]) -> float:
 
 
 def above_best(rows: Sequence[dict[str, Any]]) -> dict[Case, float]:
-    """By how much the default rate's figure is above the best one's, as a share of it, in each case."""
+    """Excess of the default rate's figure over the best one's, as a share of the best, in each case."""
     by_case: dict[Case, dict[float, float]] = defaultdict(dict)
     for row in rows:
         by_case[row["encoder"], row["activation"], row["dict_size"]][row["rate"]] = judged(row)

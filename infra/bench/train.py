@@ -34,7 +34,7 @@ from jobs.common.options import cli
 SMALL = [Size(group="D8", channels=64, features=features) for features in (4096, 16384, 65536)]
 WIDE = Size(group="D32", channels=480, features=16384)
 NOT_AT = {True: "dense_l1", False: "reference_all"}
-"""By whether a size is the wide one: what is not measured there."""
+"""Path that is not measured at a size, by whether it is the wide one."""
 LEAST_TIED_SPEEDUP, MOST_TIED_MEMORY = 20, 0.1
 LEAST_SPEEDUP, MOST_GROWTH, LEAST_MATMUL_SHARE, MOST_DISAGREEMENT = 4, 5, 0.5, 1e-3
 
@@ -48,7 +48,7 @@ class TrainBench:
     device: Literal["cpu", "cuda"] | None = None
     """What computes; None for CUDA where there is one."""
     only: int | None = None
-    """Of the sizes with 1,024 numbers a feature, only the one with so many features."""
+    """Number of features: of the sizes with 1,024 numbers a feature, measure this one only."""
     wide: bool = False
     """Only the size of D32 and 480 channels."""
     paths: tuple[Literal["reference", "sparse", "sparse_lazy", "dense_l1", "reference_all", "tied"], ...] = PATHS

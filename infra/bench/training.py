@@ -62,11 +62,11 @@ class Visit:
     step_s: float
     peak_bytes: int
     matmul_share: float | None
-    """Of the rate of a square product in the fast type, over the whole step (dense paths)."""
+    """Share of the rate of a square product in the fast type, over the whole step (dense paths)."""
     bandwidth_share: float | None
-    """Of the rate at which memory is copied, over the whole step, for the bytes that must move (sparse paths)."""
+    """Share of the memory's copying rate, over the whole step, for the bytes that must move (sparse paths)."""
     load: float
-    """Of the machine: threads that wanted a core in the last minute, this one's among them."""
+    """Load of the machine: threads that wanted a core in the last minute, this one's among them."""
 
 
 def visit(size: Size, path: str, seconds: float, device: str) -> Visit:
@@ -175,7 +175,7 @@ def random_weights(size: Size, path: str, device: str) -> dict[str, Tensor]:
 
 
 def flop(size: Size, path: str) -> float:
-    """Of the matrix products: encoder forward and weights; decoder forward, weights and codes."""
+    """FLOP of the matrix products: encoder forward and weights; decoder forward, weights and codes."""
     reads = size.row if path == "reference_all" else size.channels
     return 2.0 * size.batch * size.features * (2 * reads + 3 * size.row)
 
@@ -236,7 +236,7 @@ def _peak_bytes(device: str) -> int:
 
 
 def _matmul_flop_per_s(path: str, device: str) -> float:
-    """In the fast type, or in the type that the path uses."""
+    """FLOP a second of a square matrix product, in float32 for the plain paths, else in the fast type."""
     dtype = torch.float32 if path in PLAIN else arithmetic("auto", device)
     multiply = machine.matmul_gflop(device, dtype)
     multiply()

@@ -28,7 +28,7 @@ from jobs.common import console
 from jobs.common.options import cli
 
 WARM_STEPS = 3
-"""Of each training whose time is not counted."""
+"""First steps of each training, whose time is not counted."""
 KINDS = {"tied": {}, "untied": {"encoder_reads": "identity"}, "untied, all blocks": {"encoder_reads": "all"}}
 
 
@@ -44,7 +44,7 @@ class TyingBench:
     """Samples held out at least, of whole images drawn at random."""
     prototypes: int = 64
     features: int = 1024
-    """Of the untied ones."""
+    """Features of the untied crosscoders."""
     k: int = 24
     steps: int = 300
     batch: int = 128
@@ -63,11 +63,11 @@ class Outcome:
     fvu: float
     """Held out."""
     interval: tuple[float, float] | None
-    """Of 95%, over images."""
+    """95% interval of the held-out FVU, over images."""
     training_fvu: float
     dead_share: float
     seconds: float
-    """Of processor time, without the first steps."""
+    """Processor time, without the first steps."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -88,7 +88,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def cut(data: TrainingData, num_rows: int | None, held_out: int, seed: int) -> TrainingData:
-    """The same store with whole images held out at random, and about so many rows of others to train on.
+    """Split a store anew: whole images held out at random, and about so many rows of others to train on.
 
     Raises:
         ValueError: the store has too few samples.

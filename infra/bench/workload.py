@@ -81,7 +81,7 @@ class Workload:
         return self._ours(torch.float32, seconds)
 
     def ours_fast(self, seconds: float) -> Rate:
-        """The same in the fast type."""
+        """Samples by the harvest's way in the fast type, from windows that are cut out already."""
         return self._ours(self._spec.fast_dtype, seconds)
 
     def forward_fast(self, seconds: float) -> Rate:
@@ -142,14 +142,14 @@ class Workload:
         return machine.device_name(self._device)
 
     def largest_error(self) -> float:
-        """Of the float32 blocks, against the plain way's: the largest distance relative to a block's norm."""
+        """Largest distance of a float32 block from the plain way's, relative to that block's norm."""
         network = self._networks[torch.float32]
         plain_NGC = torch.stack([plain_activations(p, self._group, network) for p in self._squares[:COMPARED]])
         ours_NGC = windows_to_activations(self._middles[:COMPARED], self._group, network)
         return float(((ours_NGC - plain_NGC).norm(dim=-1) / plain_NGC.norm(dim=-1)).max())
 
     def fast_median_cosine(self) -> float:
-        """Of the fast type's blocks to the float32 blocks."""
+        """Median cosine of the fast type's blocks to the float32 blocks."""
         found, expected = (
             windows_to_activations(self._middles, self._group, self._networks[dtype])
             for dtype in (self._spec.fast_dtype, torch.float32)
@@ -210,7 +210,7 @@ class Workload:
         return torch.cat(cut)[:count]
 
     def _manifest(self, folder: Path) -> pa.Table:
-        """Of the photographs as files in this folder, each listed many times: enough for MOST_SHARDS."""
+        """Manifest of the photographs as files in this folder, each listed many times: enough for MOST_SHARDS."""
         refs: list[ImageRef] = []
         for number, content in enumerate(images.jpegs()):
             path = folder / f"{number}.jpg"
@@ -225,7 +225,7 @@ class Workload:
 
 
 MOST_SHARDS = 64
-"""In one call of `job`."""
+"""Most shards in one call of `job`."""
 
 
 def gflop_of_a_crop(network: Backbone) -> float:

@@ -214,7 +214,7 @@ def device() -> str:
 
 
 def use_threads(workers: Workers) -> None:
-    """As many as the task's CPUs: a setting of each thread, and Ray chooses the thread."""
+    """Use as many threads as the task has CPUs: a setting of each thread, and Ray chooses the thread."""
     torch.set_num_threads(workers.threads)
 
 
@@ -226,7 +226,7 @@ def refuse_impossible(workers: Workers) -> None:
 
 
 def _await(bundle: dict[str, float], count: int, wait_minutes: float) -> None:
-    """Until all bundles could be placed; nodes that start on demand start for them."""
+    """Wait until all bundles can be placed; nodes that start on demand start for them."""
     group = placement_group([{kind: each for kind, each in bundle.items() if each}] * count)
     try:
         since_s = time.monotonic()
@@ -244,7 +244,7 @@ def _await(bundle: dict[str, float], count: int, wait_minutes: float) -> None:
 
 
 def _free() -> str:
-    """Of the CPUs and GPUs, those that nobody uses."""
+    """Words for the CPUs and GPUs that nobody uses."""
     left = ray.available_resources()
     return f", of which {left.get('CPU', 0):g} and {left.get('GPU', 0):g} are free"
 

@@ -16,7 +16,7 @@ from ray.train.v2.api.exceptions import ControllerError, PreemptionError, Worker
 from gc_core.io.objects import UnavailableError
 
 MOST_CHARACTERS = 2000
-"""Of a line; longer ones lose their middle."""
+"""Longest line; longer ones lose their middle."""
 
 _OF_RAY: dict[type[BaseException], str] = {
     ray.exceptions.OutOfMemoryError: "a worker ran out of memory and was ended; take fewer or larger workers "

@@ -25,7 +25,7 @@ from jobs.common import cluster, console, lost_workers, warned
 IN_FLIGHT = 256
 """Tasks that wait or run: enough for a cluster to grow on. Each carries at most 1,024 names of images."""
 ATTEMPTS = 3
-"""At what could not be fetched."""
+"""Attempts at what could not be fetched."""
 
 
 def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa.Table:

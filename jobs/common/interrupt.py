@@ -74,7 +74,7 @@ def check() -> None:
 
 
 def exit_code() -> int:
-    """As a shell tells the signal: 130 for Ctrl-C, 143 for SIGTERM."""
+    """Exit code by which a shell tells the signal: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + (came() or signal.SIGINT)
 
 
@@ -84,7 +84,7 @@ def describe() -> str:
 
 
 def end_quietly() -> None:
-    """While a command still imports what it needs, and once it has ended, a signal ends it with one line."""
+    """Let a signal end the command with one line, while it still imports what it needs and once its job has ended."""
 
     def end(number: int, _: FrameType | None) -> None:
         if not _came:

@@ -20,7 +20,7 @@ LISTED = {"dict_size": "", "prototypes": "", "k": "k", "l1_coefficient": "l1_", 
 """Options that take lists, and what stands before their value in a name."""
 
 REGISTRY = ConstructorRegistry()
-"""For `tyro.cli`: how `TrainConfigs` is read."""
+"""Registry for `tyro.cli` of how `TrainConfigs` is read."""
 
 Number = int | float | None
 
@@ -33,7 +33,7 @@ class TrainConfigs:
 
 
 def combined(**options: Any) -> TrainConfigs:
-    """Of options where listed ones are tuples of values: every combination, the last list changing fastest.
+    """Combine options of which listed ones are tuples: every combination, the last list changing fastest.
 
     Raises:
         ValueError: a list names a value twice, or a config refuses its values.

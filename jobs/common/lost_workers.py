@@ -12,9 +12,9 @@ from gc_core.io.objects import UnavailableError
 from jobs.common import cluster
 
 ATTEMPTS = 3
-"""At one piece of work, before what it is about is held to be what ends its workers."""
+"""Attempts at a piece of work, before the work itself is held to be what ends its workers."""
 PAUSE_S = 2.0
-"""Before the second attempt, for memory that others take; twice that before the third."""
+"""Pause before the second attempt, for memory that others take; twice that before the third."""
 MOST_DEADLY = 16
 """Images of one part that end their workers; where there are more, something else does."""
 

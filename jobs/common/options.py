@@ -46,7 +46,7 @@ def paragraphs(kind: type) -> dict[str, str]:
 
 
 def _join_lines(kind: type) -> None:
-    """Of the docstrings of a record's fields, and of the records inside it."""
+    """Join the lines of a record's field docstrings into its help, and of the records inside it."""
     told = paragraphs(kind)
     hints: dict[str, Any] = get_type_hints(kind)
     for each in fields(kind):
@@ -98,11 +98,11 @@ class Workers(Waiting):
 
     @property
     def threads(self) -> int:
-        """Of a worker that computes on its CPUs."""
+        """Threads of a worker that computes on its CPUs."""
         return max(1, int(self.cpus_per_worker))
 
     def resolve(self, *, num_cpus: int, num_gpus: int) -> "ResolvedWorkers":
-        """The same, decided for a cluster of this size."""
+        """Decide what is left open, for a cluster of this size."""
         gpus = (1.0 if num_gpus else 0.0) if self.gpus_per_worker is None else self.gpus_per_worker
         fitting = num_gpus // gpus if gpus else num_cpus // self.cpus_per_worker
         number = self.num_workers or max(1, int(fitting))

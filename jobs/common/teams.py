@@ -16,7 +16,7 @@ from jobs.common import cluster, warned
 from jobs.common.options import Workers
 
 TRIES = 3
-"""Of a part that is gone when it is read: another analysis of the same crosscoder may have ended, and cleared it."""
+"""Tries of a part that is gone when read: another analysis of the crosscoder may have ended, and cleared it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Team:
     def parts(
         self, kind: str, items: Sequence[Any], memory_bytes: int, alive: NDArray[np.int64] | None = None
     ) -> Iterator[Arrays]:
-        """Of every item, in their order; those that an earlier try left are read.
+        """Compute the part of every item, in their order; those that an earlier try left are read.
 
         Raises:
             OSError: a part cannot be written, or vanishes again and again.
