@@ -6,7 +6,6 @@ stimulus that looks the same after h has a feature with rho(h) D = D.
 Letters: F features, G group elements, C channels, R irreducible representations.
 """
 
-from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,23 +13,6 @@ import torch
 from torch import Tensor
 
 from gc_core.groups import Group, Irrep, Subgroup
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """The symmetry of one feature."""
-
-    subgroup: Subgroup
-    """The whole group where `words` is `invariant`; else the changing part's stabiliser."""
-    changing_subgroup: Subgroup
-    """The stabiliser of the feature's changing part, whatever `words` says."""
-    score: float
-    """Mean self-similarity of the changing part over its stabiliser without the identity; 1 is exact symmetry, 0 where
-    the stabiliser is the identity alone."""
-    weakest: float
-    """The least self-similarity among those elements."""
-    words: str
-    """`invariant`, `mirror`, `2-fold`, `2-fold with mirrors`, `chiral 4-fold`, `4-fold with mirrors`, ... or `none`."""
 
 
 def translate(decoder_FGC: Tensor, h: int, group: Group) -> Tensor:
@@ -79,23 +61,6 @@ def spectrum(decoder_FGC: Tensor, group: Group) -> Tensor:
     return torch.einsum("mg,fgc->fmc", rows_MG, decoder_FGC).square().sum(2) @ energy_RM.T
 
 
-def verdicts(decoder_FGC: Tensor, group: Group, *, threshold: float, invariant_share: float) -> list[Verdict]:
-    """The largest subgroup every element of which keeps each feature's changing part, of equal ones the better.
-
-    Most features carry a large part that no element changes (a unit active for a curve is active for the turned curve
-    too), and that part is similar to itself under everything. So the *changing* part decides, however small; where less
-    than 1 - `invariant_share` of the energy changes, the feature is called invariant. Every element must be above
-    the threshold, for in a mean exact elements would carry wrong ones: two mirrors of similarity 1 a weak half turn.
-    """
-    share_F = invariant_energy_share(decoder_FGC)
-    similarity_FH = self_similarity(changing_part(decoder_FGC), group).double().cpu().numpy()
-    found = [_largest(similarity, group, threshold) for similarity in similarity_FH]
-    return [
-        _invariant(verdict, group) if share >= invariant_share else verdict
-        for share, verdict in zip(share_F.tolist(), found, strict=True)
-    ]
-
-
 def invariant_energy_share(decoder_FGC: Tensor) -> Tensor:
     """(F,) share of the energy in the trivial representation: 1 where all blocks are equal, 1/|G| on average at
     random."""
@@ -137,20 +102,3 @@ def _real_tables(group: Group) -> tuple[np.ndarray, np.ndarray]:
     for irrep_number, own in enumerate(members):
         energy_RM[irrep_number, own] = 1
     return np.stack(rows), energy_RM
-
-
-def _invariant(verdict: Verdict, group: Group) -> Verdict:
-    whole = group.subgroups()[-1]
-    return replace(verdict, subgroup=whole, words=in_words(whole, group))
-
-
-def _largest(similarity_H: np.ndarray, group: Group, threshold: float) -> Verdict:
-    best, score = group.subgroups()[0], 0.0
-    for subgroup in group.subgroups()[1:]:
-        similarity = similarity_H[list(subgroup.elements[1:])]
-        mean = float(similarity.mean())
-        if similarity.min() >= threshold and (subgroup.order, mean) > (best.order, score):
-            best, score = subgroup, mean
-    weakest = float(similarity_H[list(best.elements[1:])].min()) if best.order > 1 else 0.0
-    words = in_words(best, group)
-    return Verdict(subgroup=best, changing_subgroup=best, score=score, weakest=weakest, words=words)

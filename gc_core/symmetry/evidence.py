@@ -1,0 +1,162 @@
+"""What is known of the symmetry of each feature by itself: strength, p-value and interval for every class of subgroups.
+
+Letters: F features, G group elements, C channels, K halves, P cosines and sines, J frequencies, Q classes, U subgroups,
+T times that channels are drawn again, N rotations.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gc_core.groups import Group
+from gc_core.symmetry.chance import mirror_similarity, null_of, rotation_similarity
+from gc_core.symmetry.classes import classes
+from gc_core.symmetry.harmonics import coefficients, harmonics
+from gc_core.symmetry.similarity import changing_part, invariant_energy_share, self_similarity
+
+SURROGATES = 999
+TIMES = 200
+"""That channels are drawn again for an interval."""
+INTERVAL = (0.025, 0.975)
+FEATURES_AT_ONCE = 16
+"""Whose coefficients are in memory together."""
+EQUAL = 1e-6
+"""Similarities closer than this are the same but for rounding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Some features; of each class of subgroups the member that a feature fits best."""
+
+    invariant_share_F: NDArray[np.float64]
+    similarity_FG: NDArray[np.float64]
+    """Self-similarity of the changing part under every element."""
+    subgroup_FQ: NDArray[np.int64]
+    """Which member, in `group.subgroups()`."""
+    strength_FQ: NDArray[np.float64]
+    """Its weakest element's self-similarity."""
+    low_FQ: NDArray[np.float64]
+    """Ends of the 95% interval of the mean self-similarity over its elements, of channels drawn again."""
+    high_FQ: NDArray[np.float64]
+    p_FQ: NDArray[np.float64]
+    """Of the strength, by chance in any member of the class."""
+    exact_p_FQ: NDArray[np.float64]
+    """Of a nearly exact symmetry: where this is large, the class cannot be told from chance."""
+
+
+@torch.no_grad()
+def evidence_of(
+    decoder_FGC: Tensor,
+    group: Group,
+    *,
+    features: Sequence[int] | None = None,
+    surrogates: int = SURROGATES,
+    seed: int = 0,
+) -> Evidence:
+    """`features` are their numbers in the dictionary (None: 0, 1, ...): surrogates follow the seed and the number, so
+    the result is the same whichever features are asked about together."""
+    numbers = list(range(len(decoder_FGC)) if features is None else features)
+    found = [
+        _evidence(decoder_FGC[first : first + FEATURES_AT_ONCE], group, numbers[first:], surrogates, seed)
+        for first in range(0, max(len(numbers), 1), FEATURES_AT_ONCE)
+    ]
+    return joined(found)
+
+
+def joined(parts: Sequence[Evidence]) -> Evidence:
+    """Of all their features, one after the other."""
+    return Evidence(
+        **{name: np.concatenate([getattr(each, name) for each in parts]) for name in Evidence.__dataclass_fields__}
+    )
+
+
+@lru_cache(maxsize=8)
+def shares_of_members(group: Group) -> NDArray[np.float64]:
+    """(U, G) by which the similarities of a feature give the mean over each subgroup without the identity; zeros for
+    the identity alone."""
+    shares_UG = np.zeros((len(group.subgroups()), group.order))
+    for number, subgroup in enumerate(group.subgroups()):
+        shares_UG[number, list(subgroup.elements[1:])] = 1 / max(1, subgroup.order - 1)
+    return shares_UG
+
+
+def _evidence(decoder_FGC: Tensor, group: Group, numbers: Sequence[int], surrogates: int, seed: int) -> Evidence:
+    changing_FGC = changing_part(decoder_FGC.double())
+    similarity_FG = self_similarity(changing_FGC, group).cpu().numpy()
+    subgroup_FQ, strength_FQ = _best_members(similarity_FG, group)
+    coefficients_FKPJC = coefficients(changing_FGC, group)
+    spread = harmonics(coefficients_FKPJC, group)
+    nulls = [
+        null_of(
+            spread,
+            place,
+            group,
+            channels=decoder_FGC.shape[2],
+            surrogates=surrogates,
+            rng=np.random.default_rng([seed, numbers[place]]),
+        )
+        for place in range(len(decoder_FGC))
+    ]
+    low_FQ, high_FQ = _intervals(coefficients_FKPJC, subgroup_FQ, group, seed)
+    num = (len(decoder_FGC), len(classes(group)))
+    return Evidence(
+        invariant_share_F=invariant_energy_share(decoder_FGC.double()).cpu().numpy(),
+        similarity_FG=similarity_FG,
+        subgroup_FQ=subgroup_FQ,
+        strength_FQ=strength_FQ,
+        low_FQ=low_FQ,
+        high_FQ=high_FQ,
+        p_FQ=np.array([each.p_Q for each in nulls]).reshape(num),
+        exact_p_FQ=np.array([each.exact_p_Q for each in nulls]).reshape(num),
+    )
+
+
+def _best_members(similarity_FG: NDArray[np.float64], group: Group) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(F, Q) of each class the member whose weakest element is the most similar, of equal ones the better in the mean;
+    and that similarity."""
+    mean_FU = similarity_FG @ shares_of_members(group).T
+    best = np.zeros((2, len(similarity_FG), len(classes(group))))
+    for q, one in enumerate(classes(group)):
+        members = [group.subgroups()[number].elements[1:] for number in one.numbers]
+        weakest_FU = np.stack([similarity_FG[:, list(elements)].min(1) for elements in members], 1)
+        as_good_FU = weakest_FU >= weakest_FU.max(1, keepdims=True) - EQUAL
+        chosen_F = np.where(as_good_FU, mean_FU[:, list(one.numbers)], -np.inf).argmax(1)
+        best[0, :, q] = np.array(one.numbers)[chosen_F]
+        best[1, :, q] = np.take_along_axis(weakest_FU, chosen_F[:, None], 1)[:, 0]
+    return best[0].astype(np.int64), best[1]
+
+
+def _intervals(
+    coefficients_FKPJC: Tensor, subgroup_FQ: NDArray[np.int64], group: Group, seed: int
+) -> NDArray[np.float64]:
+    """(2, F, Q) the mean similarity over the subgroups, of channels drawn again with replacement."""
+    channels = coefficients_FKPJC.shape[-1]
+    counts_TC = np.random.default_rng(seed).multinomial(channels, np.full(channels, 1 / channels), TIMES)
+    counts = torch.from_numpy(counts_TC).to(coefficients_FKPJC)
+    energy_FTJ, real_FTJ, imaginary_FTJ = (
+        (counts @ each.transpose(1, 2)).cpu().numpy() for each in _by_channel(coefficients_FKPJC)
+    )
+    found = np.zeros((2, *subgroup_FQ.shape))
+    for place, subgroup_Q in enumerate(subgroup_FQ):
+        total_T1 = np.maximum(energy_FTJ[place].sum(1, keepdims=True), 1e-300)
+        similarity = [rotation_similarity(np.maximum(energy_FTJ[place], 1e-300), group.n)]
+        if group.has_mirrors:
+            cross_TJ = (real_FTJ[place] + 1j * imaginary_FTJ[place]) / total_T1
+            similarity.append(mirror_similarity(cross_TJ, group.n))
+        mean_TQ = np.concatenate(similarity, 1) @ shares_of_members(group)[subgroup_Q].T
+        found[:, place] = np.quantile(mean_TQ, INTERVAL, axis=0)
+    return found
+
+
+def _by_channel(coefficients_FKPJC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(F, J, C) each channel's share of the energies, and of the real and imaginary parts of z."""
+    energy_FJC = coefficients_FKPJC.square().sum((1, 2))
+    if coefficients_FKPJC.shape[1] == 1:
+        return energy_FJC, torch.zeros_like(energy_FJC), torch.zeros_like(energy_FJC)
+    (cos, sin), (mirrored_cos, mirrored_sin) = (coefficients_FKPJC[:, k].unbind(1) for k in (0, 1))
+    return energy_FJC, cos * mirrored_cos + sin * mirrored_sin, sin * mirrored_cos - cos * mirrored_sin
