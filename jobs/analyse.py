@@ -34,6 +34,7 @@ from gc_core.io.lease import check_all
 from gc_core.io.run_folder import RunFolder
 from gc_core.metrics import or_none
 from gc_core.store import Store, open_store
+from gc_core.symmetry import Evidence, Verdict, joined
 from jobs.common import claims, cluster, console, meshes
 from jobs.common.options import MovedImages, Workers, cli
 from jobs.common.teams import Team
@@ -117,8 +118,9 @@ def run_analyse(
     plan = _planned(run, config, store, model, workers)
     team = Team(Work(parts.parts_of(run, name, config, store), config), workers, plan, model.shape)
     firing = _watch(team, store)
-    symmetry = _describe(team)
-    alive = np.flatnonzero(firing.fired_F > 0)
+    symmetry, alive_F = _describe(team), firing.fired_F > 0
+    judged = analyse.judge(_evidence(team, analyse.summed_alignment(symmetry, alive_F)), model.group, config, alive_F)
+    alive = np.flatnonzero(alive_F)
     clusters, broken = _families(team, alive, model)
     found = numbered(clusters, model.shape.num_rows)
     about = {
@@ -128,11 +130,11 @@ def run_analyse(
         "l0": float(firing.fired_F.sum() / firing.num_rows),
     }
     before_writing()
-    analyse.write_features(run, name, symmetry, firing, found, model.group, about)
+    analyse.write_features(run, name, symmetry, judged, firing, found, model.group, about)
     team.work.parts.clear()
     if model.shape.tying == "orbit":
         return [
-            ("prototypes", _count(firing.fired_F > 0, symmetry)),
+            ("prototypes", _count(alive_F, judged.verdict_F)),
             ("families", _count_tied(clusters, len(alive))),
             ("table", run.feature_table(name).url),
             ("arrays", run.feature_arrays(name).url),
@@ -140,7 +142,7 @@ def run_analyse(
     in_family = found.family_F[found.family_F >= 0]
     cut = f"looked for in pieces of at most {config.families_at_once:,} features (--families-at-once)"
     return [
-        ("features", _count(firing.fired_F > 0, symmetry)),
+        ("features", _count(alive_F, judged.verdict_F)),
         ("families", f"{len(np.unique(in_family)):,} of {len(in_family):,} features{f'; {cut}' if broken else ''}"),
         ("table", run.feature_table(name).url),
         ("arrays", run.feature_arrays(name).url),
@@ -190,10 +192,18 @@ def _describe(team: Team) -> FeatureSymmetry:
     with console.progress("symmetry", num_rows, "features") as meter:
         for arrays in team.parts("describe", described(num_rows), team.plan.describe_bytes):
             found.append(parts.symmetry_of(arrays))
-            meter.set(sum(len(each.verdict_F) for each in found))
-    arrays = ("curve_FG", "self_similarity_FG", "block_norm_FG", "spectrum_FR")
-    together = {name: np.concatenate([getattr(part, name) for part in found]) for name in arrays}
-    return replace(found[0], **together, verdict_F=[v for part in found for v in part.verdict_F])
+            meter.set(sum(len(each.curve_FG) for each in found))
+    return analyse.symmetry_of_all(found)
+
+
+def _evidence(team: Team, alignment_2: tuple[float, float]) -> Evidence:
+    found: list[Evidence] = []
+    items = [(rows, alignment_2) for rows in described(team.shape.num_rows)]
+    with console.progress("chance", team.shape.num_rows, "features") as meter:
+        for arrays in team.parts("chance", items, team.plan.describe_bytes):
+            found.append(parts.evidence_of(arrays))
+            meter.set(sum(len(each.p_FQ) for each in found))
+    return joined(found)
 
 
 def _families(team: Team, alive: NDArray[np.int64], model: Crosscoder) -> tuple[list[Cluster], bool]:
@@ -253,8 +263,8 @@ def _count_tied(clusters: Sequence[Cluster], num_alive: int) -> str:
     return f"{num_alive - again:,}, one a prototype" + (f"; {again:,} prototypes are another's twins" if again else "")
 
 
-def _count(alive: NDArray[np.bool_], symmetry: FeatureSymmetry) -> str:
-    words = [verdict.words for verdict, lives in zip(symmetry.verdict_F, alive, strict=True) if lives]
+def _count(alive_F: NDArray[np.bool_], verdict_F: Sequence[Verdict]) -> str:
+    words = [verdict.words for verdict, lives in zip(verdict_F, alive_F, strict=True) if lives]
     counts = sorted(((words.count(word), word) for word in set(words)), reverse=True)
     return f"{len(words):,} alive: " + ", ".join(
         f"{count:,} {'without symmetry' if word == 'none' else word}" for count, word in counts

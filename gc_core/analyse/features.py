@@ -3,8 +3,8 @@
 Letters: F features, J features compared with, G group elements, R irreducible representations.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from gc_core.crosscoder import Crosscoder
 from gc_core.families import Cluster, clusters_of
 from gc_core.groups import Group
 from gc_core.spanning import EMPTY, Forest, joined, pairs_above
-from gc_core.symmetry import Verdict
+from gc_core.symmetry import Evidence, Verdict
 
 BAND_ROWS, TILE_COLUMNS = 512, 512
 """Features whose transforms are in memory together. A tile costs a transform of both sides and 512 products a feature:
@@ -36,6 +36,15 @@ class FeatureSymmetry:
     badly."""
     spectrum_FR: NDArray[np.float32]
     """Shares, summing to one for a living feature."""
+    alignment_F2: NDArray[np.float64]
+    """How the feature lies in the channels, which others borrow where they know little (`symmetry.alignment_of`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What is said of features, and why."""
+
+    evidence: Evidence
     verdict_F: list[Verdict]
 
 
@@ -50,10 +59,48 @@ def describe_features(model: Crosscoder, features: NDArray[np.int64], config: An
         block_norm_FG=decoder_FGC.norm(dim=2).cpu().numpy(),
         block_step_FG=symmetry.block_steps(decoder_FGC, model.group).cpu().numpy(),
         spectrum_FR=(energy / energy.sum(1, keepdim=True).clamp_min(1e-30)).cpu().numpy(),
-        verdict_F=symmetry.verdicts(
-            decoder_FGC, model.group, threshold=config.symmetry_threshold, invariant_share=config.invariant_share
-        ),
+        alignment_F2=symmetry.alignment_of(decoder_FGC, model.group),
     )
+
+
+@torch.no_grad()
+def evidence_of_features(
+    model: Crosscoder, features: NDArray[np.int64], alignment_2: tuple[float, float], config: AnalyseConfig
+) -> Evidence:
+    """Of some features, whose dictionary has that summed alignment."""
+    return symmetry.evidence_of(
+        _decoder(model, features),
+        model.group,
+        features=features.tolist(),
+        alignment_2=alignment_2,
+        surrogates=config.surrogates,
+        seed=config.seed,
+    )
+
+
+def summed_alignment(described: FeatureSymmetry, alive_F: NDArray[np.bool_]) -> tuple[float, float]:
+    """Over the living features: dead ones lie where they were put at random."""
+    squares, count = described.alignment_F2[alive_F].sum(0)
+    return float(squares), float(count)
+
+
+def symmetry_of_all(parts: Sequence[FeatureSymmetry]) -> FeatureSymmetry:
+    """Of the features of all parts, one after the other."""
+    arrays = [each.name for each in fields(FeatureSymmetry)]
+    return FeatureSymmetry(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays})
+
+
+def judge(evidence: Evidence, group: Group, config: AnalyseConfig, alive_F: NDArray[np.bool_] | None = None) -> Judged:
+    """What is said of each feature; false discoveries are counted among those that are alive (None: all)."""
+    found = symmetry.decide(
+        evidence,
+        group,
+        threshold=config.symmetry_threshold,
+        invariant_share=config.invariant_share,
+        rate=config.false_discoveries,
+        tested_F=alive_F,
+    )
+    return Judged(evidence=evidence, verdict_F=found)
 
 
 def band_of_similarities(

@@ -32,13 +32,12 @@ from gc_core.io.artefacts import digest, hashes_in
 from gc_core.io.json_objects import read_json
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
-from gc_core.io.typed import record_of
 from gc_core.metrics import VarianceSums
 from gc_core.spanning import Forest
 from gc_core.store import Store
-from gc_core.symmetry import Verdict
+from gc_core.symmetry import Evidence
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Another one wherever the numbers of a part change."""
 NAME = r"([a-z]+)-(\d{6})-([0-9a-f]{64})\.safetensors"
 
@@ -139,25 +138,23 @@ def firing_of(arrays: Arrays) -> Firing:
 
 
 def of_symmetry(symmetry: FeatureSymmetry) -> Arrays:
-    """As arrays to keep; verdicts as JSON."""
-    verdicts = json.dumps([asdict(verdict) for verdict in symmetry.verdict_F])
-    return {
-        "curve_FG": symmetry.curve_FG,
-        "self_similarity_FG": symmetry.self_similarity_FG,
-        "block_norm_FG": symmetry.block_norm_FG,
-        "block_step_FG": symmetry.block_step_FG,
-        "spectrum_FR": symmetry.spectrum_FR,
-        "verdicts": np.frombuffer(verdicts.encode(), np.uint8),
-    }
+    """As arrays to keep."""
+    return asdict(symmetry)
 
 
 def symmetry_of(arrays: Arrays) -> FeatureSymmetry:
     """From what `of_symmetry` gave."""
-    verdicts = json.loads(arrays["verdicts"].tobytes())
-    return FeatureSymmetry(
-        **{name: array for name, array in arrays.items() if name != "verdicts"},
-        verdict_F=[record_of(Verdict, each, where="verdict") for each in verdicts],
-    )
+    return FeatureSymmetry(**arrays)
+
+
+def of_evidence(evidence: Evidence) -> Arrays:
+    """As arrays to keep."""
+    return asdict(evidence)
+
+
+def evidence_of(arrays: Arrays) -> Evidence:
+    """From what `of_evidence` gave."""
+    return Evidence(**arrays)
 
 
 def of_forest(forest: Forest) -> Arrays:

@@ -12,8 +12,9 @@ from gc_core.analyse.features import BAND_ROWS, TILE_COLUMNS
 from gc_core.analyse.firing import ROWS_AT_ONCE, SPARE_CANDIDATES
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape
-from gc_core.groups import parse
+from gc_core.groups import Group, parse
 from gc_core.store.shards import CHUNK_ROWS
+from gc_core.symmetry import classes, features_at_once
 
 MOST_PARTS = 128
 """In which samples are watched: each is kept on disk until the end, 14 T + 8 bytes a feature, and 8 G where
@@ -23,7 +24,7 @@ OVERHEAD_BYTES = 900_000_000
 """Python, torch, Ray and what the allocator keeps; of the driver too. Measured as peaks of resident memory, without a
 cluster: 0.79 GB before anything is computed; over D_4 with 32 channels 0.81 GB after `encode` of 2,048 features (0.92
 planned) and 0.85 of 8,192 (0.97), 0.80 after `describe` of 2,048 (0.90) and 0.83 after `similarities` (0.92)."""
-FLOAT32, FLOAT16 = 4, 2
+FLOAT64, FLOAT32, FLOAT16 = 8, 4, 2
 COPIES_OF_CODES = 6
 """Of a slice's codes (B, F): scores, codes, their transpose, masks, and gaps."""
 COPIES_OF_SAMPLES = 5
@@ -38,6 +39,7 @@ TILE_PAIR_BYTES = 48
 """Similarities of whole and changing parts and poses of a tile, with their temporaries."""
 PAIR_BYTES, CLUSTERED_PAIR_BYTES = 6, 14
 """Similarity and pose; and twice half of the pairs in float64."""
+COPIES_OF_COEFFICIENTS, COPIES_OF_GRAMS, COPIES_OF_SURROGATES = 8, 8, 10
 VERDICT_BYTES = 1500
 """Of a feature: Python's record of its symmetry, and the row of the table that it becomes."""
 EDGE_BYTES = 20
@@ -72,7 +74,7 @@ def plan_analysis(
     count, order, block = shape.num_rows, parse(shape.group).order, shape.channels * FLOAT32
     decoder, candidates = order * block, config.top_examples * SPARE_CANDIDATES
     seen = count * (14 * candidates + 8 + (8 * order if shape.tying == "orbit" else 0))
-    described = count * (5 * FLOAT32 * order + VERDICT_BYTES)
+    described = count * (5 * FLOAT32 * order + FLOAT64 * (order + 6 * len(classes(parse(shape.group)))) + VERDICT_BYTES)
     together = min(count, config.families_at_once)  # so many may be alive
     band, edges = BAND_ROWS * together, 2 * EDGE_BYTES * count
     forests = -(-count // BAND_ROWS) * EDGE_BYTES * count if count > together else 0
@@ -84,7 +86,9 @@ def plan_analysis(
         + (2 * count * decoder if shape.tying == "orbit" else 0)  # their transform, made for each batch
         + COPIES_OF_CODES * FLOAT32 * ROWS_AT_ONCE * count
         + COPIES_OF_CANDIDATES * seen,
-        describe_bytes=OVERHEAD_BYTES + DESCRIBED_AT_ONCE * (COPIES_OF_DECODERS * decoder + 8 * FLOAT32 * order**2),
+        describe_bytes=OVERHEAD_BYTES
+        + DESCRIBED_AT_ONCE * (COPIES_OF_DECODERS * decoder + 8 * FLOAT32 * order**2)
+        + _evidence_bytes(parse(shape.group), decoder, config.surrogates),
         compare_bytes=OVERHEAD_BYTES + _tile_bytes(shape) + 2 * PAIR_BYTES * band + edges,
         driver_bytes=OVERHEAD_BYTES
         + COPIES_OF_CANDIDATES * seen
@@ -101,6 +105,12 @@ def plan_analysis(
 def piece_bytes(num_features: int, shape: CrosscoderShape) -> int:
     """Of a task that looks for families among so many features."""
     return OVERHEAD_BYTES + _tile_bytes(shape) + (CLUSTERED_PAIR_BYTES + 1) * num_features**2
+
+
+def _evidence_bytes(group: Group, decoder_bytes: int, surrogates: int) -> int:
+    """In float64: coefficients of some features and their products with one another, surrogates of one feature."""
+    a_feature = 2 * COPIES_OF_COEFFICIENTS * decoder_bytes + COPIES_OF_GRAMS * FLOAT64 * (group.order + 4) ** 2
+    return features_at_once(group) * a_feature + COPIES_OF_SURROGATES * FLOAT64 * surrogates * group.n
 
 
 def _tile_bytes(shape: CrosscoderShape) -> int:

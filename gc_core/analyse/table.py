@@ -4,6 +4,7 @@ Letters: F features, G group elements, K examples.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import ObjectStore
 
-from gc_core.analyse.features import FeatureSymmetry
+from gc_core.analyse.features import FeatureSymmetry, Judged
 from gc_core.analyse.firing import Firing
 from gc_core.families import Families, shown_poses
 from gc_core.groups import Group
@@ -22,9 +23,10 @@ from gc_core.io.artefacts import DamagedError, digest, fault_of, hashes_in
 from gc_core.io.json_objects import finite, read_json, write_json
 from gc_core.io.run_folder import RunFolder
 from gc_core.io.zarr_bytes import array_names, group_of
+from gc_core.symmetry import Verdict, classes
 
 ARRAYS = ("curves", "self_similarity", "block_norms", "top_rows", "top_values")
-LATER_ARRAYS = ("block_steps", "top_poses", "pose_counts")
+LATER_ARRAYS = ("block_steps", "top_poses", "pose_counts", "class_strength", "class_p")
 """What tables of earlier versions do not have."""
 
 
@@ -36,7 +38,8 @@ class FeatureTable:
     """One a feature, by column."""
     arrays: dict[str, NDArray[Any]]
     """curves (F, G), self_similarity (F, G), block_norms (F, G), top_rows (F, K), top_values (F, K); of later versions
-    block_steps (F, G) and top_poses (F, K), and where poses are tied pose_counts (F, G)."""
+    block_steps (F, G), top_poses (F, K), class_strength and class_p (F, Q), Q the classes of subgroups that
+    attrs["classes"] names, and where poses are tied pose_counts (F, G)."""
     irrep_labels: list[str]
     attrs: dict[str, Any]
 
@@ -45,17 +48,19 @@ def write_features(
     run: RunFolder,
     name: str,
     symmetry: FeatureSymmetry,
+    judged: Judged,
     firing: Firing,
     found: Families,
     group: Group,
     about: dict[str, Any],
 ) -> None:
     """Store everything about a crosscoder's features; `about` holds the figures that go with the whole."""
-    table = pa.table(_columns(symmetry, firing, found, group))
+    table = pa.table(_columns(symmetry, judged.verdict_F, firing, found, group))
     content_of_table = parquet.to_bytes(table)
     attributes = {
         "irreps": [irrep.label for irrep in group.irreps()],
         "group": {"kind": group.kind, "n": group.n},
+        "classes": [one.name for one in classes(group)],
         **about,
     }
     values = (
@@ -67,10 +72,11 @@ def write_features(
         symmetry.block_step_FG,
         firing.top_pose_FT,
         firing.pose_count_FG,
+        judged.evidence.strength_FQ.astype(np.float32),
+        judged.evidence.p_FQ.astype(np.float32),
     )
     named: dict[str, NDArray[Any]] = dict(zip((*ARRAYS, *LATER_ARRAYS), values, strict=True))
-    if not firing.pose_count_FG.shape[1]:
-        del named["pose_counts"]
+    named = {array_name: array for array_name, array in named.items() if array.shape[1]}
     made = group_of(finite(attributes), named)
     for key, content in made.items():
         objects.write(run.feature_arrays(name), key, content)
@@ -150,8 +156,9 @@ def _values(root: zarr.Group, name: str) -> NDArray[Any]:
     return np.asarray(found[:])
 
 
-def _columns(symmetry: FeatureSymmetry, firing: Firing, found: Families, group: Group) -> dict[str, Any]:
-    verdicts = symmetry.verdict_F
+def _columns(
+    symmetry: FeatureSymmetry, verdicts: Sequence[Verdict], firing: Firing, found: Families, group: Group
+) -> dict[str, Any]:
     return {
         "feature": np.arange(len(verdicts), dtype=np.int32),
         "alive": firing.fired_F > 0,
@@ -166,6 +173,9 @@ def _columns(symmetry: FeatureSymmetry, firing: Firing, found: Families, group: 
         "changing_stabiliser": [v.changing_subgroup.name for v in verdicts],
         "stabiliser_score": np.array([v.score for v in verdicts], np.float32),
         "stabiliser_weakest": np.array([v.weakest for v in verdicts], np.float32),
+        "stabiliser_low": np.array([v.low for v in verdicts], np.float32),
+        "stabiliser_high": np.array([v.high for v in verdicts], np.float32),
+        "stabiliser_p": np.array([v.p for v in verdicts], np.float32),
         "invariant_share": symmetry.spectrum_FR[:, 0],
         "decoder_norm": np.linalg.norm(symmetry.block_norm_FG, axis=1).astype(np.float32),
         "spectrum": list(symmetry.spectrum_FR),

@@ -25,7 +25,8 @@ class Work:
     def do(self, kind: str, number: int, item: Any, alive: NDArray[np.int64] | None, device: str) -> str:
         """The name of the part that a task's item becomes.
 
-        The items: of `encode` a range of shards, of `describe` a range of features, of `similarities` and `pairs` a
+        The items: of `encode` a range of shards, of `describe` a range of features, of
+        `chance` the same with the summed alignment of all, of `similarities` and `pairs` a
         range of living features, of `families` several arrays of features.
         """
         return self.parts.write(kind, number, _TASKS[kind](self, item, alive, device))
@@ -42,6 +43,12 @@ def _encode(work: Work, shards: range, alive: None, device: str) -> Arrays:
 
 def _describe(work: Work, rows: range, alive: None, device: str) -> Arrays:
     return parts.of_symmetry(features.describe_features(work.model(device), np.arange(*_ends(rows)), work.config))
+
+
+def _chance(work: Work, item: tuple[range, tuple[float, float]], alive: None, device: str) -> Arrays:
+    rows, alignment_2 = item
+    model = work.model(device)
+    return parts.of_evidence(features.evidence_of_features(model, np.arange(*_ends(rows)), alignment_2, work.config))
 
 
 def _similarities(work: Work, rows: range, alive: NDArray[np.int64], device: str) -> Arrays:
@@ -61,6 +68,7 @@ def _families(work: Work, pieces: list[NDArray[np.int64]], alive: None, device: 
 _TASKS: dict[str, Callable[..., Arrays]] = {
     "encode": _encode,
     "describe": _describe,
+    "chance": _chance,
     "similarities": _similarities,
     "pairs": _pairs,
     "families": _families,

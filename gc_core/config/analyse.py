@@ -15,11 +15,19 @@ LEAST_SIMILARITY_OF_PROTOTYPES: Final = 0.9
 class AnalyseConfig(Config):
     """What decides the feature table."""
 
-    LATER: ClassVar[Mapping[str, Any]] = {"families_at_once": bounds.FEATURES.most}
+    LATER: ClassVar[Mapping[str, Any]] = {
+        "families_at_once": bounds.FEATURES.most,
+        "false_discoveries": 1.0,
+        "surrogates": 0,
+        "seed": 0,
+    }
     BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
         "family_similarity": bounds.SHARE,
         "symmetry_threshold": bounds.SHARE,
         "invariant_share": bounds.SHARE,
+        "false_discoveries": bounds.SHARE,
+        "surrogates": bounds.Bound(0, 100_000),
+        "seed": bounds.SEED,
         "families_at_once": bounds.Bound(2, bounds.FEATURES.most),
         "top_examples": bounds.Bound(1, 10_000),
     }
@@ -33,6 +41,13 @@ class AnalyseConfig(Config):
     invariant_share: float = 0.9
     """A feature with at least this share of its energy in the trivial representation, so of which less than a tenth
     changes, is called invariant; the symmetry of what changes stands beside it."""
+    false_discoveries: float = 0.05
+    """Share of the symmetries that are reported as more than chance which may not be, in the mean. With 1 nothing is
+    compared with chance: every strong symmetry is reported."""
+    surrogates: int = 999
+    """Features like each one that are drawn to know what chance gives. The least p-value is 1 / (1 + this)."""
+    seed: int = 0
+    """Of the surrogates and of the channels that are drawn again for intervals."""
     families_at_once: int = 16_384
     """Features that are compared all with all in one memory, at 14 bytes a pair. A dictionary with more living ones is
     cut where features hang together by no pair above `family_similarity`, which changes no family; a piece that is

@@ -1,6 +1,7 @@
 """How a feature behaves under the group: similarity to its transformed self, and which of it is more than chance."""
 
-from gc_core.symmetry.evidence import Evidence, evidence_of
+from gc_core.symmetry.classes import ConjugacyClass, classes
+from gc_core.symmetry.evidence import Evidence, alignment_of, evidence_of, features_at_once, joined
 from gc_core.symmetry.similarity import (
     block_steps,
     changing_part,
@@ -15,14 +16,19 @@ from gc_core.symmetry.similarity import (
 from gc_core.symmetry.verdict import Verdict, decide, verdicts
 
 __all__ = [
+    "ConjugacyClass",
     "Evidence",
     "Verdict",
+    "alignment_of",
     "block_steps",
     "changing_part",
+    "classes",
     "decide",
     "evidence_of",
+    "features_at_once",
     "in_words",
     "invariant_energy_share",
+    "joined",
     "self_similarity",
     "spectrum",
     "transform_block_curve",

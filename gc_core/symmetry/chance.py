@@ -9,15 +9,15 @@ half, and the halves are turned against each other by a random element of the gr
 coefficients mapped at random in d directions is their cosine, whose square is Beta(1, d - 1) for complex ones and
 Beta(1/2, (d - 1) / 2) for real ones.
 
-*Rotations.* Energies are drawn as of noise of the same smoothness: the energy a number falls with the frequency, at most
-tenfold from one to the next, and follows the feature's as closely as such a curve can. Those of d directions with f
-numbers a direction vary as a gamma variable of shape f d / 2.
+*Rotations.* Energies are drawn as of noise of the same smoothness: the energy a number falls with the frequency, at
+most tenfold from one to the next, and follows the feature's as closely as such a curve can. Those of d directions with
+f numbers a direction vary as a gamma variable of shape f d / 2.
 
 *Directions.* The channels' covariance counts by its effective number of directions, d = (tr S)^2 / tr S^2. It is
 estimated from coefficients that no symmetry relates, those of one half: of different frequencies, or the cosine and the
-sine of one. (The covariance itself would be misled: a mirror halves the rank.) The estimate is uncertain, and every
-surrogate draws another 1/d, as from a gamma posterior; a frequency that keeps to fewer directions than the rest counts
-with its own.
+sine of one. (The covariance itself would be misled: a mirror halves the rank.) A feature with few of them borrows from
+the other features. The estimate is uncertain, and every surrogate draws another 1/d, as from a gamma posterior; a
+frequency that keeps to fewer directions than the rest counts with its own.
 
 Letters: S surrogates, J frequencies, N rotations, Q classes.
 """
@@ -35,11 +35,28 @@ from gc_core.symmetry.harmonics import Harmonics, degrees_of_freedom, is_complex
 
 STEEPEST = 0.1
 """To which share the energy a number may fall from one frequency to the next by smoothness alone."""
-LEAST_COSINES = 2.0
-"""Where fewer were measured (one frequency with real coefficients has none) the rest are as of equal channels."""
+PRIOR_COSINES = 2.0
+"""That a feature borrows; one frequency has two of its own, and one with real coefficients none."""
 NEARLY_EXACT = 0.95
 """The similarity of a symmetry without faults as it is measured, with noise."""
 ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What is known of a feature's directions before it is looked at."""
+
+    alignment_2: tuple[float, float]
+    """Summed over all features of the dictionary, as in `Harmonics`."""
+    channels: int
+
+    def beside(self, own_2: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Squares and count that other features add to a feature's own: few cosines of their mean. A feature without
+        others and without enough of its own gets some as of channels that are all alike."""
+        squares, count = np.array(self.alignment_2) - own_2
+        if count > ROUNDING:
+            return np.array([max(squares, 0.0) / count, 1.0]) * PRIOR_COSINES
+        return np.array([1 / self.channels, 1.0]) * max(PRIOR_COSINES - own_2[1], 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +71,7 @@ class Null:
 
 
 def null_of(
-    harmonics: Harmonics, number: int, group: Group, *, channels: int, surrogates: int, rng: np.random.Generator
+    harmonics: Harmonics, number: int, group: Group, prior: Prior, *, surrogates: int, rng: np.random.Generator
 ) -> Null:
     """Of feature `number` of some."""
     energy_KJ = harmonics.energy_FKJ[number]
@@ -62,14 +79,17 @@ def null_of(
     if total <= 0:
         ones = np.ones(len(classes(group)))
         return Null(p_Q=ones, exact_p_Q=ones)
-    direction_SJ = direction_shares(harmonics, number, channels=channels, surrogates=surrogates, rng=rng)
+    direction_SJ = direction_shares(harmonics, number, prior, surrogates=surrogates, rng=rng)
     energy_SJ = drawn_energies(energy_KJ.sum(0), direction_SJ, group, rng)
     rotated, drawn_rotated = (rotation_similarity(each, group.n) for each in (energy_KJ.sum(0), energy_SJ))
     statistics = [(_of_rotations(each, group) for each in (rotated, drawn_rotated))]
     if group.has_mirrors:
         cross_J = harmonics.cross_FJ[number] / total
-        halves = mirror_similarity(cross_J, group.n), mirror_similarity(
-            drawn_crosses(cross_J, np.sqrt(energy_KJ.prod(0)) / total, direction_SJ, group, rng), group.n
+        halves = (
+            mirror_similarity(cross_J, group.n),
+            mirror_similarity(
+                drawn_crosses(cross_J, np.sqrt(energy_KJ.prod(0)) / total, direction_SJ, group, rng), group.n
+            ),
         )
         statistics.append(_of_mirrors(each, group) for each in halves)
     p_Q, exact_p_Q = np.zeros((2, len(classes(group))))
@@ -80,13 +100,11 @@ def null_of(
 
 
 def direction_shares(
-    harmonics: Harmonics, number: int, *, channels: int, surrogates: int, rng: np.random.Generator
+    harmonics: Harmonics, number: int, prior: Prior, *, surrogates: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """(S, J) 1/d of each surrogate and frequency, above 0 and at most 1."""
-    measured = harmonics.measured_F[number]
-    assumed = max(LEAST_COSINES - measured, 0.0)
-    seen = measured * harmonics.aligned_F[number] + assumed / channels
-    drawn_S1 = seen / rng.standard_gamma(measured + assumed, (surrogates, 1))
+    squares, count = harmonics.alignment_F2[number] + prior.beside(harmonics.alignment_F2[number])
+    drawn_S1 = squares / rng.standard_gamma(count, (surrogates, 1))
     linear_J = harmonics.linear_FJ[number]
     return np.clip(np.maximum(drawn_S1, linear_J / (2 - linear_J)), 1e-9, 1 - 1e-12)
 
@@ -132,8 +150,8 @@ def drawn_crosses(
         square_SJ[:, -1] = one / (one + rest)
     frequency_J = np.arange(len(cross_J))
     turn_SJ = rng.integers(group.n, size=direction_SJ.shape) * frequency_J % group.n
-    phase_SJ = np.angle(cross_J) + 2 * np.pi * turn_SJ / group.n
-    drawn_SJ = largest_J * np.sqrt(square_SJ) * np.exp(1j * phase_SJ)
+    drawn_SJ = np.exp(1j * (np.angle(cross_J) + 2 * np.pi * turn_SJ / group.n)).astype(np.complex128)
+    drawn_SJ *= largest_J * np.sqrt(square_SJ)
     drawn_SJ[:, 0] = cross_J[0]  # the halves' means are opposite: what they have in common is no changing part
     return drawn_SJ
 

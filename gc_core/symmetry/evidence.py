@@ -5,7 +5,7 @@ T times that channels are drawn again, N rotations.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core.groups import Group
-from gc_core.symmetry.chance import mirror_similarity, null_of, rotation_similarity
+from gc_core.symmetry.chance import Prior, mirror_similarity, null_of, rotation_similarity
 from gc_core.symmetry.classes import classes
 from gc_core.symmetry.harmonics import coefficients, harmonics
 from gc_core.symmetry.similarity import changing_part, invariant_energy_share, self_similarity
@@ -23,8 +23,8 @@ SURROGATES = 999
 TIMES = 200
 """That channels are drawn again for an interval."""
 INTERVAL = (0.025, 0.975)
-FEATURES_AT_ONCE = 16
-"""Whose coefficients are in memory together."""
+PRODUCTS_AT_ONCE = 2**16
+"""Of blocks, so 16 features of D_32 and one of a group of 256 and more elements are in memory together."""
 EQUAL = 1e-6
 """Similarities closer than this are the same but for rounding."""
 
@@ -55,24 +55,42 @@ def evidence_of(
     group: Group,
     *,
     features: Sequence[int] | None = None,
+    alignment_2: tuple[float, float] | None = None,
     surrogates: int = SURROGATES,
     seed: int = 0,
 ) -> Evidence:
-    """`features` are their numbers in the dictionary (None: 0, 1, ...): surrogates follow the seed and the number, so
-    the result is the same whichever features are asked about together."""
+    """`features` are their numbers in the dictionary (None: 0, 1, ...), `alignment_2` the sum of `alignment_of` over
+    the whole of it (None: over these). Surrogates follow the seed and the number, so with both given the result is the
+    same whichever features are asked about together."""
     numbers = list(range(len(decoder_FGC)) if features is None else features)
+    if alignment_2 is None:
+        squares, count = alignment_of(decoder_FGC, group).sum(0)
+        alignment_2 = float(squares), float(count)
+    prior, together = Prior(alignment_2, decoder_FGC.shape[2]), features_at_once(group)
     found = [
-        _evidence(decoder_FGC[first : first + FEATURES_AT_ONCE], group, numbers[first:], surrogates, seed)
-        for first in range(0, max(len(numbers), 1), FEATURES_AT_ONCE)
+        _evidence(decoder_FGC[first : first + together], group, prior, numbers[first:], surrogates, seed)
+        for first in range(0, max(len(numbers), 1), together)
     ]
     return joined(found)
 
 
+@torch.no_grad()
+def alignment_of(decoder_FGC: Tensor, group: Group) -> NDArray[np.float64]:
+    """(F, 2) how features lie in the channels, as in `Harmonics`: what one with little of its own borrows of others."""
+    parts = decoder_FGC.split(features_at_once(group))
+    each = (harmonics(coefficients(changing_part(part.double()), group), group).alignment_F2 for part in parts)
+    return np.concatenate([np.zeros((0, 2)), *each])
+
+
+def features_at_once(group: Group) -> int:
+    """Whose coefficients are in memory together."""
+    return min(64, max(1, PRODUCTS_AT_ONCE // group.order**2))
+
+
 def joined(parts: Sequence[Evidence]) -> Evidence:
     """Of all their features, one after the other."""
-    return Evidence(
-        **{name: np.concatenate([getattr(each, name) for each in parts]) for name in Evidence.__dataclass_fields__}
-    )
+    names = [each.name for each in fields(Evidence)]
+    return Evidence(**{name: np.concatenate([getattr(each, name) for each in parts]) for name in names})
 
 
 @lru_cache(maxsize=8)
@@ -85,7 +103,9 @@ def shares_of_members(group: Group) -> NDArray[np.float64]:
     return shares_UG
 
 
-def _evidence(decoder_FGC: Tensor, group: Group, numbers: Sequence[int], surrogates: int, seed: int) -> Evidence:
+def _evidence(
+    decoder_FGC: Tensor, group: Group, prior: Prior, numbers: Sequence[int], surrogates: int, seed: int
+) -> Evidence:
     changing_FGC = changing_part(decoder_FGC.double())
     similarity_FG = self_similarity(changing_FGC, group).cpu().numpy()
     subgroup_FQ, strength_FQ = _best_members(similarity_FG, group)
@@ -96,7 +116,7 @@ def _evidence(decoder_FGC: Tensor, group: Group, numbers: Sequence[int], surroga
             spread,
             place,
             group,
-            channels=decoder_FGC.shape[2],
+            prior,
             surrogates=surrogates,
             rng=np.random.default_rng([seed, numbers[place]]),
         )

@@ -35,10 +35,9 @@ class Harmonics:
     """How far a frequency keeps to one direction of the channels in each half, |F^T F|^2 / |F|^4 in the mean over
     halves: 1 for one direction, about 2 / (d + 1) for chance among d; 0 where coefficients are real, which says nothing
     of it."""
-    aligned_F: NDArray[np.float64]
-    """Mean squared cosine of coefficients of one half that no symmetry relates: 1 / d for chance among d directions."""
-    measured_F: NDArray[np.float64]
-    """On how many independent cosines that mean rests."""
+    alignment_F2: NDArray[np.float64]
+    """Sum of squared cosines of coefficients of one half that no symmetry relates, 1 / d each for chance among d
+    directions, and how many independent ones they are worth."""
 
 
 def coefficients(decoder_FGC: Tensor, group: Group) -> Tensor:
@@ -69,15 +68,12 @@ def harmonics(coefficients_FKPJC: Tensor, group: Group) -> Harmonics:
     polar_FJ = np.diagonal(transposed_FKJJ * told_FKJJ, axis1=2, axis2=3).sum(1)
     linear_FJ = np.where(complex_J, polar_FJ / _positive((energy_FKJ**2).sum(1)), 0.0)
     products_FKJJ = energy_FKJ[..., :, None] * energy_FKJ[..., None, :] * told_FKJJ
-    aligned_F, measured_F = _alignment(
-        products_FKJJ, transposed_FKJJ * told_FKJJ, hermitian_FKJJ * told_FKJJ, complex_J
-    )
+    alignment_F2 = _alignment(products_FKJJ, transposed_FKJJ * told_FKJJ, hermitian_FKJJ * told_FKJJ, complex_J)
     return Harmonics(
         energy_FKJ=energy_FKJ,
         cross_FJ=cross_FJ,
         linear_FJ=np.clip(linear_FJ, 0, 1),
-        aligned_F=aligned_F,
-        measured_F=measured_F,
+        alignment_F2=alignment_F2,
     )
 
 
@@ -99,8 +95,8 @@ def _alignment(
     transposed_FKJJ: NDArray[np.float64],
     hermitian_FKJJ: NDArray[np.float64],
     complex_J: NDArray[np.bool_],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """1 / d, and on how many independent squared products it rests.
+) -> NDArray[np.float64]:
+    """As `Harmonics.alignment_F2`.
 
     A squared product is by chance an exponential variable of mean 1 / d. Of two complex coefficients there are two; of
     one with itself there is F^T F alone, of mean 2 / (d + 1); with a real one both are the same; of two real ones a
@@ -119,7 +115,7 @@ def _alignment(
     # found = pairs / d + alone / (d + 1): the larger root of pairs x^2 + (pairs + alone - found) x - found, x = 1 / d.
     linear_F = pairs_F + alone_F - found_F
     root_F = linear_F + np.sqrt(linear_F**2 + 4 * pairs_F * found_F)
-    return np.clip(2 * found_F / _positive(root_F), 0, 1), measured_F
+    return np.stack([np.clip(2 * found_F / _positive(root_F), 0, 1) * measured_F, measured_F], 1)
 
 
 def _diagonal(gram: NDArray[np.float64], p: int, q: int) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 Letters: F features, G group elements, C channels, Q classes of subgroups, J frequencies, L those that are lost.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core.groups import Group, Subgroup
-from gc_core.symmetry.classes import classes
+from gc_core.symmetry.classes import ConjugacyClass, classes
 from gc_core.symmetry.evidence import SURROGATES, Evidence, evidence_of, shares_of_members
 from gc_core.symmetry.harmonics import degrees_of_freedom, is_complex
 from gc_core.symmetry.similarity import in_words
@@ -43,7 +44,8 @@ class Verdict:
     1 without any."""
     words: str
     """`invariant`, `mirror`, `2-fold`, `2-fold with mirrors`, `chiral 4-fold`, `4-fold with mirrors`, ... or `none`;
-    `undecided` where one is strong, but would not be told from chance if it were exact."""
+    `undecided` where one is strong, but would not be told from chance if it were exact; also instead of `chiral`, where
+    that is so of mirrors."""
 
 
 def verdicts(
@@ -101,13 +103,28 @@ def _verdict(
     strong_Q = evidence.strength_FQ[feature] >= threshold
     found_Q = strong_Q & (evidence.p_FQ[feature] <= level)
     if found_Q.any():
-        verdict = _of_class(evidence, feature, _largest(evidence, feature, group, found_Q, rate), group)
+        chosen = _largest(evidence, feature, group, found_Q, rate)
+        verdict = _of_class(evidence, feature, chosen, group)
+        if _hides_mirrors(classes(group)[chosen], classes(group), strong_Q & (evidence.exact_p_FQ[feature] > rate)):
+            verdict = replace(verdict, words=UNDECIDED)
     else:
         verdict = _without(evidence, feature, group, strong_Q, rate)
     if evidence.invariant_share_F[feature] >= invariant_share:
         whole = group.subgroups()[-1]
         return replace(verdict, subgroup=whole, words=in_words(whole, group))
     return verdict
+
+
+def _hides_mirrors(chosen: ConjugacyClass, among: Sequence[ConjugacyClass], hidden_Q: NDArray[np.bool_]) -> bool:
+    """Whether "chiral" would say more than is known: the mirrors are there, and could be by chance."""
+    return (
+        not chosen.has_mirrors
+        and chosen.num_rotations > 2
+        and any(
+            hidden and one.has_mirrors and one.num_rotations == chosen.num_rotations
+            for hidden, one in zip(hidden_Q, among, strict=True)
+        )
+    )
 
 
 def _largest(evidence: Evidence, feature: int, group: Group, found_Q: NDArray[np.bool_], rate: float) -> int:

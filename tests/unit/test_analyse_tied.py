@@ -13,7 +13,7 @@ from test_crosscoder_orbit import C, P, tied
 
 from gc_core import groups, symmetry
 from gc_core.analyse import load_features, merge_firing, watch_shards, write_features
-from gc_core.analyse.features import describe_features
+from gc_core.analyse.features import describe_features, evidence_of_features, judge
 from gc_core.atlas.patches import cut_patch
 from gc_core.config import AnalyseConfig
 from gc_core.families import numbered
@@ -56,7 +56,8 @@ def test_what_was_seen_of_poses_is_stored(make_run: MakeRun) -> None:
         [watch_shards(store, range(store.num_shards), model, top_examples=TOP)], store.image, top_examples=TOP
     )
     described = describe_features(model, np.arange(P), CONFIG)
-    write_features(run, "tied", described, firing, numbered([], P), GROUP, {})
+    judged = judge(evidence_of_features(model, np.arange(P), (0.0, 0.0), CONFIG), GROUP, CONFIG)
+    write_features(run, "tied", described, judged, firing, numbered([], P), GROUP, {})
     arrays = load_features(run, "tied").arrays
     np.testing.assert_array_equal(arrays["pose_counts"], firing.pose_count_FG)
     np.testing.assert_array_equal(arrays["top_poses"], firing.top_pose_FT)

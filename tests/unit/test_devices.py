@@ -74,7 +74,13 @@ def test_symmetry_and_families() -> None:
         found = analyse.describe_features(elsewhere(model()), EVERY, config)
         same = analyse.families_within(elsewhere(model()), EVERY, config)
     np.testing.assert_array_equal(found.self_similarity_FG, expected.self_similarity_FG)
-    assert found.verdict_F == expected.verdict_F
+    np.testing.assert_array_equal(found.alignment_F2, expected.alignment_F2)
+    pooled = analyse.summed_alignment(expected, np.ones(len(EVERY), bool))
+    judged = analyse.evidence_of_features(model(), EVERY, pooled, config)
+    with FakeDevice():
+        again = analyse.evidence_of_features(elsewhere(model()), EVERY, pooled, config)
+    np.testing.assert_array_equal(again.p_FQ, judged.p_FQ)
+    np.testing.assert_array_equal(again.low_FQ, judged.low_FQ)
     assert [each.member_M.tolist() for each in same] == [each.member_M.tolist() for each in families] != []
 
 

@@ -68,8 +68,10 @@ def analysed(run: RunFolder, model: GroupCrosscoder) -> None:
     seen = analyse.watch_shards(opened_store, range(opened_store.num_shards), model, top_examples=2)
     firing = analyse.merge_firing([seen], opened_store.image, top_examples=2)
     symmetry = analyse.describe_features(model, every, AnalyseConfig())
+    evidence = analyse.evidence_of_features(model, every, (0.0, 0.0), AnalyseConfig())
+    judged = analyse.judge(evidence, model.group, AnalyseConfig())
     alone = numbered([], 8)
-    analyse.write_features(run, NAME, symmetry, firing, alone, model.group, {"fvu": 0.5, "l0": 1.0})
+    analyse.write_features(run, NAME, symmetry, judged, firing, alone, model.group, {"fvu": 0.5, "l0": 1.0})
 
 
 def readers(run: RunFolder) -> Iterator[Callable[[], Any]]:
