@@ -188,6 +188,7 @@ def _card(row: dict[str, Any], table: FeatureTable, examples: list[Example]) -> 
         stabiliser_weakest=row["stabiliser_weakest"],
         changing_stabiliser=row["changing_stabiliser"],
         invariant_share=row["invariant_share"],
+        **chance_of(row),
         curve_G=table.arrays["curves"][feature],
         self_similarity_G=table.arrays["self_similarity"][feature],
         block_norm_G=table.arrays["block_norms"][feature],
@@ -196,6 +197,14 @@ def _card(row: dict[str, Any], table: FeatureTable, examples: list[Example]) -> 
         pose_share_G=None if counts is None else counts[feature] / max(1, counts[feature].sum()),
         block_step_G=None if counts is None else table.arrays["block_steps"][feature],
     )
+
+
+def chance_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says of chance: nothing where there is no stabiliser, or an earlier version wrote the table."""
+    if row.get("stabiliser_p") is None or not row["stabiliser_score"]:
+        return {}
+    interval = row["stabiliser_low"], row["stabiliser_high"]
+    return {"stabiliser_interval": interval, "stabiliser_p": row["stabiliser_p"]}
 
 
 def sparsity(config: dict[str, Any]) -> str:

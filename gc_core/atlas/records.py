@@ -37,7 +37,7 @@ class FeatureCard:
     """Group element by which this feature's stimulus is turned against that of the family's reference; of elements that
     look the same, the smallest."""
     symmetry: str
-    """Symmetry class: "invariant", "mirror", "2-fold", "2-fold with mirrors", "chiral 4-fold", ..., "none"."""
+    """Class: "invariant", "mirror", "2-fold", "2-fold with mirrors", "chiral 4-fold", ..., "none", "undecided"."""
     stabiliser: str
     """Name of the subgroup, e.g. "D_32", "D_1", "C_2"."""
     axis_deg: float | None
@@ -60,6 +60,10 @@ class FeatureCard:
     """Energy share of each irreducible representation, in the order of `AtlasPage.irrep_labels`."""
     examples: list[Example]
     """Strongest first; where poses are tied, turned back into the prototype's pose."""
+    stabiliser_interval: tuple[float, float] | None = None
+    """95% interval of the score; None where there is no stabiliser, or an earlier version wrote the table."""
+    stabiliser_p: float | None = None
+    """Of the stabiliser's strength by chance; None as above."""
     pose_share_G: np.ndarray | None = None
     """Share of the samples that the prototype fires on in each pose, (G,); None where poses are not tied."""
     block_step_G: np.ndarray | None = None

@@ -122,9 +122,9 @@ def strip_name(feature: int) -> str:
 
 
 def _classes(living: list[FeatureCard]) -> list[ClassView]:
-    """Most frequent first, "none" last; it is what is left over and no symmetry."""
+    """Most frequent first, "undecided" and "none" last; they are what is left over and no symmetry."""
     counts = Counter(card.symmetry for card in living)
-    ordered = sorted(counts, key=lambda name: (name == "none", -counts[name], name))
+    ordered = sorted(counts, key=lambda name: (name == "none", name == "undecided", -counts[name], name))
     largest = max(counts.values(), default=1)
     return [
         ClassView(name=name, count=counts[name], share=counts[name] / largest, glyph_path=plots.glyph_path(name))

@@ -1,6 +1,6 @@
 """How a feature behaves under the group: similarity to its transformed self, and which of it is more than chance."""
 
-from gc_core.symmetry.classes import ConjugacyClass, classes
+from gc_core.symmetry.classes import SubgroupClass, classes
 from gc_core.symmetry.evidence import Evidence, alignment_of, evidence_of, features_at_once, joined
 from gc_core.symmetry.similarity import (
     block_steps,
@@ -16,8 +16,8 @@ from gc_core.symmetry.similarity import (
 from gc_core.symmetry.verdict import Verdict, decide, verdicts
 
 __all__ = [
-    "ConjugacyClass",
     "Evidence",
+    "SubgroupClass",
     "Verdict",
     "alignment_of",
     "block_steps",

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from gc_core.groups import Group
-from gc_core.symmetry.classes import ConjugacyClass, classes
+from gc_core.symmetry.classes import SubgroupClass, classes
 from gc_core.symmetry.harmonics import Harmonics, degrees_of_freedom, is_complex
 
 STEEPEST = 0.1
@@ -186,7 +186,7 @@ def _of_mirrors(similarity_N: NDArray[np.float64], group: Group) -> NDArray[np.f
     return _stacked([_best_mirrors(similarity_N, each, group.n) for each in classes(group)], similarity_N)
 
 
-def _best_mirrors(similarity_N: NDArray[np.float64], one: ConjugacyClass, n: int) -> NDArray[np.float64]:
+def _best_mirrors(similarity_N: NDArray[np.float64], one: SubgroupClass, n: int) -> NDArray[np.float64]:
     if not one.has_mirrors:
         return np.full(similarity_N.shape[:-1], np.inf)
     step = n // one.num_rotations

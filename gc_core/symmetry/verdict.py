@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core.groups import Group, Subgroup
-from gc_core.symmetry.classes import ConjugacyClass, classes
+from gc_core.symmetry.classes import SubgroupClass, classes
 from gc_core.symmetry.evidence import SURROGATES, Evidence, evidence_of, shares_of_members
 from gc_core.symmetry.harmonics import degrees_of_freedom, is_complex
 from gc_core.symmetry.similarity import in_words
@@ -115,7 +115,7 @@ def _verdict(
     return verdict
 
 
-def _hides_mirrors(chosen: ConjugacyClass, among: Sequence[ConjugacyClass], hidden_Q: NDArray[np.bool_]) -> bool:
+def _hides_mirrors(chosen: SubgroupClass, among: Sequence[SubgroupClass], hidden_Q: NDArray[np.bool_]) -> bool:
     """Whether "chiral" would say more than is known: the mirrors are there, and could be by chance."""
     return (
         not chosen.has_mirrors

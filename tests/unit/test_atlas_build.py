@@ -82,6 +82,13 @@ def test_a_page_with_all_its_images_warns_of_nothing(run: RunFolder) -> None:
     assert "missing" not in page
 
 
+def test_tables_of_earlier_versions_have_no_interval_and_no_p() -> None:
+    assert build.chance_of(ROW) == {}
+    chance = {"stabiliser_low": 0.05, "stabiliser_high": 0.2, "stabiliser_p": 0.03}
+    assert build.chance_of(ROW | chance) == {"stabiliser_interval": (0.05, 0.2), "stabiliser_p": 0.03}
+    assert build.chance_of(ROW | chance | {"stabiliser": "C_1", "stabiliser_score": 0.0}) == {}, "no stabiliser"
+
+
 def test_images_that_are_away_are_counted_on_the_page_and_aloud(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "pics").rename(tmp_path / "away")
     page, (line,) = page_of(run)

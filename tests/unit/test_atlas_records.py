@@ -95,6 +95,19 @@ def test_the_symmetry_table_counts_the_living_features(page: AtlasPage):
     assert {name: int(count) for name, count in rows} == {name: living.count(name) for name in set(living)}
 
 
+def test_features_that_cannot_be_told_from_chance_come_before_those_without_symmetry(page: AtlasPage):
+    words = ["none", "none", "undecided", "mirror"]
+    cards = [replace(card, symmetry=words[card.feature % 4]) for card in page.features]
+    names = re.findall(r'<span class="name">([^<]+)</span>', render(replace(page, features=cards)))
+    assert names == ["mirror", "undecided", "none"]
+
+
+def test_strength_is_shown_with_its_interval_and_p_where_they_are_known(page: AtlasPage):
+    known = {"stabiliser_score": 0.91, "stabiliser_interval": (0.876, 0.934), "stabiliser_p": 0.0012}
+    assert "score 0.91 (0.88 to 0.93, p 0.0012), weakest" in Tags(render(with_features(page, **known))).text
+    assert "score 0.91, weakest" in Tags(render(with_features(page, stabiliser_score=0.91))).text
+
+
 def test_families_come_by_size_and_their_members_by_pose(page: AtlasPage):
     parsed = Tags(render(page))
     families = [card.family for card in page.features if card.alive and card.family >= 0]
