@@ -64,7 +64,7 @@ class EvaluateJob(MovedImages):
             file_format(self.figure)
             refuse_other_file(local_path(self.figure))
         if self.classifier is None and (self.images or self.labels):
-            raise ValueError("images, labels: given without --classifier, which alone looks at images; name one")
+            raise ValueError("images, labels: given without --classifier, which alone uses images; name a classifier")
         bounds.IMAGES.refuse("max_images", self.max_images)
         if self.checkpoint is not None:
             bounds.STEPS.refuse("checkpoint", self.checkpoint)

@@ -132,7 +132,7 @@ def _bare(run: RunFolder, opened: store.Store) -> list[tuple[str, str]]:
     """What nothing could be compared with, in a row of its own if there is any."""
     found = [*(() if store.MANIFEST in opened.attrs else ["manifest.parquet"]), *not_protected(run)]
     more = f" and {len(found) - TOLD} more" if len(found) > TOLD else ""
-    told = f"{', '.join(found[:TOLD])}{more}: written before there were hashes; damage of them would not be seen"
+    told = f"{', '.join(found[:TOLD])}{more}: written before hashes were recorded; damage to them would go unnoticed"
     return [("not protected", told)] if found else []
 
 
@@ -204,7 +204,7 @@ def _plan(run: RunFolder, config: HarvestConfig, moves: Sequence[Move]) -> tuple
     plan = harvest.plan_rows(config, table, _backbone(config), format_version=opened.attrs["format_version"])
     if (plan.num_rows, plan.shard_rows) != (opened.num_rows, opened.shard_rows):
         found = f"{plan.num_rows} samples planned from it, the store has {opened.num_rows}"
-        raise StoreError(f"{run.manifest}: is not of this store ({found}); restore both from one copy")
+        raise StoreError(f"{run.manifest}: does not belong to this store ({found}); restore both from one copy")
     return plan, manifest.relocated(table, moves)
 
 

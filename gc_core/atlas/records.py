@@ -121,7 +121,7 @@ def _check_curves(card: FeatureCard, page: AtlasPage) -> None:
             expected = f"({page.order},) for the {page.group_kind} group with {page.group_n} rotations"
             raise ValueError(f"feature {card.feature}: {name} has shape {values_G.shape}, expected {expected}.")
         if not np.isfinite(values_G).all():
-            raise ValueError(f"feature {card.feature}: {name} is not finite; mend it or mark the feature dead.")
+            raise ValueError(f"feature {card.feature}: {name} is not finite; fix it, or mark the feature dead.")
     if len(card.spectrum) != len(page.irrep_labels):
         found = f"{len(card.spectrum)} shares, irrep_labels has {len(page.irrep_labels)} names"
         raise ValueError(f"feature {card.feature}: spectrum has {found}; expected as many.")

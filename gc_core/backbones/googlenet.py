@@ -101,7 +101,7 @@ def _told_by_file(state: Mapping[str, Tensor], sha256: str) -> Scaling:
         return replace(TRANSFORM_INPUT, told_by="torchvision's published file")
     if found := recognise(state):
         return replace(found, told_by="told by the variance that conv1's batch norm remembers")
-    return replace(IMAGENET, told_by="ASSUMED, for the tensors do not tell; say it with --preprocessing")
+    return replace(IMAGENET, told_by="ASSUMED, since the tensors do not tell; set it with --preprocessing")
 
 
 def _trunk(kernels: dict[str, Kernel], sha256: str, scaling: Scaling) -> Trunk:

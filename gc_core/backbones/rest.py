@@ -65,7 +65,7 @@ def _refuse_other_trunk(found: Backbone, expected: Backbone, origin: str) -> Non
     kernels = [(name, mine) for name, mine in expected.named_buffers() if not name.startswith("_")]
     if not all(torch.equal(mine.cpu(), theirs[name].to(mine.dtype)) for name, mine in kernels):
         raise ValueError(
-            f"{origin}: its layers up to {expected.layer} are other ones than those that were harvested (weights "
-            f"{expected.weights_sha256[:8]}), so the rest would misread the reconstructions; name the file of that "
-            "very network"
+            f"{origin}: its layers up to {expected.layer} differ from those that were harvested (weights "
+            f"{expected.weights_sha256[:8]}), so the rest would misread the reconstructions; name that "
+            "network's file"
         )

@@ -44,7 +44,7 @@ class Node:
         """Attribute `key` as a float, or `default` where the graph leaves it out."""
         value = _attribute(self, key, 4, default)
         if isinstance(value, memoryview) and len(value) != 4:
-            raise GraphError(f"node {self.name}: attribute {key} is no float")
+            raise GraphError(f"node {self.name}: attribute {key} is not a float")
         return struct.unpack("<f", value)[0] if isinstance(value, memoryview) else default
 
     def constant(self) -> np.ndarray:
@@ -124,7 +124,7 @@ def _listed_values(kind: int, fields: Mapping[int, list[Value]]) -> np.ndarray:
 
 def _numbers(content: bytes | memoryview, kind: int) -> np.ndarray:
     if len(content) % TENSOR_TYPES[kind].itemsize:
-        raise GraphError(f"{len(content)} bytes are no whole number of values")
+        raise GraphError(f"{len(content)} bytes are not a whole number of values")
     return np.frombuffer(content, TENSOR_TYPES[kind])
 
 

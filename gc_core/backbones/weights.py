@@ -40,7 +40,7 @@ def weight_file(weights: str) -> Path:
     try:
         scheme = scheme_of(weights)
     except ValueError:  # brackets where a host would stand
-        raise ValueError(f"{weights}: no path and no file:// URL of weights; check it.") from None
+        raise ValueError(f"{weights}: neither a path nor a file:// URL of weights; check it.") from None
     if scheme not in ("", "file"):
         raise ValueError(f"{weights}: weights are read from a path or a file:// URL; download the file first.")
     try:
@@ -49,7 +49,7 @@ def weight_file(weights: str) -> Path:
     except (ValueError, OSError) as error:  # an unknown user's `~`, or a name that no file can have
         raise ValueError(f"{weights[:200]}: no weight file can be here ({error}); check the path.") from None
     if not is_file:
-        raise ValueError(f"{weights[:200]}: there is no such weight file, or no regular one; check the path.")
+        raise ValueError(f"{weights[:200]}: no such weight file, or not a regular file; check the path.")
     return found
 
 

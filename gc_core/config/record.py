@@ -41,7 +41,7 @@ class Config:
         if missing := sorted({f.name for f in fields(cls)} - values.keys() - cls.LATER.keys()):
             found = f"{cls.__name__}: no {', '.join(missing)} found"
             raise ValueError(
-                f"{found}, a version wrote it that did not know them; use that one, or another --name or --out"
+                f"{found}, written by a version that did not know them; use that version, or another --name or --out"
             )
         return record_of(cls, {**cls.LATER, **values}, where=cls.__name__)
 

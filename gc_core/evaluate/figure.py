@@ -114,7 +114,7 @@ def draw(points: Sequence[Point], *, title: str, form: str) -> bytes:
 def refuse_other_file(path: Path) -> None:
     """ValueError if a file stands there that is no figure of this program."""
     if path.exists() and not (path.is_file() and DRAWN_BY.encode() in path.read_bytes()):
-        raise ValueError(f"figure: {path} is there and was not drawn by this program; name another file")
+        raise ValueError(f"figure: {path} exists and was not drawn by this program; name another file")
 
 
 def _panel(

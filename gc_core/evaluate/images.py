@@ -80,7 +80,7 @@ def _cropped(ref: ImageRef) -> np.ndarray | None:
     except ImageError:
         return None
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; if images moved, say where to: {option(ref)}") from None
+        raise FileNotFoundError(f"{error}; if the images have moved, say where to: {option(ref)}") from None
     _, height, width = pixels_3HW.shape
     if min(height, width) < CROP_PX:
         return None

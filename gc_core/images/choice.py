@@ -37,7 +37,7 @@ def visible(listing: pa.Table) -> tuple[pa.Table, str]:
 
 def hidden_note(count: int) -> str:
     """How many files were passed over; empty where none was."""
-    return f"{count:,} hidden files there (such as ._x.jpg or .ipynb_checkpoints) are passed over" if count else ""
+    return f"{count:,} hidden files there (such as ._x.jpg or .ipynb_checkpoints) are skipped" if count else ""
 
 
 def of_key(listing: pa.Table, key: str | None) -> tuple[pa.Table, str]:
@@ -77,4 +77,4 @@ def _warning(samples: Iterable[set[str]]) -> str:
     told = ", ".join(
         f"{count:,} {key}" for key, count in sorted(keys.items(), key=lambda each: (-each[1], each[0]))[:MOST_KEYS]
     )
-    return f"some samples hold several images ({told}), all are taken; --image-key names the one that is meant"
+    return f"some samples hold several images ({told}), all are taken; choose one with --image-key"

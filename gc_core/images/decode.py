@@ -130,7 +130,7 @@ def _upright_rgb(content: bytes, resize_px: int, num_scans: int) -> tuple[Image.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # the warning where it is an error
         raise _too_large(str(error)) from None
     except MemoryError:
-        raise ImageError("too large to unpack in the memory there is") from None
+        raise ImageError("too large to unpack in the available memory") from None
     except Exception as error:  # damaged bytes make Pillow's decoders fail in any way: struct.error, TypeError, ...
         raise ImageError(f"damaged image ({error or type(error).__name__})") from error
 
@@ -151,7 +151,7 @@ def _too_large(found: str, most: int = MAX_PIXELS) -> ImageError:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise ImageError("floating-point pixels (they say not what is white; save them with 8 or 16 bits)")
+        raise ImageError("floating-point pixels (their white level is unknown; save them with 8 or 16 bits)")
     if image.mode.startswith("I"):
         white = _white_of(image)
         return _in_strips(image, lambda strip: _from_wide_grey(strip, white).convert("RGB"))

@@ -24,7 +24,7 @@ def load(ref: ImageRef, resize_px: int, *, key: int | None = None, enlarge: bool
     try:
         content = read(ref)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; if images moved, say where to: {moved.option(ref)}") from None
+        raise FileNotFoundError(f"{error}; if the images have moved, say where to: {moved.option(ref)}") from None
     except ImageError as error:
         raise ReplacedError(_changed(ref)) from error
     if content_key(ref, content) != key:

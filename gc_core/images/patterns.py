@@ -54,7 +54,7 @@ def matcher(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile("".join([first, *middle, *last]))
     except re.error as error:
-        raise ValueError(f"images: {pattern[:200]} is no pattern ({error.msg}); look at its square brackets") from None
+        raise ValueError(f"images: {pattern[:200]} is not a pattern ({error.msg}); check its square brackets") from None
 
 
 def _folders(pattern: str) -> str:

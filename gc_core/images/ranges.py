@@ -46,7 +46,7 @@ def read_whole(location: Location) -> bytes:
     path = location.local_path
     with objects.one_line_errors(folder, name):
         if not stat.S_ISREG(path.stat().st_mode):
-            raise OSError("no regular file (a folder, a pipe, a socket or a device)")
+            raise OSError("not a regular file (a folder, a pipe, a socket or a device)")
         budget.refuse_image(path.stat().st_size)
         return path.read_bytes()
 

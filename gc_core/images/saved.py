@@ -58,7 +58,7 @@ def _named(state: str, num_bytes: int, read: Callable[[str], bytes]) -> list[str
             raise ValueError(f"{num_bytes:,} bytes")
         names = [each["filename"] for each in json.loads(read(state))["_data_files"]]
         if not all(isinstance(name, str) for name in names):
-            raise TypeError("a name that is no text")
+            raise TypeError("a name that is not text")
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(
             f"images: {state} does not say which files a saved data set has ({type(error).__name__}); save it again"
@@ -72,8 +72,8 @@ def _refuse_half(folder: str, files: dict[str, int]) -> None:
     for found in shards:
         if len(shards) < (count := int(found[1])):
             missing = f"{count - len(shards):,} of {count:,} files below {folder or './'}"
-            raise ValueError(_half(missing, "their names count them"))
+            raise ValueError(_half(missing, "the files' names give their number"))
 
 
 def _half(missing: str, why: str) -> str:
-    return f"images: half a saved data set: {missing} not found ({why}); copy it whole, or save it again"
+    return f"images: an incomplete saved data set: {missing} not found ({why}); copy all of it, or save it again"

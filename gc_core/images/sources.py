@@ -322,9 +322,9 @@ def _only_list(location: str, there: _Files) -> tuple[str, int]:
     }
     for magic, remedy in hints.items():
         if start.startswith(magic) or start[257:262] == magic:
-            raise ValueError(f"images: {location} is no list of URLs (starts with {start[:8]!r}); {remedy}")
+            raise ValueError(f"images: {location} is not a list of URLs (starts with {start[:8]!r}); {remedy}")
     if b"\0" in start:
-        raise ValueError(f"images: {location} is no text (starts with {start[:8]!r}); expected {KNOWN}")
+        raise ValueError(f"images: {location} is not text (starts with {start[:8]!r}); expected {KNOWN}")
     return files[0].name, files[0].size
 
 
@@ -346,4 +346,4 @@ def _left_out_by_suffix(ends: Counter[str], where: str) -> str:
         return ""
     told = [f"{count:,} {end}" for end, count in ends.most_common(MOST_ENDS)]
     told += [f"{len(ends) - MOST_ENDS:,} more kinds"] if len(ends) > MOST_ENDS else []
-    return f"{ends.total():,} files {where} are no images by their names and left out: {', '.join(told)}"
+    return f"{ends.total():,} files {where} are not images by their names and are left out: {', '.join(told)}"

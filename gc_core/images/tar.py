@@ -51,7 +51,7 @@ def read(ref: ImageRef) -> bytes:
     budget.refuse_image(ref.size)
     content = read_range(ref.location, ref.offset, ref.size) if ref.size >= 0 else b""
     if len(content) != ref.size:
-        raise ImageError(f"the archive is cut ({len(content)} of {ref.size} bytes are there)")
+        raise ImageError(f"the archive is cut short ({len(content)} of {ref.size} bytes are there)")
     return content
 
 
@@ -100,7 +100,7 @@ class _Archive:
         self._file.seek(min(place, self._size))
         block = self._file.read(tarfile.BLOCKSIZE)
         if not block:
-            raise tarfile.ReadError("it ends without its end mark and may be cut")
+            raise tarfile.ReadError("it ends without its end mark and may be cut short")
         if len(block) < tarfile.BLOCKSIZE:
             raise tarfile.ReadError("it ends inside a block")
         while block and not any(block):
@@ -146,13 +146,13 @@ class _Archive:
 
     def _reason(self, member: tarfile.TarInfo) -> str:
         if not member.isreg():
-            return "no file of its own (a link or a device inside the archive)"
+            return "not a regular file (a link or a device inside the archive)"
         if member.issparse():
-            return "a sparse file inside the archive (its bytes do not stand in one piece)"
+            return "a sparse file inside the archive (its bytes are not contiguous)"
         if member.size < 0:
             return "a negative size in the archive"
         if member.offset_data + member.size > self._size:
-            return "the archive is cut (it ends inside this image)"
+            return "the archive is cut short (it ends inside this image)"
         return ""
 
     def _rest(self, error: str) -> Listed:

@@ -41,7 +41,7 @@ def _entry(entry: "os.DirEntry[str]", name: str, above: tuple[tuple[int, int], .
     try:
         about = entry.stat()
     except OSError as error:
-        yield Found(name, 0, f"not found ({error.strerror or type(error).__name__}; a link to nothing?)")
+        yield Found(name, 0, f"not found ({error.strerror or type(error).__name__}; a broken link?)")
         return
     if stat.S_ISDIR(about.st_mode):
         if (about.st_dev, about.st_ino) in above:
@@ -50,7 +50,7 @@ def _entry(entry: "os.DirEntry[str]", name: str, above: tuple[tuple[int, int], .
     elif stat.S_ISREG(about.st_mode):
         yield Found(name, about.st_size)
     else:
-        yield Found(name, 0, "no regular file (a pipe, a socket or a device)")
+        yield Found(name, 0, "not a regular file (a pipe, a socket or a device)")
 
 
 def _identity(folder: Path) -> tuple[int, int]:

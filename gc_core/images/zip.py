@@ -81,7 +81,7 @@ def read(ref: ImageRef) -> bytes:
     if len(packed) < ref.size:
         packed = read_range(ref.location, ref.offset + start, ref.size)
     if len(packed) != ref.size:
-        raise ImageError(f"the archive is cut ({len(packed)} of {ref.size} bytes are there)")
+        raise ImageError(f"the archive is cut short ({len(packed)} of {ref.size} bytes are there)")
     content = packed if method == _STORED else _inflated(packed)
     if not flags & 8 and zlib.crc32(content) != checksum:  # with bit 3, the checksum stands elsewhere
         raise ImageError("damaged in the archive (its checksum differs)")
@@ -117,7 +117,7 @@ def _members(file: BinaryIO, directory: _Directory) -> Iterator[_Member]:
     for _ in range(directory.num_members):
         fixed = file.read(_ENTRY.size)
         if len(fixed) < _ENTRY.size or fixed[:4] != b"PK\1\2":
-            raise ImageError("its directory is cut or damaged")
+            raise ImageError("its directory is cut short or damaged")
         _, _, _, flags, method, _, _, _, packed, size, name_bytes, extra_bytes, comment_bytes, _, _, _, offset = (
             _ENTRY.unpack(fixed)
         )
@@ -155,16 +155,16 @@ def _find_directory(file: BinaryIO) -> _Directory:
     tail = file.read()
     place = tail.rfind(b"PK\5\6")
     if place < 0 or len(tail) - place < _END.size:
-        raise ImageError("no directory at its end: it is cut, or no zip")
+        raise ImageError("no directory at its end: it is cut short, or not a zip")
     _, disk, _, _, num_members, num_bytes, start, _ = _END.unpack_from(tail, place)
     end = tail_start + place
     if _IN_EXTRA_16 in (num_members, disk) or _IN_EXTRA_32 in (num_bytes, start):
         end, num_members, num_bytes, start = _wide_end(file, end, (num_members, num_bytes, start))
     elif disk:
-        raise ImageError("one part of an archive in several: join its parts")
+        raise ImageError("one part of a split archive: join its parts")
     shift = end - num_bytes - start
     if shift < 0 or num_members * _ENTRY.size > num_bytes:
-        raise ImageError("its end does not fit its directory")
+        raise ImageError("its end does not match its directory")
     return _Directory(start=end - num_bytes, num_bytes=num_bytes, num_members=num_members, shift=shift)
 
 

@@ -126,7 +126,7 @@ def _mapped(path: Path, begin: int) -> NDArray[Any]:
         read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
         shape, fortran, dtype = read[version[0]](stream)
         if dtype.hasobject:
-            raise ValueError("it holds Python objects, which only a pickle could make")
+            raise ValueError("it holds Python objects, which only pickle could read")
         return np.memmap(path, dtype, "r", stream.tell(), shape, "F" if fortran else "C")
 
 

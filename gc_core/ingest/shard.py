@@ -67,7 +67,7 @@ def fault_of_source(run: RunFolder, plan: IngestPlan, shard: int, *, seed: int) 
     other_N = (stored.activations != again.activations).any((1, 2)) | (stored.image != again.image)
     if not other_N.any():
         return None
-    return f"{run.url}: shard {shard}: {other_N.sum():,} of {len(other_N):,} samples are not what their source holds"
+    return f"{run.url}: shard {shard}: {other_N.sum():,} of {len(other_N):,} samples differ from their source"
 
 
 def _refuse_number(source: Source, start: int, wide_NGC: NDArray[Any], half_NGC: NDArray[np.float16]) -> None:

@@ -227,7 +227,7 @@ def _refuse_absent(piece: Piece, config: IngestConfig) -> None:
     if piece.form != ZARR or config.absent_chunks:
         return
     if absent := zarr_arrays.absent_chunks(piece.location, piece.array):
-        found = f"{piece.name}: {absent:,} chunks are not there and would read as the fill value"
+        found = f"{piece.name}: {absent:,} chunks are missing and would read as the fill value"
         raise IngestError(f"{found}; write them, or accept that with --absent-chunks")
 
 

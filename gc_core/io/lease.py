@@ -57,8 +57,8 @@ class Term:
         newest = _newest(self.folder)
         if newest.number > self.number:
             raise LostError(
-                f"{self.folder}: {newest.holder()} has taken over what this command was doing, since it gave no sign of"
-                " life for too long; nothing more is written here, look at what the other does"
+                f"{self.folder}: {newest.holder()} has taken over this command's work, since it gave no sign of life"
+                " for too long; nothing more is written here, follow the other command instead"
             )
 
 

@@ -148,7 +148,8 @@ def _split(text: str) -> SplitResult:
     try:
         return urlsplit(text)
     except ValueError as error:  # brackets where a host would stand
-        raise ValueError(f"{text}: no path and no URL ({error}); expected such as s3://bucket/prefix") from None
+        found = f"{text}: neither a path nor a URL ({error})"
+        raise ValueError(f"{found}; expected one such as s3://bucket/prefix") from None
 
 
 def _uri(path: Path) -> str:
@@ -156,4 +157,4 @@ def _uri(path: Path) -> str:
         return path.expanduser().resolve().as_uri()
     except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         reason = str(error).splitlines()[0]
-        raise ValueError(f"location: {str(path)[:200]!r} found, which no path can be ({reason})") from None
+        raise ValueError(f"location: {str(path)[:200]!r} found, which cannot be a path ({reason})") from None

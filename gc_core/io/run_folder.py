@@ -110,5 +110,5 @@ def read_trained(folder: Location) -> tuple[dict[str, Any], dict[str, Any]]:
         where = folder / "config.json"
         raise DamagedError(f"{where}: no options and results of a training found; train it again")
     if odd := [name for name, value in config["results"].items() if not isinstance(value, float | int | None)]:
-        raise DamagedError(f"{folder / 'config.json'}: {odd[0]!r:.80} of its results is no number")
+        raise DamagedError(f"{folder / 'config.json'}: {odd[0]!r:.80} of its results is not a number")
     return config["train"], config["results"]

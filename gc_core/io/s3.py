@@ -165,7 +165,7 @@ def _refuse_no_endpoint(endpoint: str | None) -> None:
     except ValueError:  # brackets without an address in them, or a port that is no number
         fits = False
     if not fits:
-        raise ValueError(f"AWS_ENDPOINT_URL: found {endpoint!r:.200}, expected such as https://host:9000")
+        raise ValueError(f"AWS_ENDPOINT_URL: found {endpoint!r:.200}, expected one such as https://host:9000")
 
 
 def is_odd_key(text: str) -> bool:

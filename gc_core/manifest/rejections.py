@@ -65,7 +65,7 @@ def refuse_too_many(reasons: Reasons, *, num_images: int, max_fraction: float, i
         f"{reason.count:,} {kind}, such as {reason.example}" for kind, reason in _ranked(reasons)[:MOST_NAMED]
     )
     allowed = f"at least {bad:,} of {num_images:,} images are bad, more than --max-bad-fraction {max_fraction:g}"
-    raise ValueError(f"images: {images}: {allowed}: {named}. Mend them or raise the fraction; the index continues")
+    raise ValueError(f"images: {images}: {allowed}: {named}. Fix them or raise the fraction; the index continues")
 
 
 def _ranked(reasons: Reasons) -> list[tuple[str, Reason]]:

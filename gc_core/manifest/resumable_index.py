@@ -131,7 +131,7 @@ def collect(folder: Location, num_parts: int) -> pa.Table:
     tables = [_kept(folder, _part_name(part)) for part in range(num_parts)]
     missing = [part for part, table in enumerate(tables) if table is None]
     if missing:
-        raise GoneError(f"{folder}: part {missing[0]} has gone; run the same command again")
+        raise GoneError(f"{folder}: part {missing[0]} is gone; run the same command again")
     found = pa.concat_tables([table.replace_schema_metadata(None) for table in tables if table is not None])
     status = pa.array("bad" if status == UNREAD else status for status in found["status"].to_pylist())
     return found.set_column(found.schema.get_field_index("status"), RECORDS.field("status"), status)

@@ -114,7 +114,7 @@ def load_table(location: Location, *, sha256: str | None = None) -> pa.Table:
         return table
     except (pa.ArrowException, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise DamagedError(f"{location}: no manifest can be read here ({reason}); restore it from a copy") from None
+        raise DamagedError(f"{location}: the manifest cannot be read ({reason}); restore it from a copy") from None
 
 
 def fault_of_splits(location: Location, table: pa.Table) -> str | None:

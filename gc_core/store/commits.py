@@ -141,10 +141,10 @@ def _read(run: RunFolder, shard: int) -> Commit:
     try:
         commit = record_of(Commit, read_json(run.commits, _name(shard)), where=_name(shard))
         if commit.shard != shard:
-            raise ValueError(f"it is of shard {commit.shard}")
+            raise ValueError(f"it belongs to shard {commit.shard}")
         return commit
     except ValueError as error:
         raise StoreError(
-            f"{commit_url(run, shard)}: no commit record can be read here ({error}); delete it,"
+            f"{commit_url(run, shard)}: the commit record cannot be read ({error}); delete it,"
             f" then `python -m jobs.harvest --out {run.url}` with the same options writes it anew"
         ) from None

@@ -164,7 +164,7 @@ def array_of(run: RunFolder, root: zarr.Group, name: str) -> Array[Any]:
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:  # as Zarr meets damaged JSON
         raise _damaged_metadata(run, f"{name}/zarr.json", error) from error
     if not isinstance(found, Array):
-        raise _damaged_metadata(run, f"{name}/zarr.json", TypeError("it is no array"))
+        raise _damaged_metadata(run, f"{name}/zarr.json", TypeError("it is not an array"))
     return found
 
 

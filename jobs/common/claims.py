@@ -35,8 +35,8 @@ def _aloud(folder: Location, wait_minutes: float) -> Callable[[str, float], None
     def wait(holder: str, waited_s: float) -> None:
         interrupt.check()
         if waited_s > 60 * wait_minutes:
-            found = f"{holder} is at work on it and did not end within {wait_minutes:g} minutes"
-            raise OSError(f"{folder}: {found}; wait longer with --workers.wait-minutes, or end the other")
+            found = f"{holder} is working on it and did not finish within {wait_minutes:g} minutes"
+            raise OSError(f"{folder}: {found}; wait longer with --workers.wait-minutes, or end the other command")
         if is_time_to_say():
             told = f"{waited_s / 60:.1f} of at most {wait_minutes:g} minutes"
             console.say(f"waiting  for {holder}, at work on {folder} ({told})")
@@ -63,14 +63,14 @@ def config_to_train(
         check_other(resolved, data)
         return resolved
     if "train" not in known:
-        raise ValueError(f"{folder}: its config.json says nothing of a training; choose another --name")
+        raise ValueError(f"{folder}: its config.json says nothing about a training; choose another --name")
     other = ResolvedTrainConfig.from_json(known["train"])
     if is_what_was_asked(other, asked, resolved):
         return other
     if known.get("results") and (longer := with_more_steps(other, asked, resolved)):
         if [each.step for each in newest([folder])] != [other.steps]:
             raise ValueError(
-                f"{folder}: the checkpoint of its last step ({other.steps}) is not there, so steps cannot be added; "
+                f"{folder}: the checkpoint of its last step ({other.steps}) is missing, so steps cannot be added; "
                 "choose another --name, and begin with --init-from"
             )
         return longer

@@ -88,7 +88,7 @@ def _check_home() -> None:
     """OSError unless there is a home folder to write to, where Ray keeps its token; containers may have none."""
     found = home.folder()
     if not os.access(found, os.W_OK | os.X_OK):
-        raise OSError(f"HOME: {found} cannot be written by this user; set it to a folder that can, as in HOME=/tmp/me")
+        raise OSError(f"HOME: {found} cannot be written by this user; set it to a writable folder, as in HOME=/tmp/me")
 
 
 @contextlib.contextmanager
@@ -133,7 +133,7 @@ def _start_here(folder: str) -> None:
             interrupt.check()  # Ray may lose a signal, and start no more for want of what it was starting
             if "timed out during startup" not in str(error):
                 raise
-            say("Ray took too long to start; once more ...")
+            say("Ray took too long to start; trying again ...")
         else:
             return
     found = f"did not start in {START_TRIES} tries of 30 seconds"

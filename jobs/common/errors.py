@@ -19,16 +19,16 @@ MOST_CHARACTERS = 2000
 """Longest line; longer ones lose their middle."""
 
 _OF_RAY: dict[type[BaseException], str] = {
-    ray.exceptions.OutOfMemoryError: "a worker ran out of memory and was ended; take fewer or larger workers "
+    ray.exceptions.OutOfMemoryError: "a worker ran out of memory and was stopped; use fewer or larger workers "
     "(--workers.num-workers, --workers.cpus-per-worker), or smaller batches",
     ray.exceptions.OutOfDiskError: "Ray's folder has no space left; free some on the disk of /tmp",
     ray.exceptions.ObjectStoreFullError: "Ray's object store is full; use a machine with more memory",
-    ray.exceptions.LocalRayletDiedError: "Ray's process on this machine has died; look at its free memory, run again",
+    ray.exceptions.LocalRayletDiedError: "Ray's process on this machine has died; check its free memory and run again",
     ray.exceptions.NodeDiedError: "a machine of the cluster was lost; run the same command again",
     ray.exceptions.ActorDiedError: "a worker died again and again; its machine may lack memory, or was lost",
     ray.exceptions.WorkerCrashedError: "a worker process crashed; its machine may lack memory",
     ray.exceptions.AuthenticationError: "the cluster refuses the token; see RAY_AUTH_MODE in docs/cluster.md",
-    ray.exceptions.RuntimeEnvSetupError: "the environment of the workers could not be made",
+    ray.exceptions.RuntimeEnvSetupError: "the environment of the workers could not be set up",
     ray.exceptions.TaskUnschedulableError: "no machine of the cluster can take a task",
     ray.exceptions.ActorUnschedulableError: "no machine of the cluster can take a worker",
     PreemptionError: "machines of the cluster were taken back; run the same command again",
@@ -54,7 +54,7 @@ def in_one_line(error: BaseException) -> str:
         if isinstance(root, kind):
             return shortened(f"Ray: {told} ({_first_line(root)})")
     if isinstance(root, MemoryError):
-        return f"memory: this process ran out of it ({_first_line(root)}); smaller batches or a smaller dictionary help"
+        return f"memory: this process ran out ({_first_line(root)}); smaller batches or a smaller dictionary help"
     if isinstance(root, OSError) and not isinstance(root, UnavailableError):
         return shortened(_of_system(root))
     if isinstance(root, (ValueError, OSError, FloatingPointError)):
@@ -64,9 +64,7 @@ def in_one_line(error: BaseException) -> str:
             f"Ray: {_first_line(root)}; look at the cluster (`ray status`), then run the same command again"
         )
     kept = keep_traceback(error)
-    return shortened(
-        f"an error that this program should not make: {_first_line(root)}; its traceback is in {kept}, please report it"
-    )
+    return shortened(f"an unexpected error: {_first_line(root)}; its traceback is in {kept}, please report it")
 
 
 def keep_traceback(error: BaseException) -> str:

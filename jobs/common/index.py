@@ -148,7 +148,7 @@ def _without_deadly(folder: Location, part: int, listed: list[Listed], settings:
     Raises:
         OSError: workers are lost over more of them than images can be the reason of, or over none in particular.
     """
-    console.say(f"a worker was lost over {len(listed):,} images; looking for the one that ends it")
+    console.say(f"a worker was lost over {len(listed):,} images; looking for the one that crashes it")
 
     def outlives(places: range) -> bool:
         try:

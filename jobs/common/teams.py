@@ -56,7 +56,7 @@ class Team:
             if arrays is not None:
                 return arrays
             name = again()
-        raise OSError(f"{self.work.parts.run.url}: a part of the analysis, {name}, is gone as soon as it is written")
+        raise OSError(f"{self.work.parts.run.url}: a part of the analysis, {name}, disappears as soon as it is written")
 
 
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)

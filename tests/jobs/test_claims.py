@@ -46,7 +46,7 @@ def test_another_job_is_waited_for_aloud_and_not_for_ever(
     folder = RunFolder.at(str(tmp_path)).crosscoder("topk-8")
     with (
         lease.held(folder, never),
-        pytest.raises(OSError, match=r"topk-8: process \d+ on .* is at work on it and did not end within 0\.75 mi"),
+        pytest.raises(OSError, match=r"topk-8: process \d+ on .* is working on it and did not finish within 0\.75 mi"),
         claims.at_work([folder], Workers(wait_minutes=0.75)),
     ):
         raise AssertionError("two at once")

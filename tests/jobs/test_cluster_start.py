@@ -46,7 +46,7 @@ def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch, capsys: py
     calls = failing(monkeypatch, Exception(TOO_SLOW))
     cluster._start_here("/tmp/x")
     assert calls == ["init", "shutdown", "init"]
-    assert "Ray took too long to start; once more" in capsys.readouterr().out
+    assert "Ray took too long to start; trying again" in capsys.readouterr().out
 
 
 def test_a_start_that_lost_a_signal_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

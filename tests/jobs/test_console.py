@@ -92,7 +92,7 @@ def ray_task_error(cause: Exception) -> RayTaskError:
         (ray.exceptions.OutOfMemoryError("the page of numbers\nthat Ray prints"), "^Ray: a worker ran out of memory"),
         (ray.exceptions.LocalRayletDiedError(), "^Ray: Ray's process on this machine has died"),
         (ray.exceptions.RaySystemError("broken\npipe"), "^Ray: RaySystemError"),
-        (MemoryError(), "^memory: this process ran out of it"),
+        (MemoryError(), "^memory: this process ran out"),
         (ConnectionError("could not connect to 1.2.3.4"), "could not connect to 1.2.3.4"),
         (ValueError("x" * 10_000), r"^x{1000} \.\.\. x{1000}$"),
     ],

@@ -91,7 +91,7 @@ def test_every_number_is_in_its_file_and_in_the_table(
     [
         (["--name", "nobody"], "no finished crosscoder 'nobody' found, expected one of reader, sae, seed-0, seed-1"),
         (["--name", "reader", "--classifier", "CLASSIFIER"], "every position has only its untransformed activation"),
-        (["--name", "seed-0", "--classifier", "bundled"], "are other ones than those that were harvested"),
+        (["--name", "seed-0", "--classifier", "bundled"], "differ from those that were harvested"),
         (["--name", "seed-0", "--classifier", "CLASSIFIER"], "no usable image found"),  # stimuli are small
         (["--name", "seed-0", "--against", "sae"], "features of different blocks cannot be matched"),
         (["--labels", "labels.txt"], "given without --classifier"),

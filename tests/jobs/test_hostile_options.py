@@ -29,7 +29,7 @@ from jobs.common.console import printable
 from jobs.common.errors import in_one_line
 from jobs.common.options import Cache, Workers
 
-MISTAKE = "an error that this program should not make"
+MISTAKE = "an unexpected error"
 NUMBERS = (0, -1, 1, 2, 10**23, -(10**23), 2**63, 2**63 - 1, 2**64, 10**400, 10**5000, 5e-324, 1e308, 0.1)
 FLOATS = (math.nan, math.inf, -math.inf)
 TEXTS = (

@@ -94,7 +94,7 @@ def test_verify_reads_the_source_again_and_mends_from_it(
     capsys.readouterr()
     with pytest.raises(SystemExit):
         verify.main([run, "--sample", "99"])
-    assert "samples are not what their source holds" in capsys.readouterr().out
+    assert "samples differ from their source" in capsys.readouterr().out
 
 
 def test_a_bad_number_ends_the_run_with_one_line(

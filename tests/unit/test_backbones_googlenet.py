@@ -204,7 +204,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("weights", "line"),
-    [("/no/such/file", r"/no/such/file: there is no such weight file"), ("s3://bucket/w", r"a path or a file:// URL")],
+    [("/no/such/file", r"/no/such/file: no such weight file"), ("s3://bucket/w", r"a path or a file:// URL")],
 )
 def test_weights_that_are_not_there_are_refused(weights: str, line: str) -> None:
     with pytest.raises(ValueError, match=line):

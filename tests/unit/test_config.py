@@ -125,7 +125,7 @@ def test_a_field_that_a_version_did_not_know_means_what_that_version_did() -> No
 def test_a_field_that_every_version_wrote_is_missed() -> None:
     written = TrainConfig().to_json()
     del written["k"]
-    with pytest.raises(ValueError, match=r"^TrainConfig: no k found, a version wrote it that did not know them"):
+    with pytest.raises(ValueError, match=r"^TrainConfig: no k found, written by a version that did not know them"):
         TrainConfig.from_json(written)
 
 

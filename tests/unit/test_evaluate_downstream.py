@@ -212,7 +212,7 @@ def test_no_image_is_refused() -> None:
 
 
 def test_a_classifier_of_another_trunk_is_refused(weights: str) -> None:
-    with pytest.raises(ValueError, match="its layers up to inception3b are other ones than those that were harvested"):
+    with pytest.raises(ValueError, match="its layers up to inception3b differ from those that were harvested"):
         load_rest(weights, backbones.load("googlenet"))
 
 

@@ -74,7 +74,7 @@ def test_hidden_twins_are_passed_over_and_said(tmp_path: Path, form: str) -> Non
     )
     found, notes = told(location)
     assert len(found) == 5
-    assert notes == ["6 hidden files there (such as ._x.jpg or .ipynb_checkpoints) are passed over"]
+    assert notes == ["6 hidden files there (such as ._x.jpg or .ipynb_checkpoints) are skipped"]
 
 
 @pytest.mark.parametrize("form", ["folder", "tar"])

@@ -28,7 +28,7 @@ def test_files_without_a_suffix_are_images_if_they_begin_like_one(tmp_path: Path
     as_folder(tmp_path, {"LICENSE": b"words", "empty": b"", "z.png": png(3)})
     assert [ref.name for ref in listed(tmp_path)] == ["0001", "0002", "z.png"]
     assert read(listed(tmp_path)[0]) == png(1)
-    assert notes(tmp_path) == ["2 files there are no images by their names and left out: 2 without a suffix"]
+    assert notes(tmp_path) == ["2 files there are not images by their names and are left out: 2 without a suffix"]
 
 
 def test_one_file_without_a_suffix_is_an_image_or_a_list(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_what_is_left_out_inside_archives_is_counted_as_in_folders(tmp_path: Pat
     others = {"0.cls": b"1", "1.cls": b"1", "a/0.json": b"{}", "README": b"", ".DS_Store": b"", "__MACOSX/x": b""}
     pack(tmp_path / name, FOUR | others)
     assert notes(tmp_path / name) == [
-        "4 files in archives are no images by their names and left out: 2 .cls, 1 .json, 1 without a suffix"
+        "4 files in archives are not images by their names and are left out: 2 .cls, 1 .json, 1 without a suffix"
     ]
     assert [read(ref) for ref in listed(tmp_path / name)] == list(FOUR.values())
 
@@ -60,11 +60,15 @@ def test_a_saved_data_set_has_the_files_that_its_state_names_in_that_order(tmp_p
 
 def test_half_a_saved_data_set_is_refused_in_one_line(tmp_path: Path) -> None:
     as_arrow(tmp_path / "data-00000-of-00003.arrow", FOUR)
-    with pytest.raises(ValueError, match=r"^images: half a saved data set: 2 of 3 files below \./ not found \([^\n]*$"):
+    with pytest.raises(
+        ValueError, match=r"^images: an incomplete saved data set: 2 of 3 files below \./ not found \([^\n]*$"
+    ):
         listed(tmp_path)
     named = [{"filename": f"data-{part:05}-of-00002.arrow"} for part in range(2)]
     (tmp_path / "state.json").write_text(json.dumps({"_data_files": named}))
-    with pytest.raises(ValueError, match=r"^images: half a saved data set: data-00000-of-00002\.arrow not found"):
+    with pytest.raises(
+        ValueError, match=r"^images: an incomplete saved data set: data-00000-of-00002\.arrow not found"
+    ):
         listed(tmp_path)
 
 

@@ -181,7 +181,7 @@ def test_one_bad_entry_of_a_folder_costs_itself_alone(tmp_path: Path, monkeypatc
     assert sorted(each.error.partition(" (")[0] for each in listed if each.error) == [
         "folder cannot be read",
         "name is not UTF-8",
-        "no regular file",
+        "not a regular file",
         "not found",
     ]
     for each in listed:
@@ -208,7 +208,7 @@ def test_a_name_in_an_archive_that_is_no_text_costs_itself_alone(tmp_path: Path)
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         load(ImageRef(url=(tmp_path / "pipe.jpg").as_uri()), 30)
 
 

@@ -119,7 +119,7 @@ def test_a_folder_with_images_is_those_and_says_what_it_leaves_out(tmp_path: Pat
     as_folder(tmp_path, {"b.heic": b"", "c.HEIC": b"", "n0001": b"", "README.md": b"", "z.zip": b""})
     assert find(str(tmp_path), stimulus_px=1, max_stimuli=1).note == (
         "2 tar and 1 zip and 1 parquet and 1 compressed files there are not opened; name them to use them; "
-        "4 files there are no images by their names and left out: 2 .heic, 1 .md, 1 without a suffix"
+        "4 files there are not images by their names and are left out: 2 .heic, 1 .md, 1 without a suffix"
     )
 
 
@@ -136,10 +136,10 @@ def test_compressed_archives_are_refused_in_one_line(tmp_path: Path, name: str, 
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
-        ("a.bin", b"PAR1....PAR1", r"a\.bin is no list of URLs \(starts with b'PAR1\.\.\.\.'\); name it \.parquet$"),
-        ("a.gz", b"\x1f\x8b\x08\0", r"a\.gz is no list of URLs .*; decompress it$"),
-        ("a.ta", bytes(257) + b"ustar", r"a\.ta is no list of URLs .*; name it \.tar$"),
-        ("a.bin", bytes(100), r"a\.bin is no text \(starts with b'.*expected a folder, a \.tar"),
+        ("a.bin", b"PAR1....PAR1", r"a\.bin is not a list of URLs \(starts with b'PAR1\.\.\.\.'\); name it \.parquet$"),
+        ("a.gz", b"\x1f\x8b\x08\0", r"a\.gz is not a list of URLs .*; decompress it$"),
+        ("a.ta", bytes(257) + b"ustar", r"a\.ta is not a list of URLs .*; name it \.tar$"),
+        ("a.bin", bytes(100), r"a\.bin is not text \(starts with b'.*expected a folder, a \.tar"),
         ("a.txt", b"# nothing\n\n", r"a\.txt is empty; expected a folder"),
         ("a.txt", b"", r"a\.txt is empty; expected a folder"),
         ("a.tar", b"<html>", r"no image in file:///.*a\.tar: damaged archive \(it ends inside a block\)$"),

@@ -170,7 +170,7 @@ def test_parts_are_collected_in_the_order_of_the_listing_and_a_missing_one_is_to
     listed = listed_at(as_folder(tmp_path / "p", {f"{i}.png": png(i, 9) for i in range(6)}))
     for part in (2, 0):
         resumable_index.look_at_part(kept_at(tmp_path), part, listed[2 * part : 2 * part + 2], LENS)
-    with pytest.raises(OSError, match=r"/index: part 1 has gone; run the same command again$"):
+    with pytest.raises(OSError, match=r"/index: part 1 is gone; run the same command again$"):
         resumable_index.collect(kept_at(tmp_path), 3)
     resumable_index.look_at_part(kept_at(tmp_path), 1, listed[2:4], LENS)
     table = resumable_index.collect(kept_at(tmp_path), 3)

@@ -317,7 +317,7 @@ def test_every_truncated_or_flipped_file_is_read_or_refused_in_one_line(form: st
 def test_a_zarr_array_with_a_chunk_missing_is_refused_unless_that_is_accepted(tmp_path: Path) -> None:
     path = _zarr(tmp_path, activations(), chunks=(100, 4, 5))
     (path / "c" / "3" / "0" / "0").unlink()
-    with pytest.raises(IngestError, match=r"1 chunks are not there .*--absent-chunks"):
+    with pytest.raises(IngestError, match=r"1 chunks are missing .*--absent-chunks"):
         planned(config_of(path))
     assert planned(config_of(path, absent_chunks=True)).num_rows == NUM_ROWS
 
@@ -358,7 +358,7 @@ def test_a_changed_source_is_noticed(tmp_path: Path) -> None:
     mapped.flush()
     fault = ingest.fault_of_source(run, plan, 0, seed=0)
     assert fault is not None
-    assert "1 of 128 samples are not what their source holds" in fault
+    assert "1 of 128 samples differ from their source" in fault
 
 
 def test_another_source_does_not_continue_a_run(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_too_many_bad_images_are_one_line_with_the_three_most_common_reasons() -
     assert str(end.value) == (
         "images: /images: at least 2,013 of 4,000 images are bad, more than --max-bad-fraction 0.25: "
         "2,000 b, such as file:///b.png (1); 7 c, such as file:///c.png (1); 5 a, such as file:///a.png (1). "
-        "Mend them or raise the fraction; the index continues"
+        "Fix them or raise the fraction; the index continues"
     )
 
 

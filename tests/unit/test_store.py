@@ -233,7 +233,9 @@ def test_strange_files_among_the_records_are_no_records(run: RunFolder, folder: 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b'{"shard": 1}', b"[]"])
 def test_a_damaged_record_is_refused_by_name(run: RunFolder, folder: Path, content: bytes) -> None:
     (folder / "commits/00000001.json").write_bytes(content)
-    with pytest.raises(StoreError, match=r"/00000001\.json: no commit record can be read.*delete it, then `python -m"):
+    with pytest.raises(
+        StoreError, match=r"/00000001\.json: the commit record cannot be read.*delete it, then `python -m"
+    ):
         store.open_store(run)
 
 

@@ -108,7 +108,7 @@ def test_anything_else_that_differs_is_refused(planted: Any, tmp_path: Path) -> 
             wanted(tmp_path, other, data)
     assert wanted(tmp_path, asked, data) == resolve(asked, data), "control: the same options are taken"
     shutil.rmtree(next((tmp_path / "checkpoints").glob("step-00000020-*")))
-    with pytest.raises(ValueError, match=r"the checkpoint of its last step \(20\) is not there"):
+    with pytest.raises(ValueError, match=r"the checkpoint of its last step \(20\) is missing"):
         wanted(tmp_path, replace(asked, steps=50), data)
     assert (tmp_path / "config.json").read_bytes() == config
 
