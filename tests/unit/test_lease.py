@@ -155,7 +155,7 @@ def test_of_those_who_find_one_dead_one_takes_its_place_and_the_dead_one_learns_
         (winner,) = [found for found in at_once(work) if found]
         assert winner.term.number == dead.term.number + 1
         winner.term.check()
-        with pytest.raises(LostError, match=r"process \d+ on .* has taken over what this command was doing, since it"):
+        with pytest.raises(LostError, match=r"process \d+ on .* has taken over this command's work, since it"):
             dead.term.check()
         with pytest.raises(LostError):
             check_all([winner.term, dead.term])

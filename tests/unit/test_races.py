@@ -118,7 +118,7 @@ def test_a_training_whose_crosscoder_is_another_jobs_by_now_writes_nothing_more(
 
     with (
         lease.held(folder, lambda holder, waited_s: None) as mine,
-        pytest.raises(lease.LostError, match="has taken over what this command was doing"),
+        pytest.raises(lease.LostError, match="has taken over this command's work"),
     ):
         train([config], data, Worker(), report=report, folders=[folder], before_writing=mine.term.check)
     after = objects.sizes(folder)
