@@ -13,9 +13,10 @@ from gc_core.symmetry.similarity import (
     translate,
     translation_products,
 )
-from gc_core.symmetry.verdict import Verdict, decide, verdicts
+from gc_core.symmetry.verdict import UNDECIDED, Verdict, decide, verdicts
 
 __all__ = [
+    "UNDECIDED",
     "Evidence",
     "SubgroupClass",
     "Verdict",

@@ -12,6 +12,7 @@ BENCHMARKS = {
     "poses": "what a bias for each pose, and free weights after it, add to tied poses",
     "plans": "what the planner says of large tied dictionaries on GPUs; arithmetic alone",
     "planted": "whether planted families are found, tied and untied",
+    "stabilisers": "whether the analysis names planted stabilisers, and none where none is; nothing is trained",
     "revive": "how many features die, and what the ways to revive them do",
     "analyse": "time and memory of the analysis as features and samples grow, next to the plain way",
     "scale": "time and memory of reading what is held out, exporting, scoring and matching, next to the plain way",
@@ -25,7 +26,7 @@ def main(args: list[str]) -> None:
     """Run the benchmark that the first argument names."""
     if not args or args[0] not in BENCHMARKS:
         print("usage: python -m infra.bench NAME [OPTIONS]\n")
-        print("\n".join(f"  {name:10} {what}" for name, what in BENCHMARKS.items()))
+        print("\n".join(f"  {name:11} {what}" for name, what in BENCHMARKS.items()))
         sys.exit(0 if args in ([], ["-h"], ["--help"]) else 2)
     import_module(f"infra.bench.{args[0]}").main(args[1:])
 

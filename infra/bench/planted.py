@@ -31,6 +31,7 @@ from gc_core.groups import Group
 from gc_core.metrics import VarianceSums
 from gc_core.symmetry import translate
 from gc_core.train import Trainer, Worker, keep_freed_memory, resolve
+from infra.bench import stabilisers
 from infra.bench.results import write_results
 from infra.bench.training import Size, empty_data
 from infra.bench.verdict import verdict
@@ -41,6 +42,8 @@ LEAST_RAND_INDEX, LEAST_COSINE = 0.99, 0.95
 HELD_OUT_ROWS = 2000
 LEAST_DENSITY = 1e-3
 """Least share of held-out samples that a living feature fires on."""
+SMOOTH_WIDTH, IMPERFECT = 3.0, 0.1
+"""Of the dictionaries whose stabilisers are named; `python -m infra.bench stabilisers` has the curve."""
 DUPLICATES = 0.9
 """Prototypes more alike than this, up to pose, are one family learned twice."""
 
@@ -93,6 +96,11 @@ class Outcome:
     held_out_fvu: float
     invariant_cosine: float | None
     """`mean_cosine` of planted families with equal blocks to prototypes that have them too; None without."""
+    oracle_stabiliser_accuracy: float
+    """Share of right stabilisers where the analysis is given a planted dictionary over the same group and channels:
+    every class of subgroups, smooth over rotation, half of the energy invariant, a tenth of the rest imperfect."""
+    null_false_positive_rate: float
+    """Share of features without symmetry, as smooth, that are given one."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -143,6 +151,9 @@ def measure(kind: str, options: PlantedBench, truth: Planted, seed: int) -> Outc
     living_NGC = model.W_dec.detach()[(z_BF > 0).double().mean(0) > LEAST_DENSITY]
     label_N = families_of(living_NGC, truth.group, 0.5 if kind == "untied" else DUPLICATES)
     similarity_NP = _cosines(living_NGC, truth)
+    named = stabilisers.measure(
+        truth.group, width=SMOOTH_WIDTH, imperfect=IMPERFECT, channels=options.channels, each=8, seed=seed
+    )
     return Outcome(
         kind=kind,
         seed=seed,
@@ -151,6 +162,8 @@ def measure(kind: str, options: PlantedBench, truth: Planted, seed: int) -> Outc
         num_families=len(np.unique(label_N)),
         held_out_fvu=sums.fraction_unexplained() or 0.0,
         invariant_cosine=_invariant_cosine(model, truth, options),
+        oracle_stabiliser_accuracy=named.oracle_stabiliser_accuracy,
+        null_false_positive_rate=named.null_false_positive_rate,
     )
 
 

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from planted_symmetries import planted
 from scipy.stats import binom, ks_2samp
 
 from gc_core import groups, symmetry
 from gc_core.groups import Group
 from gc_core.symmetry import chance
 from gc_core.symmetry.harmonics import Harmonics, coefficients, degrees_of_freedom, harmonics
+from infra.bench.planted_symmetries import planted
 
 GROUPS = [
     groups.cyclic(1),

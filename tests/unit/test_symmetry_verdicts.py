@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_symmetries import changing_unit, planted
 from scipy.stats import false_discovery_control
 
 from gc_core import groups, symmetry
 from gc_core.analyse import FeatureSymmetry, symmetry_of_all
 from gc_core.groups import Group
 from gc_core.symmetry.verdict import significance_level
+from infra.bench.planted_symmetries import changing_unit, planted
 
 D8, D16 = groups.dihedral(8), groups.dihedral(16)
 
