@@ -5,7 +5,7 @@ python -m jobs.analyse --run RUN --name topk-1024
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
 
@@ -13,13 +13,12 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from gc_core import analyse, spanning
+from gc_core import analyse, families
 from gc_core.analyse import FeatureSymmetry, Firing, parts
 from gc_core.analyse.plan import (
     AnalysisPlan,
     described,
     gb,
-    piece_bytes,
     plan_analysis,
     refuse_too_large,
     watched,
@@ -28,7 +27,7 @@ from gc_core.analyse.work import Work
 from gc_core.atlas.build import build_atlas, count_images
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import Crosscoder
-from gc_core.families import Cluster, numbered
+from gc_core.families import Cluster, Families, Neighbours
 from gc_core.images.moved import Move
 from gc_core.io.lease import check_all
 from gc_core.io.run_folder import RunFolder
@@ -39,8 +38,8 @@ from jobs.common import claims, cluster, console, meshes
 from jobs.common.options import MovedImages, Workers, cli
 from jobs.common.teams import Team
 
-PAIRS_A_TASK = 512**2
-"""Least pairs of a task, where families are looked for in pieces."""
+FEATURES_A_TASK = 512
+"""In families whose poses one task finds; more in one large family."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +120,7 @@ def run_analyse(
     symmetry, alive_F = _describe(team), firing.fired_F > 0
     judged = analyse.judge(_evidence(team, analyse.summed_alignment(symmetry, alive_F)), model.group, config, alive_F)
     alive = np.flatnonzero(alive_F)
-    clusters, broken = _families(team, alive, model)
-    found = numbered(clusters, model.shape.num_rows)
+    found = _families(team, alive)
     about = {
         "config": config.to_json(),
         "fvu": firing.unexplained.fraction_unexplained(),
@@ -135,15 +133,14 @@ def run_analyse(
     if model.shape.tying == "orbit":
         return [
             ("prototypes", _count(alive_F, judged.verdict_F)),
-            ("families", _count_tied(clusters, len(alive))),
+            ("families", _count_tied(found, len(alive))),
             ("table", run.feature_table(name).url),
             ("arrays", run.feature_arrays(name).url),
         ]
     in_family = found.family_F[found.family_F >= 0]
-    cut = f"looked for in pieces of at most {config.families_at_once:,} features (--families-at-once)"
     return [
         ("features", _count(alive_F, judged.verdict_F)),
-        ("families", f"{len(np.unique(in_family)):,} of {len(in_family):,} features{f'; {cut}' if broken else ''}"),
+        ("families", f"{len(np.unique(in_family)):,} of {len(in_family):,} features"),
         ("table", run.feature_table(name).url),
         ("arrays", run.feature_arrays(name).url),
     ]
@@ -206,60 +203,43 @@ def _evidence(team: Team, alignment_2: tuple[float, float]) -> Evidence:
     return joined(found)
 
 
-def _families(team: Team, alive: NDArray[np.int64], model: Crosscoder) -> tuple[list[Cluster], bool]:
-    """Families of the living features, numbered over all; and whether features that hang together were cut apart."""
-    config, rows = team.work.config, analyse.bands(len(alive))
-    pairs_done = [(len(alive) - band.start) * len(band) for band in rows]
-    with console.progress("families", sum(pairs_done), "pairs") as meter:
-        if len(alive) <= config.families_at_once:
-            every = analyse.AssembledSimilarities(len(alive), model.group)
-            found = team.parts("similarities", rows, team.plan.compare_bytes, alive)
-            for number, (band, arrays) in enumerate(zip(rows, found, strict=True), 1):
-                every.add(band, arrays["similarity"], arrays["pose"])
-                meter.set(sum(pairs_done[:number]))
-            return [_among(alive, each) for each in every.clusters(config)], False
-        forest = spanning.EMPTY
-        for number, arrays in enumerate(team.parts("pairs", rows, team.plan.compare_bytes, alive), 1):
-            forest = spanning.joined([forest, parts.forest_of(arrays)], len(alive))
-            meter.set(sum(pairs_done[:number]))
-    pieces = spanning.pieces(forest, len(alive), most=config.families_at_once)
-    return _in_pieces(team, [alive[piece] for piece in pieces]), spanning.is_broken(forest, pieces)
-
-
-def _in_pieces(team: Team, pieces: list[NDArray[np.int64]]) -> list[Cluster]:
-    clusters: list[Cluster] = []
-    with console.progress("families", sum(map(len, pieces)), "features") as meter:
-        packed = _packed(pieces)
-        largest_bytes = piece_bytes(max(map(len, pieces), default=0), team.shape)
-        for number, arrays in enumerate(team.parts("families", packed, largest_bytes), 1):
+def _families(team: Team, alive: NDArray[np.int64]) -> Families:
+    """Of the living features: neighbours block by block, communities of these here, each one's poses by tasks again."""
+    config, num_rows = team.work.config, team.shape.num_rows
+    rows, found = families.blocks(len(alive)), list[Neighbours]()
+    with console.progress("neighbours", len(alive), "features") as meter:
+        for block, arrays in zip(rows, team.parts("neighbours", rows, team.plan.compare_bytes, alive), strict=True):
+            found.append(parts.neighbours_of(arrays))
+            meter.set(block.stop)
+    pairs = families.mutual(Neighbours.joined(found), len(alive))
+    members = families.communities(pairs, len(alive), resolution=config.family_similarity)
+    items = list(zip(members, families.within(members, pairs, len(alive)), strict=True))
+    clusters = list[Cluster]()
+    with console.progress("families", sum(map(len, members)), "features") as meter:
+        for arrays in team.parts("families", _packed(items), team.plan.compare_bytes, alive):
             clusters += parts.clusters_of(arrays)
-            meter.set(sum(len(piece) for batch in packed[:number] for piece in batch))
-    return clusters
+            meter.set(sum(len(each.member_M) for each in clusters))
+    place_F2 = np.full((num_rows, 2), np.nan, np.float32)
+    place_F2[alive] = families.placed(pairs, len(alive))
+    return families.numbered(clusters, num_rows, place_F2)
 
 
-def _packed(pieces: list[NDArray[np.int64]]) -> list[list[NDArray[np.int64]]]:
-    """Small pieces together, so that a task has as many pairs as a tile, or one piece."""
-    found: list[list[NDArray[np.int64]]] = []
-    pairs = 0
-    for piece in pieces:
-        if not found or pairs + len(piece) ** 2 > PAIRS_A_TASK:
-            found, pairs = [*found, []], 0
-        found[-1].append(piece)
-        pairs += len(piece) ** 2
+def _packed(
+    items: list[tuple[NDArray[np.int64], Neighbours]],
+) -> list[list[tuple[NDArray[np.int64], Neighbours]]]:
+    """Small families together, so that a task has so many features, or one family."""
+    found, num_features = list[list[tuple[NDArray[np.int64], Neighbours]]](), 0
+    for item in items:
+        if not found or num_features + len(item[0]) > FEATURES_A_TASK:
+            found, num_features = [*found, []], 0
+        found[-1].append(item)
+        num_features += len(item[0])
     return found
 
 
-def _among(alive: NDArray[np.int64], cluster_found: Cluster) -> Cluster:
-    return replace(
-        cluster_found,
-        member_M=alive[cluster_found.member_M],
-        representative=int(alive[cluster_found.representative]),
-    )
-
-
-def _count_tied(clusters: Sequence[Cluster], num_alive: int) -> str:
+def _count_tied(found: Families, num_alive: int) -> str:
     """Every living prototype is a family, but for those that are one learned twice."""
-    again = sum(len(each.member_M) - 1 for each in clusters)
+    again = int((found.family_F >= 0).sum() - found.family_F.max(initial=-1) - 1)
     return f"{num_alive - again:,}, one a prototype" + (f"; {again:,} prototypes are another's twins" if again else "")
 
 

@@ -26,14 +26,13 @@ from gc_core.analyse.features import FeatureSymmetry
 from gc_core.analyse.firing import Firing
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import WEIGHTS
-from gc_core.families import Cluster
+from gc_core.families import Cluster, Neighbours
 from gc_core.io import objects
 from gc_core.io.artefacts import digest, hashes_in
 from gc_core.io.json_objects import read_json
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.metrics import VarianceSums
-from gc_core.spanning import Forest
 from gc_core.store import Store
 from gc_core.symmetry import Evidence
 
@@ -157,14 +156,14 @@ def evidence_of(arrays: Arrays) -> Evidence:
     return Evidence(**arrays)
 
 
-def of_forest(forest: Forest) -> Arrays:
+def of_neighbours(found: Neighbours) -> Arrays:
     """As arrays to keep."""
-    return asdict(forest)
+    return asdict(found)
 
 
-def forest_of(arrays: Arrays) -> Forest:
-    """From what `of_forest` gave."""
-    return Forest(**arrays)
+def neighbours_of(arrays: Arrays) -> Neighbours:
+    """From what `of_neighbours` gave."""
+    return Neighbours(**arrays)
 
 
 def of_clusters(clusters: list[Cluster]) -> Arrays:

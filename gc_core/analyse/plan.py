@@ -8,10 +8,12 @@ Letters: F features, G group elements, C channels, R representations, T candidat
 
 from dataclasses import dataclass
 
-from gc_core.analyse.features import BAND_ROWS, TILE_COLUMNS
 from gc_core.analyse.firing import ROWS_AT_ONCE, SPARE_CANDIDATES
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape
+from gc_core.families.neighbours import COLUMNS
+from gc_core.families.search import blocks
+from gc_core.families.sketch import NUMBERS
 from gc_core.groups import Group, parse
 from gc_core.store.shards import CHUNK_ROWS
 from gc_core.symmetry import classes, features_at_once
@@ -31,18 +33,14 @@ COPIES_OF_SAMPLES = 5
 COPIES_OF_CANDIDATES = 4
 COPIES_OF_DECODERS = 5
 """Of some features' decoders: rows, unit rows, transform, a temporary of those, and the changing part."""
-COPIES_OF_PRODUCTS, PRODUCT_ROWS = 12, 64
-"""Of 64 features' products with a tile at every pose. Measured of `similarities`, above what the process had before: 32
-MB over D_4 with 32 channels and 2,048 features (43 planned), 83 over D_16 with 128 and 1,024 (153), 145 over D_32 with
-64 and 1,024 (203), 106 with 8 and 512 (127)."""
-TILE_PAIR_BYTES = 48
-"""Similarities of whole and changing parts and poses of a tile, with their temporaries."""
-PAIR_BYTES, CLUSTERED_PAIR_BYTES = 6, 14
-"""Similarity and pose; and twice half of the pairs in float64."""
+PRODUCT_BYTES, PAIR_BYTES = 40_000_000, 120
+"""Of products at every pose of some pairs; and of every pair of a block and the features it meets at once, were all of
+them candidates."""
+KEPT_NEIGHBOUR_BYTES, NEIGHBOUR_BYTES = 28, 150
+"""Of a pair of neighbours: kept; and where all of them are: joined, sorted, and a graph."""
 COPIES_OF_COEFFICIENTS, COPIES_OF_GRAMS, COPIES_OF_SURROGATES = 8, 8, 10
 VERDICT_BYTES = 1500
 """Of a feature: Python's record of its symmetry, and the row of the table that it becomes."""
-EDGE_BYTES = 20
 BYTES_A_GB = 10**9
 
 
@@ -62,7 +60,7 @@ class AnalysisPlan:
 
     @property
     def worker_bytes(self) -> int:
-        """Of the largest task, without families in pieces."""
+        """Of the largest task."""
         return max(self.encode_bytes, self.describe_bytes, self.compare_bytes)
 
 
@@ -75,9 +73,7 @@ def plan_analysis(
     decoder, candidates = order * block, config.top_examples * SPARE_CANDIDATES
     seen = count * (14 * candidates + 8 + (8 * order if shape.tying == "orbit" else 0))
     described = count * (5 * FLOAT32 * order + FLOAT64 * (order + 6 * len(classes(parse(shape.group)))) + VERDICT_BYTES)
-    together = min(count, config.families_at_once)  # so many may be alive
-    band, edges = BAND_ROWS * together, 2 * EDGE_BYTES * count
-    forests = -(-count // BAND_ROWS) * EDGE_BYTES * count if count > together else 0
+    neighbours = count * min(count, config.neighbours)
     samples = ROWS_AT_ONCE * order * block * COPIES_OF_SAMPLES + CHUNK_ROWS * 2 * stored_elements * block
     return AnalysisPlan(
         weights_bytes=count * (decoder + len(shape.reads) * block + 2 * FLOAT32) + decoder,
@@ -89,22 +85,12 @@ def plan_analysis(
         describe_bytes=OVERHEAD_BYTES
         + DESCRIBED_AT_ONCE * (COPIES_OF_DECODERS * decoder + 8 * FLOAT32 * order**2)
         + _evidence_bytes(parse(shape.group), decoder, config.surrogates),
-        compare_bytes=OVERHEAD_BYTES + _tile_bytes(shape) + 2 * PAIR_BYTES * band + edges,
-        driver_bytes=OVERHEAD_BYTES
-        + COPIES_OF_CANDIDATES * seen
-        + 2 * described
-        + CLUSTERED_PAIR_BYTES * together**2
-        + 2 * PAIR_BYTES * band
-        + edges,
-        disk_bytes=min(num_shards, MOST_PARTS) * seen
-        + described
-        + max(PAIR_BYTES * (together**2 + band) // 2, forests),
+        compare_bytes=OVERHEAD_BYTES
+        + _comparison_bytes(shape)
+        + 2 * KEPT_NEIGHBOUR_BYTES * neighbours // len(blocks(count)),
+        driver_bytes=OVERHEAD_BYTES + COPIES_OF_CANDIDATES * seen + 2 * described + NEIGHBOUR_BYTES * neighbours,
+        disk_bytes=min(num_shards, MOST_PARTS) * seen + described + KEPT_NEIGHBOUR_BYTES * neighbours,
     )
-
-
-def piece_bytes(num_features: int, shape: CrosscoderShape) -> int:
-    """Of a task that looks for families among so many features."""
-    return OVERHEAD_BYTES + _tile_bytes(shape) + (CLUSTERED_PAIR_BYTES + 1) * num_features**2
 
 
 def _evidence_bytes(group: Group, decoder_bytes: int, surrogates: int) -> int:
@@ -113,12 +99,12 @@ def _evidence_bytes(group: Group, decoder_bytes: int, surrogates: int) -> int:
     return features_at_once(group) * a_feature + COPIES_OF_SURROGATES * FLOAT64 * surrogates * group.n
 
 
-def _tile_bytes(shape: CrosscoderShape) -> int:
-    """Of a comparison of two tiles of features: their decoders, products at every pose of some rows, and the pairs."""
-    order = parse(shape.group).order
-    decoders = (BAND_ROWS + TILE_COLUMNS) * COPIES_OF_DECODERS * order * shape.channels * FLOAT32
-    products = COPIES_OF_PRODUCTS * PRODUCT_ROWS * TILE_COLUMNS * order * FLOAT32
-    return decoders + products + TILE_PAIR_BYTES * BAND_ROWS * TILE_COLUMNS
+def _comparison_bytes(shape: CrosscoderShape) -> int:
+    """Of a block of features and some others with their decoders, the sketches of all features, and products."""
+    count, block = shape.num_rows, shape.channels * FLOAT32
+    decoders = (len(blocks(count)[0]) + COLUMNS) * COPIES_OF_DECODERS * parse(shape.group).order * block
+    pairs = PAIR_BYTES * len(blocks(count)[0]) * COLUMNS
+    return decoders + 2 * count * (block + NUMBERS * FLOAT32) + PRODUCT_BYTES + pairs
 
 
 def watched(num_shards: int) -> list[range]:
@@ -147,17 +133,17 @@ def refuse_too_large(
         raise ValueError(
             f"memory: a task of the analysis needs {gb(plan.worker_bytes)} (encode {gb(plan.encode_bytes)}, symmetry "
             f"{gb(plan.describe_bytes)}, families {gb(plan.compare_bytes)}), found {gb(worker_bytes)}; lower "
-            "--top-examples or --families-at-once, or use a machine with more memory"
+            "--top-examples or --neighbours, or use a machine with more memory"
         )
     if driver_bytes is not None and plan.driver_bytes > driver_bytes:
         raise ValueError(
             f"memory: the analysis needs {gb(plan.driver_bytes)} where it is started, found {gb(driver_bytes)}; lower "
-            "--families-at-once (families are then looked for in pieces) or --top-examples"
+            "--neighbours or --top-examples"
         )
     if disk_bytes is not None and plan.disk_bytes > disk_bytes:
         raise ValueError(
             f"disk: the analysis keeps {gb(plan.disk_bytes)} in the run folder until it is done, found "
-            f"{gb(disk_bytes)} free; free some, or lower --top-examples or --families-at-once"
+            f"{gb(disk_bytes)} free; free some, or lower --top-examples or --neighbours"
         )
 
 

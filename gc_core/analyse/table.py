@@ -16,7 +16,7 @@ from zarr.storage import ObjectStore
 
 from gc_core.analyse.features import FeatureSymmetry, Judged
 from gc_core.analyse.firing import Firing
-from gc_core.families import Families, shown_poses
+from gc_core.families import Families, coverage, shown_poses
 from gc_core.groups import Group
 from gc_core.io import objects, parquet
 from gc_core.io.artefacts import DamagedError, digest, fault_of, hashes_in
@@ -159,14 +159,20 @@ def _values(root: zarr.Group, name: str) -> NDArray[Any]:
 def _columns(
     symmetry: FeatureSymmetry, verdicts: Sequence[Verdict], firing: Firing, found: Families, group: Group
 ) -> dict[str, Any]:
+    stabilisers = [v.subgroup for v in verdicts]
     return {
         "feature": np.arange(len(verdicts), dtype=np.int32),
         "alive": firing.fired_F > 0,
         "density": (firing.fired_F / firing.num_rows).astype(np.float32),
         "max_activation": firing.top_value_FT[:, 0],
         "family": found.family_F.astype(np.int32),
-        "pose": shown_poses(found, [v.subgroup for v in verdicts], group).astype(np.int32),
+        "pose": shown_poses(found, stabilisers, group).astype(np.int32),
         "representative": found.representative_F.astype(np.int32),
+        "prototype_similarity": _or_null(found.similarity_F),
+        "family_consistency": _or_null(found.consistency_F),
+        "family_coverage": _or_null(coverage(found, stabilisers, group)),
+        "map_x": _or_null(found.place_F2[:, 0]),
+        "map_y": _or_null(found.place_F2[:, 1]),
         "stabiliser": [v.subgroup.name for v in verdicts],
         "symmetry": [v.words for v in verdicts],
         "axis_deg": [v.subgroup.axis_deg for v in verdicts],
@@ -180,3 +186,8 @@ def _columns(
         "decoder_norm": np.linalg.norm(symmetry.block_norm_FG, axis=1).astype(np.float32),
         "spectrum": list(symmetry.spectrum_FR),
     }
+
+
+def _or_null(value_F: NDArray[np.float32]) -> pa.Array:
+    """Nothing where there is no number."""
+    return pa.array(value_F, pa.float32(), mask=np.isnan(value_F))

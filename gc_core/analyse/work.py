@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gc_core import groups
 from gc_core.analyse import features, firing, parts
 from gc_core.analyse.parts import Arrays, Parts
 from gc_core.config import ResolvedAnalyseConfig
-from gc_core.crosscoder import Crosscoder
+from gc_core.crosscoder import Crosscoder, StoredDecoder, open_decoder, read_shape
+from gc_core.families import Dictionary, Neighbours, Source, family_of, nearest, sketched
+from gc_core.groups import Group
 from gc_core.store import Store, open_store
 
 
@@ -26,8 +29,8 @@ class Work:
         """The name of the part that a task's item becomes.
 
         The items: of `encode` a range of shards, of `describe` a range of features, of
-        `chance` the same with the summed alignment of all, of `similarities` and `pairs` a
-        range of living features, of `families` several arrays of features.
+        `chance` the same with the summed alignment of all, of `neighbours` a range of living features, of `families`
+        members of several families, each with the pairs of them that are neighbours.
         """
         return self.parts.write(kind, number, _TASKS[kind](self, item, alive, device))
 
@@ -51,26 +54,24 @@ def _chance(work: Work, item: tuple[range, tuple[float, float]], alive: None, de
     return parts.of_evidence(features.evidence_of_features(model, np.arange(*_ends(rows)), alignment_2, work.config))
 
 
-def _similarities(work: Work, rows: range, alive: NDArray[np.int64], device: str) -> Arrays:
-    similarity, pose = features.band_of_similarities(work.model(device), alive, rows, work.config)
-    return {"similarity": similarity, "pose": pose}
+def _neighbours(work: Work, rows: range, alive: NDArray[np.int64], device: str) -> Arrays:
+    known = _dictionary(work.parts, work.config.invariant_share, alive.tobytes(), device)
+    least, most = work.config.family_similarity, work.config.neighbours
+    return parts.of_neighbours(nearest(rows, known, least_similarity=least, most=most))
 
 
-def _pairs(work: Work, rows: range, alive: NDArray[np.int64], device: str) -> Arrays:
-    return parts.of_forest(features.band_of_pairs(work.model(device), alive, rows, work.config))
-
-
-def _families(work: Work, pieces: list[NDArray[np.int64]], alive: None, device: str) -> Arrays:
-    found = [features.families_within(work.model(device), piece, work.config) for piece in pieces]
-    return parts.of_clusters([each for clusters in found for each in clusters])
+def _families(
+    work: Work, members: list[tuple[NDArray[np.int64], Neighbours]], alive: NDArray[np.int64], device: str
+) -> Arrays:
+    source = _source(work.parts, work.config.invariant_share, alive, device)
+    return parts.of_clusters([family_of(each, pairs, source) for each, pairs in members])
 
 
 _TASKS: dict[str, Callable[..., Arrays]] = {
     "encode": _encode,
     "describe": _describe,
     "chance": _chance,
-    "similarities": _similarities,
-    "pairs": _pairs,
+    "neighbours": _neighbours,
     "families": _families,
 }
 
@@ -78,6 +79,28 @@ _TASKS: dict[str, Callable[..., Arrays]] = {
 @lru_cache(maxsize=2)
 def _model(of: Parts, device: str) -> Crosscoder:
     return Crosscoder.load(of.run.crosscoder(of.name)).to(device)
+
+
+def _source(of: Parts, invariant_share: float, alive: NDArray[np.int64], device: str) -> Source:
+    decoder, group = _decoder(of)
+    return Source(
+        group=group,
+        read=lambda numbers: decoder.rows(numbers).to(device),
+        features=alive,
+        invariant_share=invariant_share,
+    )
+
+
+@lru_cache(maxsize=1)
+def _dictionary(of: Parts, invariant_share: float, alive: bytes, device: str) -> Dictionary:
+    """Sketched once by each process."""
+    return sketched(_source(of, invariant_share, np.frombuffer(alive, np.int64), device))
+
+
+@lru_cache(maxsize=2)
+def _decoder(of: Parts) -> tuple[StoredDecoder, Group]:
+    folder = of.run.crosscoder(of.name)
+    return open_decoder(folder), groups.parse(read_shape(folder).group)
 
 
 @lru_cache(maxsize=2)

@@ -16,7 +16,7 @@ class AnalyseConfig(Config):
     """What decides the feature table."""
 
     LATER: ClassVar[Mapping[str, Any]] = {
-        "families_at_once": bounds.FEATURES.most,
+        "neighbours": bounds.FEATURES.most,
         "false_discoveries": 1.0,
         "surrogates": 0,
         "seed": 0,
@@ -28,13 +28,14 @@ class AnalyseConfig(Config):
         "false_discoveries": bounds.SHARE,
         "surrogates": bounds.Bound(0, 100_000),
         "seed": bounds.SEED,
-        "families_at_once": bounds.Bound(2, bounds.FEATURES.most),
+        "neighbours": bounds.Bound(1, bounds.FEATURES.most),
         "top_examples": bounds.Bound(1, 10_000),
     }
 
     family_similarity: float | None = None
-    """Sets of features join one family while their mean similarity (cosine, maximal over the group) is above this. None
-    for 0.5; of prototypes in tied poses, each a family by itself, 0.9: what is so alike was learned twice."""
+    """Features at least so similar (cosine, maximal over the group) are neighbours, and sets of features join one
+    family while their mean similarity, in which others than neighbours count zero, is above this. None for 0.5; of
+    prototypes in tied poses, each a family by itself, 0.9: what is so alike was learned twice."""
     symmetry_threshold: float = 0.5
     """A subgroup is a feature's symmetry while the self-similarity of its changing part under every element of it is
     above this."""
@@ -48,10 +49,9 @@ class AnalyseConfig(Config):
     """Features like each one that are drawn to know what chance gives. The least p-value is 1 / (1 + this)."""
     seed: int = 0
     """Of the surrogates and of the channels that are drawn again for intervals."""
-    families_at_once: int = 16_384
-    """Features that are compared all with all in one memory, at 14 bytes a pair. A dictionary with more living ones is
-    cut where features hang together by no pair above `family_similarity`, which changes no family; a piece that is
-    still larger is cut at its least similar pairs, and no family reaches over such a cut."""
+    neighbours: int = 256
+    """Most features that are kept as neighbours of one, the most similar ones above `family_similarity`; 4 times the
+    poses of D_32. Families of more than about twice as many members may be found in parts."""
     top_examples: int = 12
     """Examples kept for a feature, at most two of one image."""
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gc_core.crosscoder.shape import CrosscoderShape
+from gc_core.crosscoder.stored import StoredDecoder
 from gc_core.io import objects
 from gc_core.io.artefacts import DamagedError, checked_file, digest, fault_of, hashes_in
 from gc_core.io.json_objects import read_json, write_json
@@ -42,6 +43,19 @@ def read_crosscoder(folder: Location, made: Callable[[CrosscoderShape, Mapping[s
         with checked_file(folder, WEIGHTS, expected, REMEDY) as path:  # a mapping outlasts the name of its file
             tensors = load_file(path)
         return made(shape, tensors)
+
+
+def open_decoder(folder: Location) -> StoredDecoder:
+    """The decoder alone, to be read some rows at a time.
+
+    Raises:
+        ValueError: as `read_crosscoder`.
+    """
+    with _one_line_errors(folder):
+        config = _config_of(folder)
+        expected = hashes_in(config, folder / "config.json").get(WEIGHTS)
+        with checked_file(folder, WEIGHTS, expected, REMEDY) as path:
+            return StoredDecoder(path)
 
 
 def read_shape(folder: Location) -> CrosscoderShape:

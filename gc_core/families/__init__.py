@@ -3,23 +3,24 @@
 from gc_core.families.communities import communities, placed
 from gc_core.families.found import Cluster, Families, by_size, coverage, numbered, shown_poses
 from gc_core.families.linkage import clusters_of, group_families
-from gc_core.families.neighbours import Dictionary, Neighbours, mutual, nearest
+from gc_core.families.neighbours import Dictionary, Neighbours, Source, mutual, nearest
 from gc_core.families.posed import family_of
-from gc_core.families.search import blocks, dictionary, find_families, within
+from gc_core.families.search import MOST_NEIGHBOURS, blocks, find_families, sketched, within
 from gc_core.families.similarity import best_poses, family_similarity, unit
 
 __all__ = [
+    "MOST_NEIGHBOURS",
     "Cluster",
     "Dictionary",
     "Families",
     "Neighbours",
+    "Source",
     "best_poses",
     "blocks",
     "by_size",
     "clusters_of",
     "communities",
     "coverage",
-    "dictionary",
     "family_of",
     "family_similarity",
     "find_families",
@@ -29,6 +30,7 @@ __all__ = [
     "numbered",
     "placed",
     "shown_poses",
+    "sketched",
     "unit",
     "within",
 ]

@@ -10,16 +10,14 @@ I how many have it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gc_core.crosscoder.correlations import real_representations, transform
+from gc_core.crosscoder.correlations import Representation, real_representations, transform
 from gc_core.groups import Group
-
-T = TypeVar("T")
 
 CLOSE = 1e-4
 """Poses whose products differ by less are equally good, and similarities are told apart no finer: rounding, which
@@ -76,16 +74,21 @@ def similarity_of_pairs(changing_P: Tensor, left: Levels, right: Levels) -> Tens
     return torch.where(left.steady_F & right.steady_F, whole_P, torch.minimum(whole_P, changing_P))
 
 
+def changing_representations(group: Group) -> Sequence[Representation]:
+    """All but the trivial one, in which a changing part has nothing; the group of one element has no other."""
+    return real_representations(group)[1:] or real_representations(group)
+
+
 def changing_transform(changing_FGC: Tensor, group: Group) -> list[Tensor]:
-    """The transform (d, F, d C) in every representation that changes, column after column as in `orbits.transform`."""
+    """The transform (d, F, d C) in each of these, column after column as in `orbits.transform`."""
     parts = [each for part in transform(changing_FGC, group) for each in part]
-    return [part.transpose(0, 1).contiguous() for part in _but_the_trivial(parts)]
+    return [part.transpose(0, 1).contiguous() for part in parts[1:] or parts]
 
 
 def pose_table(group: Group, wanted: Sequence[bool] | None = None) -> Tensor:
     """(G, K) from the entries of all matrices of a pair, representation by representation as `changing_transform` has
     them, to its products at every pose; of the `wanted` ones alone. Float64."""
-    changing = _but_the_trivial(real_representations(group))
+    changing = changing_representations(group)
     kept = [each for each, take in zip(changing, wanted or [True] * len(changing), strict=True) if take]
     return torch.from_numpy(np.concatenate([each.matrices.reshape(group.order, -1) for each in kept], axis=1))
 
@@ -133,11 +136,6 @@ def _best(entries_KP: Tensor, table_GK: Tensor) -> tuple[Tensor, Tensor]:
     products_GP = table_GK @ entries_KP
     best_P = products_GP.amax(0)
     return best_P, (products_GP >= best_P - CLOSE).to(torch.uint8).argmax(0)
-
-
-def _but_the_trivial(of_each: Sequence[T]) -> Sequence[T]:
-    """In which a changing part has nothing; the group of one element has no other."""
-    return of_each[1:] or of_each
 
 
 def _spans(count: int, size: int) -> list[slice]:

@@ -80,17 +80,24 @@ NO_NEIGHBOURS = Neighbours(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dictionary:
-    """Features to compare, and what is known of them beforehand."""
+class Source:
+    """Features to compare."""
 
     group: Group
     read: Read
     features: NDArray[np.int64]
-    """Those to compare: of the living ones, ascending."""
+    """Numbers of those to compare, ascending; elsewhere a feature is its place among these."""
+    invariant_share: float
+    """As in `family_similarity`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dictionary(Source):
+    """Features, and what is known of them beforehand."""
+
     basis: Basis
     sketches: Sketches
     """Of `features`, in their order."""
-    invariant_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +136,13 @@ def mutual(found: Neighbours, num_features: int) -> Neighbours:
     return found[np.flatnonzero(kept)[np.argsort(key_E[kept])]]
 
 
-def _turned(among: Dictionary, places: NDArray[np.int64]) -> _Turned:
+def _turned(among: Source, places: NDArray[np.int64]) -> _Turned:
     decoder_FGC = among.read(among.features[places])
     levels, changing_FGC = split(decoder_FGC, invariant_share=among.invariant_share)
     return _Turned(levels, changing_transform(changing_FGC, among.group))
 
 
-def _compared(mine: _Turned, among: Dictionary, row_P: Tensor, column_P: Tensor, first: int, start: int) -> Neighbours:
+def _compared(mine: _Turned, among: Source, row_P: Tensor, column_P: Tensor, first: int, start: int) -> Neighbours:
     """Candidates as they are: rows of `mine`, whose first is number `first`, with features from number `start` on."""
     if not len(row_P):
         return NO_NEIGHBOURS

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gc_core.families.found import Cluster
 from gc_core.families.likeness import best_products, changing_transform, pose_table, similarity_of, split
-from gc_core.families.neighbours import Dictionary, Neighbours
+from gc_core.families.neighbours import Neighbours, Source
 from gc_core.families.similarity import unit
 from gc_core.groups import Group
 from gc_core.symmetry import changing_part, self_similarity, translate
@@ -23,7 +23,7 @@ _AT_ONCE = 512
 
 
 @torch.no_grad()
-def family_of(member_M: NDArray[np.int64], pairs: Neighbours, among: Dictionary) -> Cluster:
+def family_of(member_M: NDArray[np.int64], pairs: Neighbours, among: Source) -> Cluster:
     """The family of these members (places among the dictionary's features, ascending), of which `pairs` are neighbours;
     members and representative by the dictionary's numbers."""
     group, representative = among.group, _most_similar(member_M, pairs)
@@ -51,7 +51,7 @@ def _most_similar(member_M: NDArray[np.int64], pairs: Neighbours) -> int:
 
 
 def _against(
-    prototype_GC: Tensor, member_M: NDArray[np.int64], among: Dictionary
+    prototype_GC: Tensor, member_M: NDArray[np.int64], among: Source
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Pose that makes each member like the prototype (1, G, C), and how alike they then are."""
     group, share = among.group, among.invariant_share
@@ -66,7 +66,7 @@ def _against(
     return np.concatenate(poses), np.concatenate(similarities)
 
 
-def _mean(member_M: NDArray[np.int64], pose_M: NDArray[np.int64], among: Dictionary) -> Tensor:
+def _mean(member_M: NDArray[np.int64], pose_M: NDArray[np.int64], among: Source) -> Tensor:
     """(1, G, C) of norm one: of members of norm one, each turned by its pose."""
     total: Tensor | None = None
     for some, poses in zip(_blocks(member_M), _blocks(pose_M), strict=True):
@@ -79,7 +79,7 @@ def _mean(member_M: NDArray[np.int64], pose_M: NDArray[np.int64], among: Diction
 
 
 def _consistency(
-    prototype_GC: Tensor, member_M: NDArray[np.int64], pose_M: NDArray[np.int64], pairs: Neighbours, among: Dictionary
+    prototype_GC: Tensor, member_M: NDArray[np.int64], pose_M: NDArray[np.int64], pairs: Neighbours, among: Source
 ) -> float:
     """Mean over neighbours i and j of how similar the prototype's changing part is to itself after the way from it to
     i, from i to j and back: 1 where every such circle closes, up to a symmetry of the prototype."""

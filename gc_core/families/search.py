@@ -13,43 +13,45 @@ from numpy.typing import NDArray
 
 from gc_core.families.communities import communities, placed
 from gc_core.families.found import Families, numbered
-from gc_core.families.neighbours import Dictionary, Neighbours, Read, mutual, nearest
+from gc_core.families.neighbours import Dictionary, Neighbours, Source, mutual, nearest
 from gc_core.families.posed import family_of
 from gc_core.families.sketch import NUMBERS, Sketches, principal_basis, sketch
-from gc_core.groups import Group
 
 MOST_NEIGHBOURS = 256
 """Of a feature, those that are kept: four times the 64 poses of one feature under D_32."""
-BLOCK = 1024
-"""Features whose neighbours are looked for at once."""
-_SAMPLE = 4096
-_READ = 512
+LEAST_BLOCK, BLOCK, BLOCKS = 128, 1024, 64
+"""Features whose neighbours are looked for at once: so that there are enough blocks for many processors, but not so
+many that all decoders are read again and again."""
+SAMPLE = 4096
+"""Features whose principal axes sketches use, at most."""
+READ = 512
+"""Features whose decoders are in memory together while sketches are made."""
 
 
 @torch.no_grad()
-def dictionary(
-    read: Read, features: NDArray[np.int64], group: Group, *, invariant_share: float, numbers: int = NUMBERS
-) -> Dictionary:
+def sketched(source: Source, *, numbers: int = NUMBERS) -> Dictionary:
     """Read all features once, some at a time, and keep a sketch of each."""
-    step = -(-len(features) // _SAMPLE) or 1
-    basis = principal_basis(read(features[::step]), group, numbers=numbers)
-    parts = [sketch(read(some), basis, group, invariant_share=invariant_share) for some in _spans(features)]
+    features, group, share = source.features, source.group, source.invariant_share
+    step = -(-len(features) // SAMPLE) or 1
+    basis = principal_basis((source.read(some) for some in _spans(features[::step])), group, numbers=numbers)
+    found = [sketch(source.read(some), basis, group, invariant_share=share) for some in _spans(features)]
     return Dictionary(
         group=group,
-        read=read,
+        read=source.read,
         features=features,
+        invariant_share=share,
         basis=basis,
-        sketches=Sketches.joined(parts),
-        invariant_share=invariant_share,
+        sketches=Sketches.joined(found),
     )
 
 
-def blocks(num_features: int, size: int = BLOCK) -> list[range]:
+def blocks(num_features: int, size: int | None = None) -> list[range]:
     """Places of the features that one task finds the neighbours of."""
+    size = size or min(BLOCK, max(LEAST_BLOCK, -(-num_features // BLOCKS)))
     return [range(num_features)[first : first + size] for first in range(0, num_features, size)]
 
 
-def find_families(among: Dictionary, *, least_similarity: float, block: int = BLOCK) -> Families:
+def find_families(among: Dictionary, *, least_similarity: float, block: int | None = None) -> Families:
     """Of features that are numbered from 0 without gaps, in this process."""
     count = len(among.features)
     found = [
@@ -75,4 +77,4 @@ def within(members: Sequence[NDArray[np.int64]], pairs: Neighbours, num_features
 
 
 def _spans(features: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [features[first : first + _READ] for first in range(0, len(features), _READ)] or [features]
+    return [features[first : first + READ] for first in range(0, len(features), READ)] or [features]

@@ -14,14 +14,22 @@ Letters: F features, J features compared with, G group elements, C channels, R r
 d dimension of a representation, I how many have it, m vectors of one, K numbers of a relative pose in all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from gc_core.families.likeness import Levels, changing_transform, largest_products, pose_table, similarity_of, split
+from gc_core.families.likeness import (
+    Levels,
+    changing_representations,
+    changing_transform,
+    largest_products,
+    pose_table,
+    similarity_of,
+    split,
+)
 from gc_core.groups import Group
 
 NUMBERS = 512
@@ -65,18 +73,20 @@ class Sketches:
         return Sketches(levels=levels, kept=kept, rest_FR=torch.cat([each.rest_FR for each in parts]))
 
 
-def principal_basis(sample_FGC: Tensor, group: Group, *, numbers: int = NUMBERS) -> Basis:
-    """The vectors that keep most of a sample's changing parts, at most so many numbers of each feature."""
-    _, changing_FGC = split(sample_FGC, invariant_share=1)
-    axes, energies, dims = [], [], []
-    for part in changing_transform(changing_FGC, group):
-        rows = part.flatten(0, 1)
-        values, vectors = torch.linalg.eigh(rows.T @ rows / max(len(sample_FGC), 1))
-        axes.append(vectors.flip(1))
-        energies.append(values.flip(0).clamp_min(0))
-        dims.append(len(part))
-    counts = _counts(energies, dims, numbers)
-    return Basis(tuple(each[:, :count].contiguous() for each, count in zip(axes, counts, strict=True)))
+def principal_basis(samples: Iterable[Tensor], group: Group, *, numbers: int = NUMBERS) -> Basis:
+    """The vectors that keep most of the changing parts of some features, decoders (n, G, C) a few at a time; at most so
+    many numbers of each feature."""
+    dims = [each.matrices.shape[1] for each in changing_representations(group)]
+    second_moments: list[Tensor] = []
+    for decoder_FGC in samples:
+        parts = changing_transform(split(decoder_FGC, invariant_share=1)[1], group)
+        products = [part.flatten(0, 1).T @ part.flatten(0, 1) for part in parts]
+        for moment, product in zip(second_moments, products, strict=bool(second_moments)):
+            moment += product
+        second_moments = second_moments or products
+    found = [torch.linalg.eigh(each) for each in second_moments]
+    counts = _counts([values.flip(0).clamp_min(0) for values, _ in found], dims, numbers)
+    return Basis(tuple(axes.flip(1)[:, :count].contiguous() for (_, axes), count in zip(found, counts, strict=True)))
 
 
 def sketch(decoder_FGC: Tensor, basis: Basis, group: Group, *, invariant_share: float) -> Sketches:

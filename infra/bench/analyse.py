@@ -1,12 +1,14 @@
 """What an analysis takes as features and samples grow, next to the plain way.
 
     python -m infra.bench analyse [--sizes 1024 4096] [--shards 8 32] [--json FILE]
+    python -m infra.bench analyse --sizes 16384 --group D32 --channels 480 --tasks compare
 
 Measured, each visit in a process of its own, plain and ours in turn: `load`, a task's crosscoder: ours maps the file,
 the plain way reads it, parses it and copies it into a model, all three held at once; `merge`, what was seen of so many
-shards: ours as they come, the plain way when all are there; `compare`, every living feature with every other: ours in
-square tiles, each pair once, the plain way in tasks of 128 features that transform all others again. Memory is what no
-file stands for, above what the process had before. Ratios are plain over ours, medians of rounds.
+shards: ours as they come, the plain way when all are there; `compare`, the nearest of every feature among all: ours the
+candidates of an exact bound, the plain way every pair at every pose (`infra.bench.compared`); and `random`, the same of
+features without structure. Memory is what no file stands for, above what the process had before. Ratios are plain over
+ours, medians of rounds. `kept` is the share of neighbours that ours finds.
 
 Letters: F features, G group elements, C channels, T candidates.
 """
@@ -16,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,19 +26,17 @@ from safetensors.torch import load
 
 from gc_core import analyse, groups
 from gc_core.analyse import Firing
-from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import WEIGHTS, Crosscoder, CrosscoderShape
-from gc_core.families import family_similarity
 from gc_core.metrics import VarianceSums
+from infra.bench import compared
 from infra.bench.machine import device_name
 from infra.bench.results import write_results
 from infra.bench.visits import Peak, Visit, in_a_fresh_process, measured, show
 from jobs.common import console
 from jobs.common.options import cli
 
-GROUP, CHANNELS, TOP, SHARD_ROWS = "D16", 128, 12, 2048
-PLAIN_ROWS = 128
-CONFIG = AnalyseConfig(top_examples=TOP).resolved(tied=False)
+TOP, SHARD_ROWS = 12, 2048
+TASKS = ("load", "merge", "compare", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,9 @@ class AnalyseBench:
 
     sizes: tuple[int, ...] = (1024, 4096)
     """Features of the crosscoders that are loaded and compared."""
+    group: str = "D16"
+    channels: int = 128
+    tasks: tuple[Literal["load", "merge", "compare", "random"], ...] = TASKS
     shards: tuple[int, ...] = (8, 32)
     """Numbers of shards whose findings are merged, for a crosscoder of the first size."""
     rounds: int = 3
@@ -58,43 +62,64 @@ def main(args: list[str] | None = None) -> None:
         rows = measure(options)
         if options.json is not None:
             write_results(options.json, [{"device": device_name("cpu"), **row} for row in rows])
-        show(rows, f"analysis over {GROUP}, {CHANNELS} channels, {device_name('cpu')}", "features or shards")
+        show(
+            rows,
+            f"analysis over {options.group}, {options.channels} channels, {device_name('cpu')}",
+            "features or shards",
+        )
 
 
 def measure(options: AnalyseBench) -> list[dict[str, float | str]]:
     """One row a task and size."""
-    cases = [(task, size) for task in ("load", "compare") for size in options.sizes]
-    cases += [("merge", count) for count in options.shards]
+    cases = [(task, size) for task in options.tasks if task != "merge" for size in options.sizes]
+    cases += [("merge", count) for count in options.shards if "merge" in options.tasks]
     with tempfile.TemporaryDirectory() as folder:
         for size in options.sizes:
-            _write(f"{folder}/{size}", size)
+            _write(Path(folder) / str(size), size, options)
 
         def visited(task: str, size: int, way: str) -> Visit:
             features = size if task != "merge" else options.sizes[0]
-            return in_a_fresh_process(visit, task, size, way, f"{folder}/{features}")
+            return in_a_fresh_process(visit, task, size, way, f"{folder}/{features}", options.group)
 
-        return measured(cases, rounds=options.rounds, visit=visited)
+        rows = measured(cases, rounds=options.rounds, visit=visited)
+        for row in rows:
+            if row["task"] in ("compare", "random"):
+                path = Path(folder) / str(row["size"]) / str(row["task"])
+                row["kept"] = in_a_fresh_process(compared.share_kept, path, groups.parse(options.group))
+                console.say(f"{row['task']} {row['size']:,}: {row['kept']:.4%} of the neighbours are kept")
+        return rows
 
 
-def visit(task: str, size: int, way: str, folder: str) -> Visit:
+def visit(task: str, size: int, way: str, folder: str, group: str) -> Visit:
     """One task, one way, in this process."""
     torch.set_num_threads(1)
     peak = Peak()
+    if task in ("compare", "random"):
+        compare = compared.ours if way == "ours" else compared.plainly
+        with peak.watched():
+            seconds = compare(Path(folder) / task, groups.parse(group), peak)
+        return Visit(seconds=seconds, peak_bytes=peak.num_bytes)
     work: dict[tuple[str, str], Callable[[], None]] = {
         ("load", "ours"): lambda: _load(folder, peak),
         ("load", "plain"): lambda: _load_plainly(folder, peak),
         ("merge", "ours"): lambda: _merge(folder, size, peak),
         ("merge", "plain"): lambda: _merge_plainly(folder, size, peak),
-        ("compare", "ours"): lambda: _compare(folder, peak),
-        ("compare", "plain"): lambda: _compare_plainly(folder, peak),
     }
     start = time.perf_counter()
     work[task, way]()
     return Visit(seconds=time.perf_counter() - start, peak_bytes=peak.num_bytes)
 
 
-def _write(folder: str, num_features: int) -> None:
-    shape = CrosscoderShape(group=GROUP, channels=CHANNELS, dict_size=num_features, reads=(0,), activation="topk", k=24)
+def _write(folder: Path, num_features: int, options: AnalyseBench) -> None:
+    folder.mkdir()
+    for task in set(options.tasks) & {"compare", "random"}:
+        group = groups.parse(options.group)
+        compared.write_decoder(folder / task, group, options.channels, num_features, random=task == "random")
+    if set(options.tasks) <= {"compare", "random"}:
+        return
+    shape = CrosscoderShape(
+        group=options.group, channels=options.channels, dict_size=num_features, reads=(0,), activation="topk", k=24
+    )
     model = Crosscoder.of(shape)
     torch.manual_seed(0)
     torch.nn.init.normal_(model.W_dec)
@@ -128,7 +153,7 @@ def _seen(folder: str, num_shards: int, peak: Peak) -> Iterator[Firing]:
             top_row_FT=rng.integers(0, SHARD_ROWS, value_FT.shape) + shard * SHARD_ROWS,
             top_pose_FT=np.zeros(value_FT.shape, np.int16),
             pose_count_FG=np.zeros((shape.dict_size, 0), np.int64),
-            unexplained=VarianceSums.zeros(groups.parse(GROUP).order, CHANNELS),
+            unexplained=VarianceSums.zeros(groups.parse(shape.group).order, shape.channels),
         )
         peak.look()
 
@@ -156,25 +181,6 @@ def _merge_plainly(folder: str, num_shards: int, peak: Peak) -> None:
     )
     analyse.merge_firing([merged], np.arange(num_shards * SHARD_ROWS), top_examples=TOP)
     peak.look()
-
-
-def _compare(folder: str, peak: Peak) -> None:
-    model = Crosscoder.load(folder)
-    alive = np.arange(model.shape.dict_size)
-    for rows in analyse.bands(len(alive)):
-        band = analyse.band_of_similarities(model, alive, rows, CONFIG)
-        peak.look()
-        del band
-
-
-@torch.no_grad()
-def _compare_plainly(folder: str, peak: Peak) -> None:
-    decoder_FGC, group = Crosscoder.load(folder).W_dec.detach(), groups.parse(GROUP)
-    for mine_FGC in decoder_FGC.split(PLAIN_ROWS):
-        others_JGC = decoder_FGC[torch.arange(len(decoder_FGC))]
-        rows = family_similarity(mine_FGC, others_JGC, group, invariant_share=CONFIG.invariant_share)
-        peak.look()
-        del rows
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import pytest
 import ray
 import torch
 
+from gc_core.analyse import load_features
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.io.json_objects import write_json
@@ -149,14 +150,18 @@ def interrupted(*arguments: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_families_in_pieces_are_those_of_all_features_at_once(run: RunFolder) -> None:
-    analyse.run_analyse(run, "one", CONFIG)
-    whole = results(run)["one.parquet"]
-    rows = dict(analyse.run_analyse(run, "one", replace(CONFIG, families_at_once=60)))
-    assert "pieces" not in rows["families"]
-    assert results(run)["one.parquet"] == whole
-    rows = dict(analyse.run_analyse(run, "one", replace(CONFIG, families_at_once=2)))
-    assert "looked for in pieces of at most 2 features" in rows["families"]
+def test_the_table_says_how_each_family_hangs_together(run: RunFolder) -> None:
+    analyse.run_analyse(run, "one", replace(CONFIG, family_similarity=0.2))
+    rows = [row for row in load_features(run, "one").rows if row["alive"]]
+    families = {row["family"] for row in rows}
+    assert {0, -1} <= families
+    for row in rows:
+        alone = row["family"] < 0
+        for name in ("prototype_similarity", "family_consistency", "family_coverage"):
+            assert (row[name] is None) == alone, name
+        assert alone or 0 < row["family_coverage"] <= 1
+        assert (row["map_x"] is None) == (row["map_y"] is None)
+        assert alone <= (row["map_x"] is None) or row["map_x"] is not None
 
 
 def test_what_does_not_fit_is_refused_before_any_task(

@@ -12,12 +12,14 @@ import torch
 from conftest import MakeRun
 from random_crosscoder import random_crosscoder
 
-from gc_core import analyse, groups, spanning
+from gc_core import analyse, groups
 from gc_core.analyse import parts
 from gc_core.analyse.parts import Parts, parts_of
 from gc_core.analyse.work import Work
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import GroupCrosscoder
+from gc_core.families import Source, family_of, mutual, nearest, sketched, within
+from gc_core.families.neighbours import NO_NEIGHBOURS
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 
@@ -51,7 +53,9 @@ def assert_equal(found: Any, expected: Any) -> None:
 
 
 def test_what_each_task_leaves_is_what_its_function_gives(run: RunFolder) -> None:
-    work, crosscoder, store = Work(kept(run), CONFIG), GroupCrosscoder.load(run.crosscoder("one")), open_store(run)
+    loose = replace(CONFIG, family_similarity=0.1)
+    work, store = Work(kept(run, loose), loose), open_store(run)
+    crosscoder = GroupCrosscoder.load(run.crosscoder("one"))
 
     def left(kind: str, item: Any) -> parts.Arrays:
         found = work.parts.read(work.do(kind, 3, item, EVERY, "cpu"))
@@ -66,20 +70,22 @@ def test_what_each_task_leaves_is_what_its_function_gives(run: RunFolder) -> Non
     pooled = analyse.summed_alignment(described, EVERY[2:9] > 3)
     evidence = analyse.evidence_of_features(crosscoder, EVERY[2:9], pooled, CONFIG)
     assert_equal(parts.evidence_of(left("chance", (range(2, 9), pooled))), evidence)
-    similarity, pose = analyse.band_of_similarities(crosscoder, EVERY, range(4, 8), CONFIG)
-    found = left("similarities", range(4, 8))
-    np.testing.assert_array_equal(found["similarity"], similarity)
-    np.testing.assert_array_equal(found["pose"], pose)
-    forest = analyse.band_of_pairs(crosscoder, EVERY, range(4, 8), CONFIG)
-    assert_equal(parts.forest_of(left("pairs", range(4, 8))), forest)
-    loose = replace(CONFIG, family_similarity=0.1)
-    clusters = analyse.families_within(crosscoder, EVERY, loose)
-    back = parts.clusters_of(parts.of_clusters(clusters))
-    assert len(clusters) == len(back) > 0
-    for mine, theirs in zip(back, clusters, strict=True):
+    source = Source(
+        group=crosscoder.group,
+        read=lambda some: crosscoder.W_dec.detach()[some],
+        features=EVERY,
+        invariant_share=loose.invariant_share,
+    )
+    near = nearest(range(4, 8), sketched(source), least_similarity=loose.family_similarity, most=loose.neighbours)
+    assert len(near.first_E) > 0
+    assert_equal(parts.neighbours_of(left("neighbours", range(4, 8))), near)
+    pairs = mutual(nearest(range(12), sketched(source), least_similarity=0, most=12), 12)
+    members = [(EVERY[:3], within([EVERY[:3]], pairs, 12)[0]), (EVERY[5:], within([EVERY[5:]], pairs, 12)[0])]
+    clusters = [family_of(*each, source) for each in members]
+    for mine, theirs in zip(parts.clusters_of(left("families", members)), clusters, strict=True):
         assert_equal(mine, theirs)
     assert parts.clusters_of(parts.of_clusters([])) == []
-    assert_equal(parts.forest_of(parts.of_forest(spanning.EMPTY)), spanning.EMPTY)
+    assert_equal(parts.neighbours_of(parts.of_neighbours(NO_NEIGHBOURS)), NO_NEIGHBOURS)
 
 
 def test_a_damaged_part_is_not_read_and_is_gone(run: RunFolder) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,18 +18,20 @@ MB = 10**6
 def test_every_task_is_visited_both_ways_at_every_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     visited: list[tuple[str, int, str]] = []
 
-    def here(work: Callable[..., Visit], task: str, size: int, way: str, folder: str) -> Visit:
-        visited.append((task, size, way))
-        return work(task, size, way, folder)
+    def here(work: Callable[..., Any], *args: Any) -> Any:
+        if work is analyse.visit:
+            visited.append(args[:3])
+        return work(*args)
 
     monkeypatch.setattr(analyse, "in_a_fresh_process", here)
-    monkeypatch.setattr(analyse, "CHANNELS", 4)
-    analyse.main(["--sizes", "8", "24", "--shards", "3", "--rounds", "1", "--json", str(tmp_path / "found.json")])
+    small = ["--sizes", "8", "24", "--shards", "3", "--rounds", "1", "--group", "D4", "--channels", "4"]
+    analyse.main([*small, "--json", str(tmp_path / "found.json")])
     found = json.loads((tmp_path / "found.json").read_text())
     assert [(row["task"], row["size"]) for row in found] == [
-        *(("load", 8), ("load", 24), ("compare", 8), ("compare", 24), ("merge", 3)),
+        *(("load", 8), ("load", 24), ("compare", 8), ("compare", 24), ("random", 8), ("random", 24), ("merge", 3)),
     ]
     assert all(row["seconds"] > 0 and row["seconds_ratio"] > 0 and row["megabytes"] >= 0 for row in found)
+    assert all(row["kept"] == 1 for row in found if row["task"] in ("compare", "random"))
     assert visited == [(row["task"], row["size"], way) for row in found for way in ("plain", "ours")]
 
 

@@ -85,7 +85,7 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
         "false_discoveries": 0.2,
         "surrogates": 19,
         "seed": 2,
-        "families_at_once": 100,
+        "neighbours": 100,
         "top_examples": 3,
     },
 }
@@ -183,7 +183,7 @@ def test_a_value_of_another_type_is_refused_by_name(name: str, value: object) ->
         (TrainConfig, {"learning_rate": float("nan")}, "learning_rate: found nan"),
         (AnalyseConfig, {"family_similarity": float("nan")}, "family_similarity: found nan, expected 0 to 1"),
         (AnalyseConfig, {"top_examples": 0}, "top_examples: found 0"),
-        (AnalyseConfig, {"families_at_once": 1}, "families_at_once: found 1, expected at least 2"),
+        (AnalyseConfig, {"neighbours": 0}, "neighbours: found 0, expected at least 1"),
     ],
 )
 def test_a_value_that_means_nothing_is_refused_by_name(kind: type[Config], values: dict[str, Any], line: str) -> None:

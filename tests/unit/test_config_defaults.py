@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resolving import made
 
-from gc_core import backbones
+from gc_core import backbones, groups
 from gc_core.analyse.firing import MOST_OF_ONE_IMAGE
-from gc_core.analyse.plan import CLUSTERED_PAIR_BYTES
 from gc_core.config import (
     AnalyseConfig,
     Config,
@@ -82,7 +81,7 @@ def plain(number: float) -> str:
         (HarvestConfig, "compression", f"chunks of {CHUNK_ROWS} samples"),
         (AnalyseConfig, "family_similarity", f"None for {analyse.LEAST_SIMILARITY:g}; of prototypes in tied poses"),
         (AnalyseConfig, "family_similarity", f"a family by itself, {analyse.LEAST_SIMILARITY_OF_PROTOTYPES:g}:"),
-        (AnalyseConfig, "families_at_once", f"at {CLUSTERED_PAIR_BYTES} bytes a pair"),
+        (AnalyseConfig, "neighbours", f"{AnalyseConfig().neighbours // groups.dihedral(32).order} times the"),
         (AnalyseConfig, "top_examples", f"at most {NUMBER_WORDS[MOST_OF_ONE_IMAGE]} of one image"),
     ],
 )

@@ -15,6 +15,7 @@ from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.evaluate import compare, measure_held_out
 from gc_core.evaluate.downstream import reconstructed_map
+from gc_core.families import Dictionary, Source, find_families, sketched
 from gc_core.store import open_store
 
 EVERY = np.arange(12)
@@ -69,10 +70,10 @@ def test_held_out_figures(make_run: MakeRun, activation: str) -> None:
 def test_symmetry_and_families() -> None:
     config = AnalyseConfig(family_similarity=0.2).resolved(tied=False)
     expected = analyse.describe_features(model(), EVERY, config)
-    families = analyse.families_within(model(), EVERY, config)
+    families = find_families(known(model()), least_similarity=0.2)
     with FakeDevice():
         found = analyse.describe_features(elsewhere(model()), EVERY, config)
-        same = analyse.families_within(elsewhere(model()), EVERY, config)
+        same = find_families(known(elsewhere(model())), least_similarity=0.2)
     np.testing.assert_array_equal(found.self_similarity_FG, expected.self_similarity_FG)
     np.testing.assert_array_equal(found.alignment_F2, expected.alignment_F2)
     pooled = analyse.summed_alignment(expected, np.ones(len(EVERY), bool))
@@ -81,7 +82,18 @@ def test_symmetry_and_families() -> None:
         again = analyse.evidence_of_features(elsewhere(model()), EVERY, pooled, config)
     np.testing.assert_array_equal(again.p_FQ, judged.p_FQ)
     np.testing.assert_array_equal(again.low_FQ, judged.low_FQ)
-    assert [each.member_M.tolist() for each in same] == [each.member_M.tolist() for each in families] != []
+    np.testing.assert_array_equal(same.family_F, families.family_F)
+    np.testing.assert_array_equal(same.pose_F, families.pose_F)
+    assert families.family_F.max() >= 0
+
+
+def known(crosscoder: GroupCrosscoder) -> Dictionary:
+    decoder_FGC = crosscoder.W_dec.detach()
+
+    def read(some: np.ndarray) -> torch.Tensor:
+        return decoder_FGC[torch.from_numpy(some).to(decoder_FGC.device)]
+
+    return sketched(Source(group=crosscoder.group, read=read, features=EVERY, invariant_share=0.9))
 
 
 @dense

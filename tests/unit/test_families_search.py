@@ -17,8 +17,8 @@ from gc_core.families import (
     Dictionary,
     Families,
     Neighbours,
+    Source,
     coverage,
-    dictionary,
     family_of,
     family_similarity,
     find_families,
@@ -26,6 +26,7 @@ from gc_core.families import (
     mutual,
     nearest,
     placed,
+    sketched,
 )
 from gc_core.families.sketch import principal_basis, sketch, upper_bound
 from gc_core.groups import Group
@@ -60,7 +61,8 @@ def planted(
 
 def known(decoder_FGC: Tensor, group: Group, numbers: int = 60) -> Dictionary:
     every = np.arange(len(decoder_FGC))
-    return dictionary(lambda some: decoder_FGC[some], every, group, invariant_share=SHARE, numbers=numbers)
+    source = Source(group=group, read=lambda some: decoder_FGC[some], features=every, invariant_share=SHARE)
+    return sketched(source, numbers=numbers)
 
 
 @given(
@@ -73,7 +75,7 @@ def known(decoder_FGC: Tensor, group: Group, numbers: int = 60) -> Dictionary:
 def test_the_bound_is_never_below_the_similarity(name: str, numbers: int, sampled: int, seed: int) -> None:
     group = groups.parse(name)
     features = random_features(group, 12, seed=seed)
-    basis = principal_basis(features[:sampled], group, numbers=numbers)
+    basis = principal_basis([features[:sampled]], group, numbers=numbers)
     sketches = sketch(features, basis, group, invariant_share=SHARE)
     exact, _ = family_similarity(features, features, group, invariant_share=SHARE)
     assert (upper_bound(sketches, sketches, basis, group) - exact).min() >= -2e-5
@@ -83,7 +85,7 @@ def test_the_bound_is_never_below_the_similarity(name: str, numbers: int, sample
 def test_with_all_numbers_the_bound_is_near_the_similarity(group: Group) -> None:
     """Else every pair would be a candidate, and the bound of no use."""
     features = random_features(group, 12)
-    basis = principal_basis(features, group, numbers=10**6)
+    basis = principal_basis([features], group, numbers=10**6)
     sketches = sketch(features, basis, group, invariant_share=SHARE)
     exact, _ = family_similarity(features, features, group, invariant_share=SHARE)
     assert (upper_bound(sketches, sketches, basis, group) - exact).max() < 0.15

@@ -21,7 +21,6 @@ LAYERS = {
         "symmetry",
         "families",
         "train.prototypes",
-        "spanning",
     },
     "io": {"io"},
     "data": {"images", "manifest", "store", "stream", "train.checkpoint"},
