@@ -2,8 +2,8 @@
 
 A pose acts on the columns of a feature's transform (`gc_core.crosscoder.correlations`) and leaves rows and channels
 together, d C numbers a column, alone. Projecting these onto any orthonormal vectors V_j, one set a representation j,
-splits a feature into what is kept and a rest, and every turned copy of it in the same way. Hence, by Cauchy and
-Schwarz in each representation,
+splits a feature into what is kept and a rest, and every turned copy of it in the same way. Hence, by Cauchy and Schwarz
+in each representation,
 
     <L, rho(h) R>  <=  <V L, rho(h) V R>  +  sum over j of |rest_j L| |rest_j R|        for every h
 
