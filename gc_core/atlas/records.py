@@ -63,7 +63,7 @@ class FeatureCard:
     stabiliser_interval: tuple[float, float] | None = None
     """95% interval of the score; None where there is no stabiliser, or an earlier version wrote the table."""
     stabiliser_p: float | None = None
-    """Of the stabiliser's strength by chance; None as above."""
+    """p-value of the stabiliser's strength by chance; None as above."""
     pose_share_G: np.ndarray | None = None
     """Share of the samples that the prototype fires on in each pose, (G,); None where poses are not tied."""
     block_step_G: np.ndarray | None = None

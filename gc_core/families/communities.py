@@ -19,7 +19,7 @@ from gc_core.families.neighbours import Neighbours
 
 SEED = 0
 MAP_NEIGHBOURS = 15
-"""Of each feature, the nearest; what UMAP's authors take."""
+"""Nearest neighbours of each feature on the map; what UMAP's authors take."""
 
 
 def communities(pairs: Neighbours, num_features: int, *, resolution: float) -> list[NDArray[np.int64]]:
@@ -64,7 +64,7 @@ def placed(pairs: Neighbours, num_features: int) -> NDArray[np.float32]:
 
 
 def _nearest(pairs: Neighbours) -> Neighbours:
-    """Of every feature its `MAP_NEIGHBOURS` nearest; each pair once."""
+    """Pairs of every feature with its `MAP_NEIGHBOURS` nearest; each pair once."""
     end_E = np.concatenate([pairs.first_E, pairs.second_E])
     pair_E = np.tile(np.arange(len(pairs.first_E)), 2)
     order = np.lexsort((pair_E, -pairs.similarity_E[pair_E], end_E))

@@ -23,11 +23,11 @@ class Families:
     representative_F: NDArray[np.int64]
     """The member most similar to the others; the feature itself when alone."""
     similarity_F: NDArray[np.float32]
-    """With the family's prototype, in this pose; NaN when alone."""
+    """Similarity to the family's prototype, in this pose; NaN when alone."""
     consistency_F: NDArray[np.float32]
-    """Of the family, as in `Cluster`; NaN when alone."""
+    """Consistency of the family, as in `Cluster`; NaN when alone."""
     place_F2: NDArray[np.float32]
-    """On a map of all features; NaN for one without neighbours."""
+    """Place on a map of all features; NaN for one without neighbours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Cluster:
     member_M: NDArray[np.int64]
     """Ascending."""
     pose_M: NDArray[np.int64]
-    """Of each, as in `Families`."""
+    """Pose of each member, as in `Families`."""
     similarity_M: NDArray[np.float32]
     representative: int
     consistency: float = np.nan

@@ -34,9 +34,9 @@ from gc_core.symmetry.classes import SubgroupClass, classes
 from gc_core.symmetry.harmonics import Harmonics, degrees_of_freedom, is_complex
 
 STEEPEST = 0.1
-"""To which share the energy a number may fall from one frequency to the next by smoothness alone."""
+"""Least share to which the energy a number may fall from one frequency to the next, by smoothness alone."""
 PRIOR_COSINES = 2.0
-"""That a feature borrows; one frequency has two of its own, and one with real coefficients none."""
+"""Cosines that a feature borrows; one frequency has two of its own, and one with real coefficients none."""
 NEARLY_EXACT = 0.95
 """The similarity of a symmetry without faults as it is measured, with noise."""
 ROUNDING = 1e-6
@@ -73,7 +73,7 @@ class Null:
 def null_of(
     harmonics: Harmonics, number: int, group: Group, prior: Prior, *, surrogates: int, rng: np.random.Generator
 ) -> Null:
-    """Of feature `number` of some."""
+    """Null distribution of feature `number` among these."""
     energy_KJ = harmonics.energy_FKJ[number]
     total = energy_KJ.sum()
     if total <= 0:

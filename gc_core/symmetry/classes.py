@@ -19,7 +19,7 @@ class SubgroupClass:
     name: str
     """C_m or D_m."""
     numbers: tuple[int, ...]
-    """Of its subgroups, in `group.subgroups()`."""
+    """Numbers of its subgroups in `group.subgroups()`."""
     num_rotations: int
     first_mirrors: tuple[int, ...]
     """s of the first mirror r^s m of each subgroup; empty without mirrors."""
@@ -31,7 +31,7 @@ class SubgroupClass:
 
     @property
     def order(self) -> int:
-        """Of each of the subgroups."""
+        """Order of each of the subgroups."""
         return self.num_rotations * (2 if self.has_mirrors else 1)
 
 

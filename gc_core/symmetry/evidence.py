@@ -21,10 +21,10 @@ from gc_core.symmetry.similarity import changing_part, invariant_energy_share, s
 
 SURROGATES = 999
 TIMES = 200
-"""That channels are drawn again for an interval."""
+"""Times that channels are drawn again for an interval."""
 INTERVAL = (0.025, 0.975)
 PRODUCTS_AT_ONCE = 2**16
-"""Of blocks, so 16 features of D_32 and one of a group of 256 and more elements are in memory together."""
+"""Products of blocks in memory together: 16 features of D_32, or one of a group of 256 and more elements."""
 EQUAL = 1e-6
 """Similarities closer than this are the same but for rounding."""
 
@@ -44,9 +44,9 @@ class Evidence:
     """Ends of the 95% interval of the mean self-similarity over its elements, of channels drawn again."""
     high_FQ: NDArray[np.float64]
     p_FQ: NDArray[np.float64]
-    """Of the strength, by chance in any member of the class."""
+    """p-value of the strength, by chance in any member of the class."""
     exact_p_FQ: NDArray[np.float64]
-    """Of a nearly exact symmetry: where this is large, the class cannot be told from chance."""
+    """p-value of a nearly exact symmetry: where this is large, the class cannot be told from chance."""
 
 
 @torch.no_grad()
@@ -88,7 +88,7 @@ def features_at_once(group: Group) -> int:
 
 
 def joined(parts: Sequence[Evidence]) -> Evidence:
-    """Of all their features, one after the other."""
+    """Join the evidence of all their features, one after the other."""
     names = [each.name for each in fields(Evidence)]
     return Evidence(**{name: np.concatenate([getattr(each, name) for each in parts]) for name in names})
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from gc_core.groups import Group
 
 ROUNDING = 1e-9
-"""Of the energy: coefficients below are what rounding left, and their directions say nothing."""
+"""Share of the energy: coefficients below are what rounding left, and their directions say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def coefficients(decoder_FGC: Tensor, group: Group) -> Tensor:
 
 
 def harmonics(coefficients_FKPJC: Tensor, group: Group) -> Harmonics:
-    """Of coefficients of the changing part."""
+    """Harmonics of the changing part, from its coefficients."""
     flat = coefficients_FKPJC.flatten(1, 3)
     gram = (flat @ flat.transpose(1, 2)).cpu().numpy()
     count, halves, _, num, _ = coefficients_FKPJC.shape
@@ -96,7 +96,7 @@ def _alignment(
     hermitian_FKJJ: NDArray[np.float64],
     complex_J: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """As `Harmonics.alignment_F2`.
+    """Alignment as in `Harmonics.alignment_F2`.
 
     A squared product is by chance an exponential variable of mean 1 / d. Of two complex coefficients there are two; of
     one with itself there is F^T F alone, of mean 2 / (d + 1); with a real one both are the same; of two real ones a

@@ -40,7 +40,7 @@ class Verdict:
     """Ends of the 95% interval of the score, of channels drawn again; 0 where the stabiliser is the identity alone."""
     high: float
     p: float
-    """Of the stabiliser's strength by chance; where it is the identity alone the least of all classes that are strong,
+    """p-value of the stabiliser's strength by chance; where it is the identity alone, the least of all strong classes',
     1 without any."""
     words: str
     """`invariant`, `mirror`, `2-fold`, `2-fold with mirrors`, `chiral 4-fold`, `4-fold with mirrors`, ... or `none`;

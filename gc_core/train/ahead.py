@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def one_ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
-    """The same items, none of them None, in the same order, each made in a thread while the one before it is used.
+    """Pass items on in order, none of them None, each made in a thread while the one before it is used.
 
     What goes wrong in the thread is raised where its item is asked for; an item that is never asked for raises nothing.
     Closing waits for the item under way, ends the thread, and closes `items`.

@@ -58,7 +58,7 @@ class Fetched:
             return Fetched(stored.pin_memory(), None if block_N is None else block_N.pin_memory())
 
     def seen(self, data: TrainingData, device: str) -> Tensor:
-        """As a crosscoder trains on them, (B, G, C) scaled float32. The device is not waited for."""
+        """Samples as a crosscoder trains on them, (B, G, C) scaled float32. The device is not waited for."""
         stored_BSC = self.stored_BSC.to(device, non_blocking=True)
         if self.block_N is None:
             return data.scaled(stored_BSC)

@@ -68,7 +68,7 @@ def num_parts(state: Mapping[str, Any]) -> int:
 
 
 def host_copy(state: Any) -> Any:
-    """The same in memory of its own, tensors on the CPU; for a state that is written while training goes on."""
+    """Copy a state into memory of its own, tensors on the CPU, to be written while training goes on."""
     if isinstance(state, Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, Mapping):

@@ -24,7 +24,7 @@ class DataShape:
     """What sizes, memory and traffic follow from."""
 
     num_samples: int
-    """To train on, N."""
+    """Samples to train on, N."""
     num_elements: int
     """Blocks of a sample that the crosscoder explains, G."""
     channels: int

@@ -31,7 +31,7 @@ class SampledRows:
 
     row_N: NDArray[np.int64]
     element_N: NDArray[np.int64]
-    """Of the store's group."""
+    """Elements of the store's group."""
 
     def part(self, first: int, last: int) -> "SampledRows":
         """Some of them, in their order."""

@@ -17,7 +17,7 @@ from gc_core.train.parts import rows_of_tensors
 from gc_core.train.prototypes import MOST_FEATURES, family_prototypes
 
 SAME = ("tying", "group", "channels", "dict_size", "reads", "activation", "invariant")
-"""Of the shape; how many features are active may differ."""
+"""Fields of the shape that must be equal; how many features are active may differ."""
 
 
 def check_other(config: ResolvedTrainConfig, data: TrainingData) -> None:

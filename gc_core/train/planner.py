@@ -22,12 +22,12 @@ INDEX = 8
 WORK_COPIES_OF_SAMPLES = 4
 """float32 tensors of the size of a batch at the same time: activations, reconstruction, error, its gradient."""
 COPIES_OF_DENSE_GRADIENT = 4
-"""From the products, from the penalty's norms, a temporary of those, and gaps between them."""
+"""Gradients from the products and from the penalty's norms, a temporary of those, and gaps between them."""
 COPIES_OF_DENSE_CODES = 6
 """Codes, their gradients and masks, and gaps."""
 COPIES_AT_EXPORT = 3
-"""Of a whole dictionary's weights, on the first worker: a crosscoder of its own, and twice the bytes of its file.
-Measured: 3.0 times 187 MB."""
+"""Copies of a whole dictionary's weights on the first worker: a crosscoder of its own, and twice the bytes of its
+file. Measured: 3.0 times 187 MB."""
 OVERHEAD_BYTES = 850_000_000
 """Python, torch, its libraries and what the allocator keeps, with torch 2.15 on a CPU.
 
@@ -55,7 +55,7 @@ class Demand:
     k: int | None
     """Active features a sample; None where every feature may be (dense codes)."""
     state_bytes: int = FLOAT32
-    """Of one number of the optimiser's state."""
+    """Size of one number of the optimiser's state."""
     by_row: bool = False
     """Whether gradients of the dictionary stay in factors (`gc_core.sparse`)."""
     averaged: bool = False
@@ -108,23 +108,23 @@ class Plan:
     checkpoint_bytes: int
     """The copy that is written while training goes on."""
     export_bytes: int
-    """After the last step, where only weights and optimiser are left beside it."""
+    """Memory of the export after the last step, where only weights and optimiser are left beside it."""
     gradients_sent_bytes: int
-    """By each worker in a step, to other replicas."""
+    """Gradients that each worker sends to other replicas in a step."""
     weights_sent_bytes: int
-    """By each worker in a step, to other replicas; none where each moves all its weights itself."""
+    """Weights that each worker sends to other replicas in a step; none where each moves all its weights itself."""
     reconstructions_sent_bytes: int
-    """By each worker in a step, to other shards."""
+    """Reconstructions that each worker sends to other shards in a step."""
 
     @property
     def memory_bytes(self) -> int:
-        """Of one worker, at its fullest."""
+        """Memory of one worker, at its fullest."""
         steps = self.gradient_bytes + self.samples_bytes + self.checkpoint_bytes
         return self.weights_bytes + self.optimiser_bytes + max(steps, self.export_bytes) + OVERHEAD_BYTES
 
     @property
     def sent_bytes(self) -> int:
-        """By one worker in a step."""
+        """Bytes that one worker sends in a step."""
         return self.gradients_sent_bytes + self.weights_sent_bytes + self.reconstructions_sent_bytes
 
 
@@ -197,7 +197,7 @@ def obstacle(configs: Sequence[ResolvedTrainConfig], mesh: Mesh) -> str | None:
 
 
 def plans(demand: Demand, num_workers: int, *, sharded_optimiser: bool = False) -> list[Plan]:
-    """Of every mesh of that many workers, from all replicas to all shards."""
+    """Plans of every mesh of that many workers, from all replicas to all shards."""
     meshes = [
         Mesh(replicas=num_workers // shards, shards=shards, sharded_optimiser=sharded_optimiser)
         for shards in range(1, num_workers + 1)
@@ -219,7 +219,7 @@ def recommend(found: list[Plan], memory_bytes: int) -> Plan:
 
 
 def refuse_too_large(chosen: Plan, memory_bytes: int) -> None:
-    """Of a mesh that somebody chose.
+    """Refuse a mesh that somebody chose if a worker's memory cannot hold it.
 
     Raises:
         ValueError: it does not fit.

@@ -130,7 +130,7 @@ def _sizes(config: TrainConfig, data: DataShape) -> _Sizes:
 
 
 def _tied_sizes(config: TrainConfig, data: DataShape) -> _Sizes:
-    """Of prototypes and features, each follows from the other; those that are invariant are one feature each."""
+    """Sizes in prototypes and features, which follow from each other; invariant ones are one feature each."""
     order, invariant = data.num_elements, config.invariant_prototypes
     also = f" and {invariant:,} invariant prototypes" if invariant else ""
     if config.dict_size is not None and ((config.dict_size - invariant) % order or config.dict_size < invariant):

@@ -165,7 +165,7 @@ def _norms_of_dense(parameters: Iterable[Tensor]) -> list[Tensor]:
 
 
 def _norm(whole: list[Tensor], in_parts: list[Tensor], shards: Shards) -> Tensor:
-    """Of everything: what every shard has alike counts once, of the rest the shards' squares add up."""
+    """Norm of everything: what every shard has alike counts once, of the rest the shards' squares add up."""
     if shards.count > 1:
         own = torch.stack(in_parts).norm() if in_parts else torch.zeros((), dtype=torch.float64)
         in_parts = [shards.total(own.square()).sqrt()]

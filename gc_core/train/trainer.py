@@ -38,8 +38,8 @@ from gc_core.train.whereabouts import describe, rows_of_step
 from gc_core.train.workers import Worker, sum_over_replicas
 
 THRESHOLD_RATE = 0.01
-"""Of the running mean of smallest active scores: over the last hundred steps, or all of fewer. It follows falling
-scores late; `gc_core.train.threshold` replaces it at the end."""
+"""Rate of the running mean of smallest active scores: over the last hundred steps, or all of fewer. It follows
+falling scores late; `gc_core.train.threshold` replaces it at the end."""
 DIVERGED_FVU = 1000.0
 """The mean scores 1, and first weights somewhat less."""
 

@@ -29,7 +29,7 @@ class Score:
     fvu: float | None
     """Fraction of variance unexplained; None where it is undefined."""
     interval: tuple[float, float] | None
-    """Of 95%, over images; None where there are fewer than two."""
+    """95% interval over images; None where there are fewer than two."""
     num_rows: int
     num_images: int
     """Images that the rows come from: how many independent ones there really are."""
@@ -63,7 +63,7 @@ class HeldOutSamples:
         self._mean_GC = self._mean()
 
     def score(self, models: Sequence[Crosscoder]) -> list[Score]:
-        """Of each model, over all workers; every worker must call it."""
+        """Score each model, over all workers; every worker must call it."""
         return [self._score(model) for model in models]
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ class Choice:
     obstacles: Mapping[Mesh, str | None]
     """Why a mesh cannot be, whatever memory there is."""
     memory_bytes: int | None
-    """Of one worker; None where no node is there yet."""
+    """Memory of one worker; None where no node is there yet."""
     best: Plan | None
     """The recommended one of those that fit; None where none does."""
     taken: Plan | None
@@ -74,7 +74,7 @@ def choose(configs: Sequence[ResolvedTrainConfig], workers: ResolvedWorkers, dat
 
 
 def sharing_lanes(configs: Sequence[TrainConfig], workers: ResolvedWorkers) -> ResolvedWorkers:
-    """As many of the workers as the lanes are shared out to evenly: the result depends on lanes, and not on workers.
+    """Keep as many workers as the lanes are shared out to evenly: the result depends on lanes, and not on workers.
 
     Raises:
         ValueError: the workers cannot split the dictionaries as asked for.

@@ -42,14 +42,14 @@ class LoopSettings:
 
     run: RunFolder
     configs: Mapping[str, ResolvedTrainConfig]
-    """By each crosscoder's name."""
+    """Configs by the crosscoders' names."""
     mesh: Mesh
     threads: int
-    """Of a worker without a GPU."""
+    """Threads of a worker without a GPU."""
     board: Any
     """A handle of `jobs.common.board.Board`."""
     terms: tuple[Term, ...]
-    """In which this job may write to the crosscoders' folders."""
+    """Leases' terms in which this job may write to the crosscoders' folders."""
     upkeep: Upkeep
 
     @property
