@@ -16,7 +16,7 @@ from gc_core.io.run_folder import NAME, RunFolder
 from gc_core.train.checkpoint import METRICS
 
 ATLAS_RECORD = "atlas.json"
-"""Beside a page: the hashes of its files."""
+"""Record beside a page: the hashes of its files."""
 
 OF_A_CROSSCODER = rf"config\.json|{re.escape(WEIGHTS)}|{re.escape(METRICS)}|checkpoints/.+"
 """Files by which a crosscoder's folder is known, whichever of them is lost."""
@@ -24,10 +24,10 @@ OF_A_CROSSCODER = rf"config\.json|{re.escape(WEIGHTS)}|{re.escape(METRICS)}|chec
 OF_AN_ATLAS = rf"index\.html|{re.escape(ATLAS_RECORD)}"
 
 EVALUATION = r"evaluation(-step-\d+)?\.json"
-"""Of a crosscoder, and of its checkpoints."""
+"""Evaluations of a crosscoder, and of its checkpoints."""
 
 CARD = "README.md"
-"""Of an export: for its owner to edit."""
+"""Model card of an export, for its owner to edit."""
 
 
 def faults_of_artefacts(run: RunFolder) -> Iterator[str]:
@@ -145,7 +145,7 @@ def _faults_of_crosscoder(folder: Location) -> Iterator[str]:
 
 
 def _faults_of_record(folder: Location, name: str) -> Iterator[str]:
-    """Of a JSON record, if there is one, and of the files that it names."""
+    """Faults of a JSON record, if there is one, and of the files that it names."""
     try:
         files = hashes_in(read_json(folder, name), folder / name)
     except FileNotFoundError:

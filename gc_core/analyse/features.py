@@ -73,13 +73,13 @@ def evidence_of_features(
 
 
 def summed_alignment(described: FeatureSymmetry, alive_F: NDArray[np.bool_]) -> tuple[float, float]:
-    """Over the living features: dead ones lie where they were put at random."""
+    """Sums over the living features: dead ones lie where they were put at random."""
     squares, count = described.alignment_F2[alive_F].sum(0)
     return float(squares), float(count)
 
 
 def symmetry_of_all(parts: Sequence[FeatureSymmetry]) -> FeatureSymmetry:
-    """Of the features of all parts, one after the other."""
+    """Join the features of all parts, one after the other."""
     arrays = [each.name for each in fields(FeatureSymmetry)]
     return FeatureSymmetry(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays})
 

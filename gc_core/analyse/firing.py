@@ -35,9 +35,9 @@ class Firing:
     top_row_FT: NDArray[np.int64]
     """Their rows in the store; -1 where there is none."""
     top_pose_FT: NDArray[np.int16]
-    """By what element the prototype is turned there; zero where poses are not tied."""
+    """Element by which the prototype is turned there; zero where poses are not tied."""
     pose_count_FG: NDArray[np.int64]
-    """On how many samples each prototype fired in each pose; (F, 0) where poses are not tied."""
+    """Number of samples on which each prototype fired in each pose; (F, 0) where poses are not tied."""
     unexplained: VarianceSums
 
 
@@ -104,7 +104,7 @@ def _merged(parts: Iterable[Firing], keep: int) -> Firing:
 
 
 def _both(one: Firing, other: Firing, keep: int) -> Firing:
-    """Of equal activations the earlier sample comes first, so that the order of merging decides nothing."""
+    """Merge two; of equal activations the earlier sample comes first, so that the order of merging decides nothing."""
     value = np.concatenate([one.top_value_FT, other.top_value_FT], axis=1)
     row = np.concatenate([one.top_row_FT, other.top_row_FT], axis=1)
     pose = np.concatenate([one.top_pose_FT, other.top_pose_FT], axis=1)

@@ -106,7 +106,7 @@ def parts_of(run: RunFolder, name: str, config: AnalyseConfig, store: Store) -> 
 
 
 def of_firing(firing: Firing) -> Arrays:
-    """As arrays to keep."""
+    """Firing as arrays to keep."""
     count, sum_GC, squares_G, residual_G = (total.numpy() for total in firing.unexplained.tensors())
     return {
         "num_rows": np.array(firing.num_rows),
@@ -123,7 +123,7 @@ def of_firing(firing: Firing) -> Arrays:
 
 
 def firing_of(arrays: Arrays) -> Firing:
-    """From what `of_firing` gave."""
+    """Restore what `of_firing` took apart."""
     sums = (torch.from_numpy(arrays[name]) for name in ("count", "sum_GC", "squares_G", "residual_G"))
     return Firing(
         num_rows=int(arrays["num_rows"]),
@@ -137,22 +137,22 @@ def firing_of(arrays: Arrays) -> Firing:
 
 
 def of_symmetry(symmetry: FeatureSymmetry) -> Arrays:
-    """As arrays to keep."""
+    """Symmetry as arrays to keep."""
     return asdict(symmetry)
 
 
 def symmetry_of(arrays: Arrays) -> FeatureSymmetry:
-    """From what `of_symmetry` gave."""
+    """Restore what `of_symmetry` took apart."""
     return FeatureSymmetry(**arrays)
 
 
 def of_evidence(evidence: Evidence) -> Arrays:
-    """As arrays to keep."""
+    """Evidence as arrays to keep."""
     return asdict(evidence)
 
 
 def evidence_of(arrays: Arrays) -> Evidence:
-    """From what `of_evidence` gave."""
+    """Restore what `of_evidence` took apart."""
     return Evidence(**arrays)
 
 
@@ -196,6 +196,6 @@ def _folder(run: RunFolder, name: str) -> Location:
 
 
 def _hash_of_weights(folder: Location) -> str:
-    """Of weights that were stored before there were hashes."""
+    """SHA-256 of weights that were stored before there were hashes."""
     with objects.as_file(folder, WEIGHTS) as path, path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
