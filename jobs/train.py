@@ -26,8 +26,8 @@ from gc_core.io import s3
 from gc_core.io.lease import Lease
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder, read_trained
+from gc_core.parallel.mesh import Mesh
 from gc_core.train.loggers import check_installed
-from gc_core.train.planner import Mesh
 from gc_core.train.recovery import newest
 from jobs.common import board, claims, cluster, console, interrupt, lists, meshes
 from jobs.common.lists import TrainConfigs

@@ -3,11 +3,11 @@
 from gc_core.crosscoder.base import Crosscoder
 from gc_core.crosscoder.files import WEIGHTS, fault_of_weights, open_decoder, read_shape
 from gc_core.crosscoder.orbit import OrbitCrosscoder
-from gc_core.crosscoder.shape import BY_FEATURE, Activation, CrosscoderShape
+from gc_core.crosscoder.shape import Activation, CrosscoderShape
 from gc_core.crosscoder.stored import StoredDecoder
 from gc_core.crosscoder.untied import GroupCrosscoder
 
 __all__ = [
-    "BY_FEATURE", "WEIGHTS", "Activation", "Crosscoder", "CrosscoderShape", "GroupCrosscoder", "OrbitCrosscoder",
+    "WEIGHTS", "Activation", "Crosscoder", "CrosscoderShape", "GroupCrosscoder", "OrbitCrosscoder",
     "StoredDecoder", "fault_of_weights", "open_decoder", "read_shape",
 ]  # fmt: skip

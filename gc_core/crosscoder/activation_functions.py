@@ -5,55 +5,13 @@ Where a dictionary is split over workers, F counts a worker's own features, and 
 Letters: B samples, F features, K active features, N candidates of all shards, S shards.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True)
-class Peers:
-    """All workers that share a batch, each with equally many samples; made with no arguments, one worker alone."""
-
-    count: int = 1
-    gather: Callable[[Tensor], Tensor] = lambda values: values
-    """Takes a worker's values (n,), gives all workers' together; n is the same on every worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shards:
-    """All workers that hold parts of one dictionary and see the same samples; made with no arguments, one worker alone.
-
-    Every shard calls `gather` and `total` in the same order, with tensors of the same shape.
-    """
-
-    count: int = 1
-    index: int = 0
-    """Which shard this worker is, in [0, count)."""
-    gather: Callable[[Tensor], Tensor] = lambda values: values[None]
-    """Takes a shard's values (...), gives all shards' in order, (S, ...), without gradient."""
-    total: Callable[[Tensor], Tensor] = lambda part: part
-    """The sum of all shards' parts. Its gradient passes to each part unchanged, for every shard computes the same loss
-    from the sum: adding up the shards' gradients would count that loss once for each of them."""
-    shared: Callable[[Tensor], Tensor] = lambda parameter: parameter
-    """A parameter that all shards hold alike, where each uses it on its own features: its gradient is the sum of what
-    theirs give."""
-
-    def features(self, dict_size: int) -> range:
-        """Which features of a dictionary this shard holds; of so many prototypes, where poses are tied.
-
-        Raises:
-            ValueError: they cannot be shared out evenly.
-        """
-        if dict_size % self.count:
-            raise ValueError(f"dict_size: found {dict_size:,}, expected a multiple of the {self.count} dict_shards")
-        own = dict_size // self.count
-        return range(self.index * own, (self.index + 1) * own)
-
-
-ALONE = Shards()
+from gc_core.parallel.collectives import ALONE, Peers, Shards
 
 
 @dataclass(frozen=True, slots=True)

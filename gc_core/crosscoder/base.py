@@ -20,11 +20,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gc_core import groups
-from gc_core.crosscoder.activation_functions import ALONE, Choice, Peers, Shards, SparseCode
+from gc_core.crosscoder.activation_functions import Choice, SparseCode
 from gc_core.crosscoder.files import entries, read_crosscoder, write_crosscoder
 from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.groups import Group
 from gc_core.io.location import Location
+from gc_core.parallel.collectives import ALONE, Peers, Shards
 
 
 class Crosscoder(nn.Module, ABC):

@@ -28,10 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gc_core.crosscoder.activation_functions import (
-    ALONE,
     Choice,
-    Peers,
-    Shards,
     SparseCode,
     choose_above,
     choose_per_batch,
@@ -42,6 +39,7 @@ from gc_core.crosscoder.base import Crosscoder
 from gc_core.crosscoder.correlations import correlations, transform
 from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.crosscoder.untied import GroupCrosscoder
+from gc_core.parallel.collectives import ALONE, Peers, Shards
 from gc_core.sparse import Turns, turned_decode, turned_encode
 from gc_core.symmetry import self_similarity, translate
 

@@ -7,9 +7,6 @@ from gc_core import groups
 
 Activation = Literal["topk", "batchtopk", "jumprelu", "l1"]
 
-BY_FEATURE = frozenset({"W_enc", "b_enc", "W_dec", "log_threshold"})
-"""Parameters that have a row for each feature; all else is the same on every shard."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrosscoderShape:

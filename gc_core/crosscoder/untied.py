@@ -10,7 +10,6 @@ from torch import Tensor
 
 from gc_core.crosscoder.activation_functions import (
     Choice,
-    Peers,
     SparseCode,
     best_of_shards,
     choose_above,
@@ -19,6 +18,7 @@ from gc_core.crosscoder.activation_functions import (
     gathered_left,
 )
 from gc_core.crosscoder.base import Crosscoder
+from gc_core.parallel.collectives import Peers
 from gc_core.sparse import choose_with_scores, select_rows, sparse_decode, sparse_encode
 
 

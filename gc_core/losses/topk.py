@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from gc_core.crosscoder import Crosscoder
-from gc_core.crosscoder.activation_functions import Peers, SparseCode
+from gc_core.crosscoder.activation_functions import SparseCode
 from gc_core.losses.reconstruction import Target, judge
 from gc_core.losses.terms import Losses
 from gc_core.metrics import squared_norm_BG
+from gc_core.parallel.collectives import Peers
 
 AUX_COEFFICIENT = 1 / 32
 """Gao et al. 2024, section A.2."""

@@ -6,10 +6,11 @@ from gc_core import groups
 from gc_core.config import ResolvedTrainConfig
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
 from gc_core.crosscoder.initialise import FirstSamples, initialise
+from gc_core.parallel.collectives import shards_of
+from gc_core.parallel.worker import Worker
 from gc_core.train.recipe import learning_rate, rate_scale, touches_active_rows
 from gc_core.train.row_adam import RowAdam
 from gc_core.train.sharded_optimiser import ShardedAdam
-from gc_core.train.workers import Worker, shards_of
 
 
 def new_optimiser(model: Crosscoder, config: ResolvedTrainConfig, worker: Worker) -> RowAdam:
@@ -24,7 +25,7 @@ def new_optimiser(model: Crosscoder, config: ResolvedTrainConfig, worker: Worker
         "lazy": config.optimiser == "lazy",
         "state_dtype": torch.bfloat16 if config.optimiser_state == "bfloat16" else None,
     }
-    if worker.sharded_optimiser and worker.num_replicas > 1:
+    if worker.mesh.sharded_optimiser and worker.mesh.replicas > 1:
         return ShardedAdam(model, worker, groups_of_one, **options)
     return RowAdam(groups_of_one, **options)
 

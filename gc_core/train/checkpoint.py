@@ -25,11 +25,10 @@ from gc_core.io import objects, parquet
 from gc_core.io.artefacts import digest
 from gc_core.io.damage import LIBRARY_ERRORS
 from gc_core.io.location import Location
+from gc_core.parallel.sharded_state import joined, num_parts
 
 METRICS = "metrics.parquet"
 PART = r"part-(\d+)-of-(\d+)\.pt"
-REPLICATED = ("b_dec", "threshold")
-"""Tensors of a crosscoder that every shard holds whole; the others' first axis is features."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +58,6 @@ class Checkpoint:
 def name_of(step: int, attempt: str) -> str:
     """The folder of a checkpoint."""
     return f"step-{step:08}-{attempt}"
-
-
-def num_parts(state: Mapping[str, Any]) -> int:
-    """How many workers' states make the whole: those of one that holds `features` [first, last) of `dict_size`."""
-    first, last = state.get("features", (0, 1))
-    return state.get("dict_size", 1) // (last - first)
 
 
 def host_copy(state: Any) -> Any:
@@ -109,25 +102,9 @@ def load(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     parts = [_load_part(checkpoint, part) for part in range(checkpoint.num_parts)]
     try:
-        return assembled(parts)
+        return joined(parts)
     except LIBRARY_ERRORS as error:
         raise ValueError(f"{checkpoint.folder}: {error}; delete this folder to continue from an earlier one") from error
-
-
-def assembled(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One state from those of workers that each hold some features: `features` [first, last) of `dict_size`.
-
-    A state without `features` is whole.
-    """
-    if len(parts) == 1 and "features" not in parts[0]:
-        return dict(parts[0])
-    parts = sorted(parts, key=lambda part: part["features"][0])
-    bounds = [0, *(part["features"][1] for part in parts)]
-    if [part["features"][0] for part in parts] != bounds[:-1] or bounds[-1] != parts[0]["dict_size"]:
-        ranges = ", ".join(f"{first} to {last}" for first, last in (part["features"] for part in parts))
-        raise ValueError(f"found features {ranges}, expected each of {parts[0]['dict_size']} once")
-    whole = _joined(parts, "", list(parts[0]["model"]))
-    return whole | {"features": [0, bounds[-1]]}
 
 
 def delete_older(folder: Location, *, keep: Sequence[Checkpoint]) -> None:
@@ -172,18 +149,3 @@ def _load_part(checkpoint: Checkpoint, part: int) -> dict[str, Any]:
 
 def _part_name(part: int, count: int) -> str:
     return f"part-{part}-of-{count}.pt"
-
-
-def _joined(parts: Sequence[Any], name: str, parameters: list[str]) -> Any:
-    """Parts of the same shape of nested dicts as one; tensors of features are joined, all else is the first part's."""
-    first = parts[0]
-    if isinstance(first, Mapping):
-        # An optimiser numbers the parameters in the order of the model's state, where they precede the buffers.
-        named = {key: parameters[key] if isinstance(key, int) else key for key in first}
-        return {
-            key: _joined([part[key] for part in parts], name if name in parameters else named[key], parameters)
-            for key in first
-        }
-    if isinstance(first, Tensor) and first.dim() and name not in REPLICATED:
-        return torch.cat(list(parts))
-    return first

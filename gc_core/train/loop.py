@@ -1,20 +1,18 @@
 """Training from the first step, or a checkpoint's, to the last: one crosscoder, or several side by side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Protocol
 
 from gc_core.config import ResolvedTrainConfig
-from gc_core.io.location import Location
-from gc_core.train.checkpoint import Keep
+from gc_core.parallel.worker import Worker
 from gc_core.train.data import TrainingData
 from gc_core.train.first import first_samples, statistics
-from gc_core.train.recovery import Recovery
+from gc_core.train.recovery import Checkpointing, Recovery
 from gc_core.train.threshold import settle_thresholds
 from gc_core.train.trainer import Trainer
 from gc_core.train.validation import HeldOutSamples
-from gc_core.train.workers import Worker
 
 LOG_EVERY = 10
 """Steps between metrics."""
@@ -32,15 +30,13 @@ def train(
     worker: Worker,
     *,
     report: Report,
-    folders: Sequence[Location] | None = None,
-    keep: Keep | None = None,
-    before_writing: Callable[[], None] = lambda: None,
+    checkpointing: Checkpointing | None = None,
 ) -> list[Trainer]:
     """Run trainings to their end, from the newest checkpoints in the crosscoders' folders.
 
     Every batch is read, decoded and scaled once, and each crosscoder comes out as if it were trained alone. A run that
     was cut off and resumed, on any number of workers, sees the samples that it would have seen undisturbed. Without
-    folders nothing is kept. `before_writing` may refuse by raising, where the folders are another's by now.
+    `checkpointing` nothing is kept.
 
     Raises:
         ValueError: the configs differ in what decides their batches, the lanes cannot be shared out to the workers,
@@ -51,10 +47,10 @@ def train(
     _check_one_stream(configs)
     shared_NGC = statistics(configs[0], data)
     trainers = [Trainer(config, data, worker, first_samples(config, data, shared_NGC)) for config in configs]
-    if folders is None:
+    if checkpointing is None:
         _advance(trainers, report, None)
         return trainers
-    with Recovery(folders, worker, keep or Keep(), before_writing) as recovery:
+    with Recovery(checkpointing, worker) as recovery:
         recovery.resume(trainers)
         _advance(trainers, report, recovery)
     return trainers

@@ -18,11 +18,12 @@ from gc_core.losses import (
     l1_losses,
     topk_losses,
 )
+from gc_core.parallel.collectives import peers_of
+from gc_core.parallel.worker import Worker
 from gc_core.train.recipe import (
     penalty_coefficient,
     sample_blocks,
 )
-from gc_core.train.workers import Worker, peers_of
 
 
 class Objective(nn.Module):
@@ -60,7 +61,7 @@ class Objective(nn.Module):
 
 def over_workers(objective: Objective) -> Objective | DistributedDataParallel:
     """The objective, with gradients that are means over all replicas."""
-    if objective.worker.num_replicas == 1:
+    if objective.worker.mesh.replicas == 1:
         return objective
     by_row = [name for name, parameter in objective.named_parameters() if is_by_row(objective.model, parameter)]
     # Its hooks know ordinary gradients only; `average_over_workers` sees to the others.

@@ -11,9 +11,9 @@ from gc_core.crosscoder import Crosscoder, CrosscoderShape, read_shape
 from gc_core.crosscoder.initialise import FirstSamples, match_size
 from gc_core.io.location import Location
 from gc_core.io.run_folder import NAME
+from gc_core.parallel.sharded_state import rows_of_tensors
 from gc_core.train.building import shape_of
 from gc_core.train.data import TrainingData
-from gc_core.train.parts import rows_of_tensors
 from gc_core.train.prototypes import MOST_FEATURES, family_prototypes
 
 SAME = ("tying", "group", "channels", "dict_size", "reads", "activation", "invariant")

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gc_core.config import ResolvedTrainConfig
+from gc_core.parallel import Mesh
 from gc_core.train.data import DataShape
-from gc_core.train.recipe import touches_active_rows
+from gc_core.train.recipe import rows_by_option, touches_active_rows
 from gc_core.train.validation import MAX_HELD_OUT_ROWS
 
 FLOAT32 = 4
@@ -74,25 +75,6 @@ class Demand:
     def factor_values(self) -> int:
         """Numbers that one sample adds to a gradient in factors: errors of its blocks, and what the encoder read."""
         return (self.num_elements + self.num_reads) * self.channels
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mesh:
-    """How workers share the work."""
-
-    replicas: int
-    """Groups of workers that take different samples."""
-    shards: int
-    """Workers of such a group, which hold different features."""
-    sharded_optimiser: bool = False
-    """Whether replicas share out the optimiser's state of the features that they hold alike."""
-
-    @property
-    def num_workers(self) -> int:
-        return self.replicas * self.shards
-
-    def __str__(self) -> str:
-        return f"{self.replicas} x {self.shards}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,21 +167,14 @@ def demand_of(configs: Sequence[ResolvedTrainConfig], data: DataShape, *, on_hos
 
 def obstacle(configs: Sequence[ResolvedTrainConfig], mesh: Mesh) -> str | None:
     """Why configs cannot train on a mesh, however much memory it has; None if they can."""
-    if (lanes := configs[0].lanes) % mesh.replicas:
-        return f"lanes: found {lanes}, expected a multiple of {mesh.replicas} replicas"
-    for config in configs:
-        size, name = config.num_rows, "prototypes" if config.tying == "orbit" else "dict_size"
-        if size % mesh.shards:
-            return f"{name}: found {size:,}, expected a multiple of {mesh.shards} dict_shards"
-        if mesh.sharded_optimiser and size % mesh.num_workers:
-            return f"{name}: found {size:,}, expected a multiple of {mesh.num_workers} workers (sharded_optimiser)"
-    return None
+    found = (mesh.obstacle(lanes=config.lanes, features=rows_by_option(config)) for config in configs)
+    return next(filter(None, found), None)
 
 
 def plans(demand: Demand, num_workers: int, *, sharded_optimiser: bool = False) -> list[Plan]:
     """Plans of every mesh of that many workers, from all replicas to all shards."""
     meshes = [
-        Mesh(replicas=num_workers // shards, shards=shards, sharded_optimiser=sharded_optimiser)
+        Mesh.of(num_workers, shards, sharded_optimiser=sharded_optimiser)
         for shards in range(1, num_workers + 1)
         if num_workers % shards == 0
     ]

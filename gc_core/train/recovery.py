@@ -3,14 +3,15 @@
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, Self
-
-import torch
-import torch.distributed as dist
 
 from gc_core.config import ResolvedTrainConfig
 from gc_core.io.json_objects import read_json
 from gc_core.io.location import Location
+from gc_core.parallel.collectives import of_first_worker
+from gc_core.parallel.sharded_state import num_parts
+from gc_core.parallel.worker import Worker
 from gc_core.train.checkpoint import (
     Checkpoint,
     Keep,
@@ -19,18 +20,27 @@ from gc_core.train.checkpoint import (
     host_copy,
     load,
     name_of,
-    num_parts,
     save_part,
     write_metrics,
 )
 from gc_core.train.more_steps import goes_on_from
 from gc_core.train.trainer import Trainer
-from gc_core.train.workers import Worker
 
 NAMES_ITS_CONFIG = 2
 """Format version of a crosscoder's folder from which on checkpoints say what options they are of."""
 CHECKPOINTS = "checkpoints"
 """Folder in a crosscoder's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpointing:
+    """Where the crosscoders of one stream keep their checkpoints, and which stay."""
+
+    folders: Sequence[Location]
+    """Each crosscoder's own, in the order of their configs."""
+    keep: Keep = field(default_factory=Keep)
+    before_writing: Callable[[], None] = lambda: None
+    """May refuse by raising, where the folders are another's by now."""
 
 
 def newest(folders: Sequence[Location]) -> list[Checkpoint]:
@@ -46,12 +56,10 @@ class Recovery:
     goes wrong there is raised by the next call. As a context it waits at the end until everything is written.
     """
 
-    def __init__(
-        self, folders: Sequence[Location], worker: Worker, keep: Keep, before_writing: Callable[[], None] = lambda: None
-    ) -> None:
-        self._folders, self._worker, self._keep = list(folders), worker, keep
-        self._before_writing = before_writing
-        self._attempt = f"{_of_first_worker(secrets.randbits(31), worker):08x}"
+    def __init__(self, kept: Checkpointing, worker: Worker) -> None:
+        self._folders, self._worker, self._keep = list(kept.folders), worker, kept.keep
+        self._before_writing = kept.before_writing
+        self._attempt = f"{of_first_worker(secrets.randbits(31), worker):08x}"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._under_way: Future[None] | None = None
         self._metrics: list[list[dict[str, Any]]] = []
@@ -63,7 +71,7 @@ class Recovery:
         self._thread.shutdown()
         if error is None and self._metrics:
             self._wait()
-            _of_first_worker(0, self._worker)  # every worker comes here when all its parts are written
+            of_first_worker(0, self._worker)  # every worker comes here when all its parts are written
             self._before_writing()
             self._delete_others()
 
@@ -76,7 +84,7 @@ class Recovery:
         """
         found = newest(self._folders)
         step = found[0].step if found else 0
-        if (first := _of_first_worker(step, self._worker)) != step:
+        if (first := of_first_worker(step, self._worker)) != step:
             raise OSError(f"{self._folders[0]}: a checkpoint of step {step} found, the first worker's is of {first}")
         for trainer, checkpoint, folder in zip(trainers, found, self._folders, strict=bool(found)):
             state = load(checkpoint)
@@ -152,12 +160,3 @@ def _by_step(folders: Sequence[Location]) -> list[dict[int, Checkpoint]]:
 def _writes(trainer: Trainer, worker: Worker) -> bool:
     """Whether this worker's part is no copy of another's: with the features split, the first replica's workers."""
     return worker.rank < num_parts(trainer.state())
-
-
-def _of_first_worker(number: int, worker: Worker) -> int:
-    """The first worker's number, on all; every worker must call it."""
-    if worker.num_workers == 1:
-        return number
-    agreed = torch.tensor([number], device=worker.device)
-    dist.broadcast(agreed, src=0)
-    return int(agreed)

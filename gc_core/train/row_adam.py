@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim.adam import adam
 
-from gc_core.crosscoder.activation_functions import ALONE, Shards
+from gc_core.parallel.collectives import ALONE, Shards
 from gc_core.sparse.factors import RowGradient, blocks, drop_row_gradient, keep_row_gradient, row_gradient
 
 Missed = Literal["keep", "decay"]

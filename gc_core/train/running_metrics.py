@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gc_core.losses import Losses
 from gc_core.metrics import VarianceSums
-from gc_core.train.workers import Worker, shards_of, sum_over_replicas
+from gc_core.parallel.collectives import shards_of, sum_over_replicas
+from gc_core.parallel.worker import Worker
 
 TERMS = ("total", "reconstruction", "sparsity", "auxiliary")
 
@@ -42,7 +43,7 @@ class Progress:
         for tensor in [*self._variance.tensors(), self._losses]:
             sum_over_replicas(tensor, self._worker)
         fired = shards_of(self._worker).total(self._fired)
-        means = (self._losses / (self._num_steps * self._worker.num_replicas)).tolist()
+        means = (self._losses / (self._num_steps * self._worker.mesh.replicas)).tolist()
         total, reconstruction, sparsity, auxiliary = means
         return {
             "loss": total,

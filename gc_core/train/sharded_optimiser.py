@@ -12,10 +12,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from gc_core.crosscoder import BY_FEATURE, Crosscoder
+from gc_core.crosscoder import Crosscoder
+from gc_core.parallel.sharded_state import BY_FEATURE
+from gc_core.parallel.worker import Worker
 from gc_core.sparse import drop_row_gradient, keep_row_gradient, row_gradient
 from gc_core.train.row_adam import RowAdam
-from gc_core.train.workers import Worker
 
 
 class ShardedAdam(RowAdam):

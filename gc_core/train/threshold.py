@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from gc_core.crosscoder import Crosscoder
+from gc_core.parallel.collectives import peers_of
+from gc_core.parallel.worker import Worker
 from gc_core.train.trainer import Trainer
-from gc_core.train.workers import Worker, peers_of
 
 MOST_SAMPLES = 8192
 MOST_TIMES_K = 4

@@ -16,9 +16,12 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from gc_core.config import ResolvedTrainConfig
-from gc_core.crosscoder import BY_FEATURE, Crosscoder
+from gc_core.crosscoder import Crosscoder
 from gc_core.crosscoder.initialise import SAMPLES_TO_MATCH, FirstSamples
 from gc_core.losses import Losses, combined
+from gc_core.parallel.collectives import sum_over_replicas
+from gc_core.parallel.sharded_state import BY_FEATURE, gather_rows, rows_of_optimiser, rows_of_tensors
+from gc_core.parallel.worker import Worker
 from gc_core.sparse import average_over_workers
 from gc_core.stream import batches, lane_order
 from gc_core.train.ahead import one_ahead
@@ -26,16 +29,13 @@ from gc_core.train.augmentation import Fetched, blocks_to_read, sample_elements
 from gc_core.train.building import new_model, new_optimiser
 from gc_core.train.data import TrainingData
 from gc_core.train.first import first_samples
-from gc_core.train.mesh import assembled, copied
 from gc_core.train.objective import Objective, is_by_row, over_workers
 from gc_core.train.other_weights import along_families, begin_with, read_other
-from gc_core.train.parts import rows_of_optimiser, rows_of_tensors
-from gc_core.train.recipe import learning_rate
+from gc_core.train.recipe import learning_rate, rows_by_option
 from gc_core.train.row_adam import clip_gradients
 from gc_core.train.running_metrics import Progress
 from gc_core.train.validation import HeldOutSamples, Score
 from gc_core.train.whereabouts import describe, rows_of_step
-from gc_core.train.workers import Worker, sum_over_replicas
 
 THRESHOLD_RATE = 0.01
 """Rate of the running mean of smallest active scores: over the last hundred steps, or all of fewer. It follows
@@ -50,11 +50,8 @@ class Trainer:
     def __init__(
         self, config: ResolvedTrainConfig, data: TrainingData, worker: Worker, first: FirstSamples | None = None
     ) -> None:
-        if config.lanes % worker.num_replicas:
-            workers = (
-                f"the {worker.num_workers} workers" if worker.dict_shards == 1 else f"{worker.num_replicas} replicas"
-            )
-            raise ValueError(f"lanes: found {config.lanes}, expected a multiple of {workers}")
+        if obstacle := worker.mesh.obstacle(lanes=config.lanes, features=rows_by_option(config)):
+            raise ValueError(obstacle)
         self.config, self.data, self.worker = config, data, worker
         self.step, self.num_steps = 0, config.steps
         self.metrics: list[dict[str, Any]] = []
@@ -205,8 +202,8 @@ class Trainer:
             FloatingPointError: a weight is not finite.
         """
         weights = self.average or self.model
-        split = self.worker.dict_shards > 1
-        model = assembled(weights, keep=self.worker.rank == 0) if split else copied(weights)
+        model = Crosscoder.of(weights.shape) if self.worker.rank == 0 or self.worker.mesh.shards == 1 else None
+        gather_rows(weights.state_dict(), weights.shards, model.state_dict() if model else None)
         if model:
             model.fold_scale(self.data.scale)
             if name := model.not_finite():
@@ -226,7 +223,7 @@ class Trainer:
                 losses: Losses = self._losses(part_BGC, self.dead_F, self.step)
                 (losses.total / len(parts)).backward()
             found.append(losses)
-        if self.worker.num_replicas > 1:
+        if self.worker.mesh.replicas > 1:
             by_row = [p for p in self.model.parameters() if is_by_row(self.model, p)]
             average_over_workers(by_row, self.worker.replica_group)
         return combined(found)
@@ -280,7 +277,7 @@ class Trainer:
 
     @property
     def _lanes(self) -> range:
-        return range(self.worker.replica, self.config.lanes, self.worker.num_replicas)
+        return range(self.worker.replica, self.config.lanes, self.worker.mesh.replicas)
 
     @property
     def _rows_per_lane(self) -> int:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from gc_core.crosscoder import Crosscoder
 from gc_core.metrics import ImageSums, VarianceSums, squared_norm_BG
+from gc_core.parallel.collectives import sum_over_replicas
+from gc_core.parallel.worker import Worker
 from gc_core.store import HELD_OUT_LAST
 from gc_core.store.shards import CHUNK_ROWS
 from gc_core.stream import read_rows
 from gc_core.train.data import TrainingData
-from gc_core.train.workers import Worker, sum_over_replicas
 
 MAX_HELD_OUT_ROWS = 2048
 
@@ -55,7 +56,7 @@ class HeldOutSamples:
         together = data.store.attrs["format_version"] >= HELD_OUT_LAST
         rows = (spread_chunks if together else _spread)(data.held_out_rows, MAX_HELD_OUT_ROWS)
         images, image_N = np.unique(data.store.image[rows], return_inverse=True)
-        mine = slice(worker.replica, None, worker.num_replicas)
+        mine = slice(worker.replica, None, worker.mesh.replicas)
         self._data, self._worker, self._batch = data, worker, batch
         self._num_rows, self._num_images = len(rows), len(images)
         self._image_N = torch.from_numpy(image_N[mine]).to(worker.device)

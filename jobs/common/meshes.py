@@ -7,8 +7,9 @@ import ray
 import torch
 
 from gc_core.config import ResolvedTrainConfig, TrainConfig
+from gc_core.parallel.mesh import Mesh
 from gc_core.train.data import DataShape
-from gc_core.train.planner import Mesh, Plan, demand_of, obstacle, plan, plans, recommend, refuse_too_large
+from gc_core.train.planner import Plan, demand_of, obstacle, plan, plans, recommend, refuse_too_large
 from jobs.common import cluster, console
 from jobs.common.options import ResolvedWorkers
 
@@ -82,17 +83,13 @@ def sharing_lanes(configs: Sequence[TrainConfig], workers: ResolvedWorkers) -> R
     number, lanes = workers.num_workers, configs[0].lanes
     if workers.dict_shards is None:
         return workers  # some split of the dictionaries may take all
-    if number % workers.dict_shards:
-        raise ValueError(
-            f"dict_shards: found {workers.dict_shards}, expected a divisor of the {number} worker(s); "
-            "choose another --workers.num-workers or --workers.dict-shards"
-        )
-    replicas = next(count for count in range(number // workers.dict_shards, 0, -1) if lanes % count == 0)
+    most = Mesh.of(number, workers.dict_shards).replicas
+    replicas = next(count for count in range(most, 0, -1) if lanes % count == 0)
     taken = replicas * workers.dict_shards
     if taken < number:
         console.say(
             f"training takes {taken} of {number} workers, to which its {lanes} lanes are shared out evenly; a number of"
-            f" lanes that {number // workers.dict_shards} divides takes them all (option lanes, another result)"
+            f" lanes that {most} divides takes them all (option lanes, another result)"
         )
     return replace(workers, num_workers=taken)
 
@@ -159,8 +156,7 @@ def _gpu_bytes() -> int:
 
 
 def _asked_for(configs: Sequence[ResolvedTrainConfig], workers: ResolvedWorkers, shards: int) -> Mesh:
-    number = workers.num_workers
-    mesh = Mesh(replicas=number // shards, shards=shards, sharded_optimiser=workers.sharded_optimiser)
+    mesh = Mesh.of(workers.num_workers, shards, sharded_optimiser=workers.sharded_optimiser)
     if reason := obstacle(configs, mesh):
         raise ValueError(f"{reason}; choose another --workers.dict-shards, or None for the recommended one")
     return mesh

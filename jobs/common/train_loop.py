@@ -18,9 +18,10 @@ from gc_core.io.lease import Term, check_all
 from gc_core.io.location import Location
 from gc_core.io.objects import UnavailableError
 from gc_core.io.run_folder import RunFolder
+from gc_core.parallel.mesh import Mesh, join
 from gc_core.train.checkpoint import METRICS, Keep, write_metrics
 from gc_core.train.loggers import LoggerName, following, usual
-from gc_core.train.planner import Mesh
+from gc_core.train.recovery import Checkpointing
 from jobs.common import warned
 from jobs.common.options import Cache
 
@@ -86,7 +87,7 @@ def train_loop(given: dict[str, LoopSettings]) -> None:
 
 def _train(settings: LoopSettings) -> None:
     """Metrics are shown by the first worker; what is finished, it writes."""
-    worker, before_writing = _place(settings), partial(check_all, settings.terms)
+    worker, before_writing = _worker(settings), partial(check_all, settings.terms)
     data = training.open_data(settings.run, settings.first, cache=settings.upkeep.cache.open())
     loggers = settings.upkeep.loggers if worker.rank == 0 else ()
     with (
@@ -104,27 +105,21 @@ def _train(settings: LoopSettings) -> None:
             data,
             worker,
             report=report,
-            folders=list(settings.folders.values()),
-            keep=settings.upkeep.keep,
-            before_writing=before_writing,
+            checkpointing=Checkpointing(
+                folders=list(settings.folders.values()), keep=settings.upkeep.keep, before_writing=before_writing
+            ),
         )
     for folder, trainer in zip(settings.folders.values(), trainers, strict=True):
         _export(folder, trainer, before_writing)
 
 
-def _place(settings: LoopSettings) -> training.Worker:
-    """This worker's, as Ray numbers them; on a CPU with its threads."""
+def _worker(settings: LoopSettings) -> training.Worker:
+    """This process, as Ray numbers it; on a CPU with its threads."""
     context, device = ray.train.get_context(), ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(settings.threads)
         training.keep_freed_memory()
-    return training.place_in_mesh(
-        rank=context.get_world_rank(),
-        num_workers=context.get_world_size(),
-        dict_shards=settings.mesh.shards,
-        sharded_optimiser=settings.mesh.sharded_optimiser,
-        device=str(device),
-    )
+    return join(settings.mesh, rank=context.get_world_rank(), device=str(device))
 
 
 def _export(folder: Location, trainer: training.Trainer, before_writing: Callable[[], None]) -> None:

@@ -18,10 +18,10 @@ import torch
 
 from gc_core.io import objects
 from gc_core.io.location import Location
+from gc_core.parallel.sharded_state import joined
 from gc_core.train.checkpoint import (
     Checkpoint,
     Keep,
-    assembled,
     checkpoints,
     delete_older,
     host_copy,
@@ -107,11 +107,11 @@ def test_parts_of_the_features_make_the_whole(tmp_path: Path, num_parts: int) ->
 
 def test_parts_that_do_not_make_a_whole_are_refused() -> None:
     first, second = (shard(at, at + 4, 8, split_state()) for at in (0, 4))
-    assert assembled([second, first])["step"] == 20
+    assert joined([second, first])["step"] == 20
     with pytest.raises(ValueError, match="found features 0 to 4, 0 to 4, expected each of 8 once"):
-        assembled([first, first])
+        joined([first, first])
     with pytest.raises(ValueError, match="found features 4 to 8, expected each of 8 once"):
-        assembled([second])
+        joined([second])
 
 
 def test_parts_of_different_attempts_never_mix(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ LAYERS = {
         "backbones",
         "sparse",
         "crosscoder",
+        "parallel",
         "losses",
         "train.row_adam",
         "metrics",
@@ -23,7 +24,7 @@ LAYERS = {
         "train.prototypes",
     },
     "io": {"io"},
-    "data": {"images", "manifest", "store", "stream", "train.checkpoint"},
+    "data": {"images", "manifest", "store", "stream"},
     "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export", "ingest"},
 }
 MAY_IMPORT = {

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
-from gc_core.crosscoder.activation_functions import Peers, choose_per_batch, jump_relu
+from gc_core.crosscoder.activation_functions import choose_per_batch, jump_relu
 from gc_core.losses import JumpReLUPenalty, Target, batchtopk_losses, jumprelu_losses, penalty_norm
+from gc_core.parallel.collectives import Peers
 
 B, F, K = 8, 10, 3
 NONE_DEAD = torch.zeros(F, dtype=torch.bool)

@@ -23,6 +23,7 @@ from gc_core.manifest.resumable_index import InspectionSettings
 from gc_core.store import MANIFEST
 from gc_core.train import Trainer, Worker, train
 from gc_core.train.checkpoint import Keep
+from gc_core.train.recovery import Checkpointing
 
 ROUNDS = 6
 LENS = InspectionSettings(resize_px=8, window_px=4)
@@ -94,11 +95,21 @@ def test_one_training_started_twice_ends_twice_with_the_same_weights(planted: An
 
     def trained(data_alone: Any) -> Trainer:
         folder = [Location.parse(tmp_path / "kept")]
-        return train([replace(config)], data_alone, Worker(), report=lambda m: None, folders=folder, keep=Keep(last=1))[
-            0
-        ]
+        return train(
+            [replace(config)],
+            data_alone,
+            Worker(),
+            report=lambda m: None,
+            checkpointing=Checkpointing(folders=folder, keep=Keep(last=1)),
+        )[0]
 
-    (alone,) = train([config], data, Worker(), report=lambda m: None, folders=[Location.parse(tmp_path / "alone")])
+    (alone,) = train(
+        [config],
+        data,
+        Worker(),
+        report=lambda m: None,
+        checkpointing=Checkpointing(folders=[Location.parse(tmp_path / "alone")]),
+    )
     for _ in range(2):
         for ended in at_once(trained, data_of_each):
             assert isinstance(ended, Trainer), ended
@@ -120,7 +131,13 @@ def test_a_training_whose_crosscoder_is_another_jobs_by_now_writes_nothing_more(
         lease.held(folder, lambda holder, waited_s: None) as mine,
         pytest.raises(lease.LostError, match="has taken over this command's work"),
     ):
-        train([config], data, Worker(), report=report, folders=[folder], before_writing=mine.term.check)
+        train(
+            [config],
+            data,
+            Worker(),
+            report=report,
+            checkpointing=Checkpointing(folders=[folder], before_writing=mine.term.check),
+        )
     after = objects.sizes(folder)
     written = {name for name in after if name not in before[0]}
     assert {name.partition("/step-")[2][:8] for name in written} <= {"00000015"}, "what was on its way already"

@@ -32,6 +32,7 @@ from gc_core.io.run_folder import RunFolder, read_trained
 from gc_core.store.commits import read_commits
 from gc_core.train import Worker, checkpoint, train
 from gc_core.train.checkpoint import METRICS, write_metrics
+from gc_core.train.recovery import Checkpointing
 
 NAME = "a"
 FLIPS, CUTS = 8, 2
@@ -46,7 +47,13 @@ def finished_run(folder: Path) -> RunFolder:
     run = write_run(folder, acts_NGC, groups.cyclic(4), held_out_images=(1, 2))
     run.claim()
     config, data = opened(run, dict_size=8, steps=4, batch=32, checkpoint_every=2)
-    (trainer,) = train([config], data, Worker(), report=lambda metrics: None, folders=[run.crosscoder(NAME)])
+    (trainer,) = train(
+        [config],
+        data,
+        Worker(),
+        report=lambda metrics: None,
+        checkpointing=Checkpointing(folders=[run.crosscoder(NAME)]),
+    )
     model = trainer.exported()
     assert model is not None
     hashes = {METRICS: write_metrics(run.crosscoder(NAME), trainer.metrics)}

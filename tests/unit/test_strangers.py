@@ -26,6 +26,7 @@ from gc_core.manifest.resumable_index import InspectionSettings
 from gc_core.store.disk_cache import OWN_FOLDER, DiskCache
 from gc_core.train import Worker, train
 from gc_core.train.checkpoint import Keep, checkpoints
+from gc_core.train.recovery import Checkpointing
 
 NAMES = ("thesis.tex", "src/part-00000.parquet", "src/0", "part-00000.parquet.txt", "0.bak", ".git/config")
 """Some look nearly as this project's do."""
@@ -87,7 +88,13 @@ def do_everything_again(run: RunFolder) -> None:
     write_json(run.crosscoder("again"), "config.json", {"format_version": 2, "train": config.to_json()})
     for _ in range(2):
         again = [run.crosscoder("again")]
-        train([config], data, Worker(), report=lambda metrics: None, folders=again, keep=Keep(last=1, best=0))
+        train(
+            [config],
+            data,
+            Worker(),
+            report=lambda metrics: None,
+            checkpointing=Checkpointing(folders=again, keep=Keep(last=1, best=0)),
+        )
     model = GroupCrosscoder.load(run.crosscoder(NAME))
     model.save(run.crosscoder(NAME))
     analysed(run, model)

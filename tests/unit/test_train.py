@@ -18,6 +18,7 @@ from gc_core import groups
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
+from gc_core.parallel import Mesh
 from gc_core.stream import read_rows
 from gc_core.train import Trainer, Worker, open_data, resolve, validation
 from gc_core.train.checkpoint import checkpoints
@@ -237,8 +238,8 @@ def test_the_exported_model_takes_raw_activations(planted: Any) -> None:
 
 
 def test_lanes_must_be_shared_out_evenly(planted: Any) -> None:
-    with pytest.raises(ValueError, match="lanes: found 4, expected a multiple of the 3 workers"):
-        Trainer(*opened(planted.run), Worker(rank=0, num_workers=3))
+    with pytest.raises(ValueError, match="lanes: found 4, expected a multiple of 3 replicas"):
+        Trainer(*opened(planted.run), Worker(mesh=Mesh(replicas=3)))
 
 
 def test_resolving_keeps_what_was_given_and_decides_the_rest_once(planted: Any) -> None:

@@ -13,6 +13,7 @@ from gc_core.io.json_objects import write_json
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Trainer, Worker
 from gc_core.train.intermediate import crosscoder_at
+from gc_core.train.recovery import Checkpointing
 from jobs.export import ExportJob, run_export
 
 KINDS = {
@@ -27,7 +28,9 @@ def kept(run: RunFolder, name: str, **changes: Any) -> Trainer:
     """Trained to the end as a job does it, with checkpoints where a run keeps them."""
     config, data = opened(run, steps=30, checkpoint_every=10, **changes)
     folder = run.crosscoder(name)
-    (trainer,) = training.train([config], data, Worker(), report=lambda metrics: None, folders=[folder], keep=EVERY)
+    (trainer,) = training.train(
+        [config], data, Worker(), report=lambda metrics: None, checkpointing=Checkpointing(folders=[folder], keep=EVERY)
+    )
     write_json(folder, "config.json", {"train": config.to_json(), "results": trainer.metrics[-1]})
     model = trainer.exported()
     assert model

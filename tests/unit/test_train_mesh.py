@@ -18,9 +18,10 @@ from trainers import cut_at
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
-from gc_core.train import Trainer, Worker, open_data, place_in_mesh, resolve, train
+from gc_core.parallel import Mesh, join, shards_of
+from gc_core.train import Trainer, Worker, open_data, resolve, train
 from gc_core.train.checkpoint import Keep, checkpoints, load
-from gc_core.train.workers import shards_of
+from gc_core.train.recovery import Checkpointing
 
 pytestmark = pytest.mark.slow  # four processes that import torch
 
@@ -73,7 +74,13 @@ def outcome(run: RunFolder, config: TrainConfig, worker: Worker, folder: Path | 
     config = resolve(config, data)
     first = {name: tensor.clone() for name, tensor in Trainer(config, data, worker).model.state_dict().items()}
     folders = [Location.parse(folder / "0")] if folder else None
-    (trainer,) = train([config], data, worker, report=lambda metrics: None, folders=folders, keep=Keep(last=100))
+    (trainer,) = train(
+        [config],
+        data,
+        worker,
+        report=lambda metrics: None,
+        checkpointing=Checkpointing(folders=folders, keep=Keep(last=100)) if folders else None,
+    )
     exported = trainer.exported()
     return {
         "first": first,
@@ -114,9 +121,7 @@ def work(rank: int, run: RunFolder, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=NUM_WORKERS)
     found: dict[Any, Any] = {}
     for mesh, dict_shards in SHARDS.items():
-        worker = place_in_mesh(
-            rank=rank, num_workers=NUM_WORKERS, dict_shards=dict_shards, sharded_optimiser="shared out" in mesh
-        )
+        worker = join(Mesh.of(NUM_WORKERS, dict_shards, sharded_optimiser="shared out" in mesh), rank=rank)
         found[mesh] = {way: outcome(run, config, worker) for way, config in CONFIGS.items() if tried(mesh, way)}
         found[mesh]["resumed"] = outcome(run, TOPK, worker, folder / f"cut for {mesh}")
         found[mesh]["kept"] = outcome(run, TOPK, worker, folder / mesh)["metrics"]
@@ -240,9 +245,9 @@ def test_a_bad_value_on_one_worker_stops_all(together: list[dict[str, Any]], mes
 
 
 def test_features_that_cannot_be_shared_out_are_refused() -> None:
-    with pytest.raises(ValueError, match="dict_size: found 1,000, expected a multiple of the 3 dict_shards"):
-        shards_of(Worker(num_workers=3, dict_shards=3)).features(1000)
-    with pytest.raises(ValueError, match="dict_shards: found 3, expected a divisor of the 4 workers"):
-        place_in_mesh(rank=0, num_workers=4, dict_shards=3)
-    with pytest.raises(ValueError, match=r"sharded_optimiser: found 10 features on each shard, .* 4 replicas"):
-        Worker(num_workers=4, sharded_optimiser=True).rows_to_step(10)
+    with pytest.raises(ValueError, match="found 1,000 rows, expected a multiple of 3 workers"):
+        shards_of(Worker(mesh=Mesh(shards=3))).features(1000)
+    with pytest.raises(ValueError, match=r"dict_shards: found 3, expected a divisor of the 4 worker\(s\)"):
+        Mesh.of(4, 3)
+    with pytest.raises(ValueError, match="found 10 rows, expected a multiple of 4 workers"):
+        Worker(mesh=Mesh(replicas=4, sharded_optimiser=True)).rows_to_step(10)

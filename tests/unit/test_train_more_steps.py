@@ -14,6 +14,7 @@ from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Trainer, TrainingData, Worker, resolve, train
 from gc_core.train.recipe import learning_rate, penalty_coefficient
+from gc_core.train.recovery import Checkpointing
 from jobs.common.claims import claim, config_to_train
 
 KINDS = {
@@ -23,7 +24,13 @@ KINDS = {
 
 
 def run_to_end(config: TrainConfig, data: TrainingData, folder: str) -> Trainer:
-    return train([config], data, Worker(), report=lambda metrics: None, folders=[Location.parse(folder)], keep=EVERY)[0]
+    return train(
+        [config],
+        data,
+        Worker(),
+        report=lambda metrics: None,
+        checkpointing=Checkpointing(folders=[Location.parse(folder)], keep=EVERY),
+    )[0]
 
 
 def finished(run: RunFolder, folder: Path, **changes: Any) -> tuple[TrainConfig, TrainingData, Trainer]:

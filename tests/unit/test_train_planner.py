@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resolving import data_shape, made
 
-from gc_core.train.planner import Demand, Mesh, demand_of, obstacle, plan, plans, recommend, refuse_too_large
+from gc_core.parallel.mesh import Mesh
+from gc_core.train.planner import (
+    Demand,
+    demand_of,
+    obstacle,
+    plan,
+    plans,
+    recommend,
+    refuse_too_large,
+)
 
 PAPER = Demand(dict_sizes=(65_536,), num_elements=64, channels=480, num_reads=1, batch=512, k=32)
 SMALL = Demand(dict_sizes=(256,), num_elements=8, channels=64, num_reads=1, batch=4096, k=16)

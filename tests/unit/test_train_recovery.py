@@ -22,7 +22,7 @@ from gc_core.io.run_folder import RunFolder
 from gc_core.train import Trainer, Worker, train
 from gc_core.train import recovery as recovering
 from gc_core.train.checkpoint import Keep, checkpoints, load
-from gc_core.train.recovery import Recovery
+from gc_core.train.recovery import Checkpointing, Recovery
 
 KILLED = {"steps": 120, "checkpoint_every": 7, "dead_after_samples": 128, "average_decay": 0.9}
 KILLS = 4
@@ -31,7 +31,13 @@ ALL = Keep(last=100)
 
 def kept_training(run: RunFolder, folder: Path, keep: Keep = ALL, **changes: Any) -> Trainer:
     config, data = opened(run, **changes)
-    return train([config], data, Worker(), report=lambda metrics: None, folders=[Location.parse(folder)], keep=keep)[0]
+    return train(
+        [config],
+        data,
+        Worker(),
+        report=lambda metrics: None,
+        checkpointing=Checkpointing(folders=[Location.parse(folder)], keep=keep),
+    )[0]
 
 
 def work(run: str, folder: str, tell: Connection) -> None:
@@ -113,7 +119,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     stream = trainer.stream()
     trainer.advance(next(stream))
     before = trainer.model.W_dec.detach().clone()
-    with Recovery([Location.parse(tmp_path)], Worker(), Keep()) as recovery:
+    with Recovery(Checkpointing(folders=[Location.parse(tmp_path)], keep=Keep()), Worker()) as recovery:
         recovery.save([trainer])
         for _ in range(3):
             trainer.advance(next(stream))
@@ -130,7 +136,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
 
 def test_one_checkpoint_at_most_is_on_its_way(planted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk, trainer = SlowDisk(monkeypatch), new_trainer(planted.run)
-    with Recovery([Location.parse(tmp_path)], Worker(), Keep()) as recovery:
+    with Recovery(Checkpointing(folders=[Location.parse(tmp_path)], keep=Keep()), Worker()) as recovery:
         recovery.save([trainer])
         second = threading.Thread(target=recovery.save, args=([trainer],))
         second.start()
@@ -158,7 +164,7 @@ def test_what_goes_wrong_in_writing_stops_the_training(
         told.append(int(metrics[0]["step"]))
 
     with pytest.raises(OSError, match="no space left"):
-        train([config], data, Worker(), folders=[Location.parse(tmp_path)], report=report)
+        train([config], data, Worker(), report=report, checkpointing=Checkpointing(folders=[Location.parse(tmp_path)]))
     assert told in ([[10, 20, 30, 40]] if at_the_end else [[10], [10, 20]])
 
 
@@ -188,7 +194,7 @@ def test_metrics_are_written_with_every_checkpoint(planted: Any, tmp_path: Path)
 
     config, data = opened(planted.run, checkpoint_every=20)
     with pytest.raises(Killed):
-        train([config], data, Worker(), report=report, folders=[Location.parse(tmp_path)])
+        train([config], data, Worker(), report=report, checkpointing=Checkpointing(folders=[Location.parse(tmp_path)]))
     rows = pq.read_table(tmp_path / "metrics.parquet").to_pylist()
     assert [row["step"] for row in rows] == [10, 20]
     assert rows[-1]["held_out_fvu"] > 0

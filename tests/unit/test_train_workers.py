@@ -18,8 +18,10 @@ from trainers import cut_at
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
+from gc_core.parallel import Mesh
 from gc_core.train import Trainer, Worker, open_data, resolve, train
 from gc_core.train.checkpoint import Keep, checkpoints
+from gc_core.train.recovery import Checkpointing
 
 pytestmark = pytest.mark.slow  # two processes that import torch
 
@@ -41,7 +43,13 @@ def outcome(run: RunFolder, config: TrainConfig, worker: Worker, folder: Path | 
     """Metrics and counters of a whole training, from the newest checkpoint in `folder`, if there is one."""
     data, folders = open_data(run, config), [Location.parse(folder / "0")] if folder else None
     resolved = [resolve(config, data)]
-    (trainer,) = train(resolved, data, worker, report=lambda metrics: None, folders=folders, keep=Keep(last=100))
+    (trainer,) = train(
+        resolved,
+        data,
+        worker,
+        report=lambda metrics: None,
+        checkpointing=Checkpointing(folders=folders, keep=Keep(last=100)) if folders else None,
+    )
     return {
         "metrics": trainer.metrics,
         "since_fired": trainer.samples_since_fired_F,
@@ -70,7 +78,7 @@ def work(rank: int, run: RunFolder, folder: Path, num_workers: int) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     meeting = (folder / f"meeting of {num_workers}").as_uri()
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=num_workers)
-    worker = Worker(rank=rank, num_workers=num_workers)
+    worker = Worker(rank=rank, mesh=Mesh(replicas=num_workers))
     places = [folder / f"of {num_workers}", *[None] * len(CONFIGS)]
     found: dict[Any, Any] = {way: outcome(run, config, worker, places[way]) for way, config in enumerate(CONFIGS)}
     found["resumed"] = outcome(run, TOPK, worker, folder / f"cut for {num_workers}")

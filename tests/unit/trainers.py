@@ -13,6 +13,7 @@ from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Trainer, TrainingData, Worker, open_data, resolve, train
 from gc_core.train.checkpoint import Keep
+from gc_core.train.recovery import Checkpointing
 
 SMALL = TrainConfig(
     dict_size=20,
@@ -50,7 +51,11 @@ def trained_together(run: RunFolder, changes: list[dict[str, Any]], *, keep: Pat
     both = [opened(run, **each) for each in changes]
     folders = [Location.parse(keep / str(number)) for number in range(len(changes))] if keep else None
     return train(
-        [config for config, _ in both], both[0][1], Worker(), report=lambda metrics: None, folders=folders, keep=EVERY
+        [config for config, _ in both],
+        both[0][1],
+        Worker(),
+        report=lambda metrics: None,
+        checkpointing=Checkpointing(folders=folders, keep=EVERY) if folders else None,
     )
 
 
