@@ -62,7 +62,7 @@ def stops_with_a_bad_value_on_the_last_rank(run: RunFolder, worker: Worker) -> b
     data = open_data(run, TOPK)
     trainer = Trainer(resolve(TOPK, data), data, worker)
     acts_BGC = next(trainer.stream())
-    if worker.rank == worker.num_workers - 1:
+    if worker.rank == worker.mesh.num_workers - 1:
         acts_BGC[0, 0, 0] = torch.inf
     try:
         trainer.advance(acts_BGC)
