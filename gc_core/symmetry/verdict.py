@@ -17,7 +17,7 @@ from gc_core.symmetry.harmonics import degrees_of_freedom, is_complex
 from gc_core.symmetry.similarity import in_words
 
 RATE = 0.05
-STRUCTURED, LEAST_LOSS = 3.0, 1e-4
+STRUCTURED, LEAST_LOSS = 3.0, 1e-6
 """Fewer turns are a feature's own where they keep so many times more energy than noise, and at least this share of the
 changing energy, that more turns lose."""
 UNDECIDED = "undecided"
