@@ -39,7 +39,7 @@ from jobs.common.options import MovedImages, Workers, cli
 from jobs.common.teams import Team
 
 FEATURES_A_TASK = 512
-"""In families whose poses one task finds; more in one large family."""
+"""Features in families whose poses one task finds; more in one large family."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ def _evidence(team: Team, alignment_2: tuple[float, float]) -> Evidence:
 
 
 def _families(team: Team, alive: NDArray[np.int64]) -> Families:
-    """Of the living features: neighbours block by block, communities of these here, each one's poses by tasks again."""
+    """Families of the living features: neighbours block by block, communities of these here, poses by tasks again."""
     config, num_rows = team.work.config, team.shape.num_rows
     rows, found = families.blocks(len(alive)), list[Neighbours]()
     with console.progress("neighbours", len(alive), "features") as meter:

@@ -61,7 +61,7 @@ def describe_features(model: Crosscoder, features: NDArray[np.int64], config: An
 def evidence_of_features(
     model: Crosscoder, features: NDArray[np.int64], alignment_2: tuple[float, float], config: AnalyseConfig
 ) -> Evidence:
-    """Of some features, whose dictionary has that summed alignment."""
+    """Evidence of symmetry of some features, whose dictionary has that summed alignment."""
     return symmetry.evidence_of(
         _decoder(model, features),
         model.group,

@@ -45,7 +45,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Those of one crosscoder, store and set of options."""
+    """Parts of an analysis of one crosscoder, store and set of options."""
 
     run: RunFolder
     name: str
@@ -157,17 +157,17 @@ def evidence_of(arrays: Arrays) -> Evidence:
 
 
 def of_neighbours(found: Neighbours) -> Arrays:
-    """As arrays to keep."""
+    """Neighbours as arrays to keep."""
     return asdict(found)
 
 
 def neighbours_of(arrays: Arrays) -> Neighbours:
-    """From what `of_neighbours` gave."""
+    """Neighbours from what `of_neighbours` gave."""
     return Neighbours(**arrays)
 
 
 def of_clusters(clusters: list[Cluster]) -> Arrays:
-    """As arrays to keep: members and poses one after the other, and how many each family has."""
+    """Families as arrays to keep: members and poses one after the other, and how many each family has."""
     empty = [np.zeros(0, np.int64)]
     return {
         "size": np.array([len(each.member_M) for each in clusters], np.int64),
@@ -180,7 +180,7 @@ def of_clusters(clusters: list[Cluster]) -> Arrays:
 
 
 def clusters_of(arrays: Arrays) -> list[Cluster]:
-    """From what `of_clusters` gave."""
+    """Families from what `of_clusters` gave."""
     ends = np.cumsum(arrays["size"])[:-1]
     of_members = (np.split(arrays[name], ends) for name in ("member", "pose", "similarity"))
     every = zip(*of_members, arrays["representative"], arrays["consistency"], strict=False)  # of none numpy splits one

@@ -19,8 +19,8 @@ from gc_core.store.shards import CHUNK_ROWS
 from gc_core.symmetry import classes, features_at_once
 
 MOST_PARTS = 128
-"""In which samples are watched: each is kept on disk until the end, 14 T + 8 bytes a feature, and 8 G where
-poses are tied."""
+"""Parts in which samples are watched, at most: each is kept on disk until the end, 14 T + 8 bytes a feature, and 8 G
+where poses are tied."""
 DESCRIBED_AT_ONCE = 128
 OVERHEAD_BYTES = 900_000_000
 """Python, torch, Ray and what the allocator keeps; of the driver too. Measured as peaks of resident memory, without a
@@ -28,19 +28,19 @@ cluster: 0.79 GB before anything is computed; over D_4 with 32 channels 0.81 GB 
 planned) and 0.85 of 8,192 (0.97), 0.80 after `describe` of 2,048 (0.90) and 0.83 after `similarities` (0.92)."""
 FLOAT64, FLOAT32, FLOAT16 = 8, 4, 2
 COPIES_OF_CODES = 6
-"""Of a slice's codes (B, F): scores, codes, their transpose, masks, and gaps."""
+"""Tensors like a slice's codes (B, F): scores, codes, their transpose, masks, and gaps."""
 COPIES_OF_SAMPLES = 5
 COPIES_OF_CANDIDATES = 4
 COPIES_OF_DECODERS = 5
-"""Of some features' decoders: rows, unit rows, transform, a temporary of those, and the changing part."""
+"""Tensors like some features' decoders: rows, unit rows, transform, a temporary of those, and the changing part."""
 PRODUCT_BYTES, PAIR_BYTES = 40_000_000, 120
-"""Of products at every pose of some pairs; and of every pair of a block and the features it meets at once, were all of
-them candidates."""
+"""Memory of the products at every pose of some pairs; and of every pair of a block and the features it meets at once,
+were all of them candidates."""
 KEPT_NEIGHBOUR_BYTES, NEIGHBOUR_BYTES = 28, 150
-"""Of a pair of neighbours: kept; and where all of them are: joined, sorted, and a graph."""
+"""Memory of a pair of neighbours: kept; and where all of them are: joined, sorted, and a graph."""
 COPIES_OF_COEFFICIENTS, COPIES_OF_GRAMS, COPIES_OF_SURROGATES = 8, 8, 10
 VERDICT_BYTES = 1500
-"""Of a feature: Python's record of its symmetry, and the row of the table that it becomes."""
+"""Memory of a feature: Python's record of its symmetry, and the row of the table that it becomes."""
 BYTES_A_GB = 10**9
 
 
@@ -51,24 +51,24 @@ class AnalysisPlan:
     weights_bytes: int
     """Mapped by every task."""
     encode_bytes: int
-    """Of a task that watches features fire."""
+    """Memory of a task that watches features fire."""
     describe_bytes: int
     compare_bytes: int
     driver_bytes: int
     disk_bytes: int
-    """Of parts in the run folder, until the end."""
+    """Space for parts in the run folder, until the end."""
 
     @property
     def worker_bytes(self) -> int:
-        """Of the largest task."""
+        """Memory of the largest task."""
         return max(self.encode_bytes, self.describe_bytes, self.compare_bytes)
 
 
 def plan_analysis(
     shape: CrosscoderShape, config: AnalyseConfig, *, num_shards: int, stored_elements: int
 ) -> AnalysisPlan:
-    """For a crosscoder of this shape and a store of so many shards, whose group has so many elements; all features
-    count as alive."""
+    """Plan the analysis of a crosscoder of this shape on a store of so many shards, whose group has so many elements;
+    all features count as alive."""
     count, order, block = shape.num_rows, parse(shape.group).order, shape.channels * FLOAT32
     decoder, candidates = order * block, config.top_examples * SPARE_CANDIDATES
     seen = count * (14 * candidates + 8 + (8 * order if shape.tying == "orbit" else 0))
@@ -94,13 +94,13 @@ def plan_analysis(
 
 
 def _evidence_bytes(group: Group, decoder_bytes: int, surrogates: int) -> int:
-    """In float64: coefficients of some features and their products with one another, surrogates of one feature."""
+    """Memory in float64 of some features' coefficients, their products, and one feature's surrogates."""
     a_feature = 2 * COPIES_OF_COEFFICIENTS * decoder_bytes + COPIES_OF_GRAMS * FLOAT64 * (group.order + 4) ** 2
     return features_at_once(group) * a_feature + COPIES_OF_SURROGATES * FLOAT64 * surrogates * group.n
 
 
 def _comparison_bytes(shape: CrosscoderShape) -> int:
-    """Of a block of features and some others with their decoders, the sketches of all features, and products."""
+    """Memory of a block of features and some others with their decoders, the sketches of all features, and products."""
     count, block = shape.num_rows, shape.channels * FLOAT32
     decoders = (len(blocks(count)[0]) + COLUMNS) * COPIES_OF_DECODERS * parse(shape.group).order * block
     pairs = PAIR_BYTES * len(blocks(count)[0]) * COLUMNS
@@ -124,7 +124,7 @@ def described(num_features: int) -> list[range]:
 def refuse_too_large(
     plan: AnalysisPlan, *, driver_bytes: int | None, worker_bytes: int | None, disk_bytes: int | None
 ) -> None:
-    """Of what was found; None is unknown.
+    """Refuse a plan that needs more than was found; None is unknown.
 
     Raises:
         ValueError: it is not enough; with the numbers, and what helps.

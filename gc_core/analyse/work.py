@@ -20,7 +20,7 @@ from gc_core.store import Store, open_store
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """On one crosscoder."""
+    """The work on one crosscoder."""
 
     parts: Parts
     config: ResolvedAnalyseConfig

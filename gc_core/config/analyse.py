@@ -48,7 +48,7 @@ class AnalyseConfig(Config):
     surrogates: int = 999
     """Features like each one that are drawn to know what chance gives. The least p-value is 1 / (1 + this)."""
     seed: int = 0
-    """Of the surrogates and of the channels that are drawn again for intervals."""
+    """Seed of the surrogates, and of the channels that are drawn again for intervals."""
     neighbours: int = 256
     """Most features that are kept as neighbours of one, the most similar ones above `family_similarity`; 4 times the
     poses of D_32. Families of more than about twice as many members may be found in parts."""

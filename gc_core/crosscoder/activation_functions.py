@@ -46,7 +46,7 @@ def choose_per_sample(score_BF: Tensor, k: int, shards: Shards = ALONE) -> Choic
 
 
 def best_of_shards(score_BK: Tensor, index_BK: Tensor, k: int, shards: Shards) -> Choice:
-    """Those of a shard's candidates, its own best, that are among the k largest scores of all shards, whatever sign."""
+    """Choose of a shard's candidates, its own best, those among the k largest scores of all shards, whatever sign."""
     nobody_asked = score_BK.new_tensor(torch.inf)
     if shards.count == 1:
         return Choice(index_BK, torch.ones_like(index_BK, dtype=torch.bool), nobody_asked)

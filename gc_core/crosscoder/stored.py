@@ -17,7 +17,7 @@ from torch import Tensor
 DECODER = "W_dec"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 LENGTH_BYTES = 8
-"""Of the number at the beginning of a safetensors file: the size of the JSON that follows and says what lies where."""
+"""Bytes of the number that a safetensors file begins with: the size of the JSON that says what lies where."""
 
 
 class StoredDecoder:

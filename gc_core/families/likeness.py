@@ -28,7 +28,7 @@ _ROWS, _COLUMNS = 128, 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Levels:
-    """Of some features, all that does not depend on the pose."""
+    """All about some features that does not depend on the pose."""
 
     mean_FC: Tensor
     """Mean block, so scaled that inner products are what it adds to the cosine of the whole."""
@@ -38,7 +38,7 @@ class Levels:
     """Whether so little changes that only the whole is compared; bool."""
 
     def __getitem__(self, of: slice | Tensor) -> Self:
-        """Of some of them."""
+        """Levels of some of the features."""
         return type(self)(mean_FC=self.mean_FC[of], change_F=self.change_F[of], steady_F=self.steady_F[of])
 
 
@@ -69,7 +69,7 @@ def similarity_of(changing_FJ: Tensor, left: Levels, right: Levels) -> Tensor:
 
 
 def similarity_of_pairs(changing_P: Tensor, left: Levels, right: Levels) -> Tensor:
-    """The same of the first with the first, the second with the second, ...; (P,)."""
+    """Similarity of the first with the first, the second with the second, ...; (P,)."""
     whole_P = (left.mean_FC * right.mean_FC).sum(1) + left.change_F * right.change_F * changing_P
     return torch.where(left.steady_F & right.steady_F, whole_P, torch.minimum(whole_P, changing_P))
 
@@ -94,8 +94,8 @@ def pose_table(group: Group, wanted: Sequence[bool] | None = None) -> Tensor:
 
 
 def largest_products(left: Sequence[Tensor], right: Sequence[Tensor], table_GK: Tensor) -> Tensor:
-    """Over the poses, of every pair, (F, J); `left` and `right` as `changing_transform` gives them, or projections of
-    those."""
+    """Largest product over the poses of every pair, (F, J); `left` and `right` as `changing_transform` gives them, or
+    projections of those."""
     best_FJ = left[0].new_empty(left[0].shape[1], right[0].shape[1])
     for place, entries_KP in _entries(left, right):
         best_FJ[place] = (table_GK @ entries_KP).amax(0).view(best_FJ[place].shape)
@@ -121,7 +121,7 @@ def best_products_of_pairs(left: Sequence[Tensor], right: Sequence[Tensor], tabl
 
 
 def _entries(left: Sequence[Tensor], right: Sequence[Tensor]) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
-    """Of the matrices of every pair (K, P), some rows and columns at a time."""
+    """Matrices of every pair (K, P), some rows and columns at a time."""
     for rows in _spans(left[0].shape[1], _ROWS):
         for columns in _spans(right[0].shape[1], _COLUMNS):
             of_each = [
@@ -132,7 +132,7 @@ def _entries(left: Sequence[Tensor], right: Sequence[Tensor]) -> Iterator[tuple[
 
 
 def _best(entries_KP: Tensor, table_GK: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each pair; the first pose that is as good as any."""
+    """Best product and pose of each pair; the first pose that is as good as any."""
     products_GP = table_GK @ entries_KP
     best_P = products_GP.amax(0)
     return best_P, (products_GP >= best_P - CLOSE).to(torch.uint8).argmax(0)

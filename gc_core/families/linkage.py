@@ -22,8 +22,8 @@ def group_families(
 def clusters_of(
     similarity_FF: NDArray[np.float32], pose_FF: NDArray[np.integer[Any]], *, least_similarity: float
 ) -> list[Cluster]:
-    """The same as members of each family. Takes 8 bytes a pair of features, twice the half matrix in float64, beside
-    what it is given."""
+    """Families by average linkage, as members of each. Takes 8 bytes a pair of features, twice the half matrix in
+    float64, beside what it is given."""
     if len(similarity_FF) < 2:
         return []
     tree = linkage(_distances(similarity_FF), method="average")
@@ -34,7 +34,7 @@ def clusters_of(
 
 
 def _distances(similarity_FF: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Of every pair, as scipy orders them: those of the first feature, then those of the second, ... A pair's
+    """Distances of every pair, as scipy orders them: those of the first feature, then those of the second, ... A pair's
     similarity is the larger of the two that stand for it."""
     count = len(similarity_FF)
     distances, begin = np.empty(count * (count - 1) // 2), 0

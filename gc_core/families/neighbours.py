@@ -38,7 +38,7 @@ COLUMNS = 512
 """Features that one block is compared with at once."""
 _PAIRS = 256
 _DENSE = 0.05
-"""Of the pairs between some features so many are candidates that all are compared, as matrix products."""
+"""Share of candidates among the pairs of some features from which on all are compared, as matrix products."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class Source:
     features: NDArray[np.int64]
     """Numbers of those to compare, ascending; elsewhere a feature is its place among these."""
     invariant_share: float
-    """As in `family_similarity`."""
+    """Share of steady energy from which on a feature counts as invariant, as in `family_similarity`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class Dictionary(Source):
 
     basis: Basis
     sketches: Sketches
-    """Of `features`, in their order."""
+    """Sketches of `features`, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class _Turned:
 
 @torch.no_grad()
 def nearest(rows: range, among: Dictionary, *, least_similarity: float, most: int) -> Neighbours:
-    """Of the features at these places of `among.features`: the `most` nearest of each, of those at least so similar.
+    """Find the `most` nearest, of those at least so similar, of each feature at these places of `among.features`.
 
     Numbers are places among `among.features`. The nearest come first; similarities are rounded to four digits.
     """

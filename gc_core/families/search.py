@@ -18,7 +18,7 @@ from gc_core.families.posed import family_of
 from gc_core.families.sketch import NUMBERS, Sketches, principal_basis, sketch
 
 MOST_NEIGHBOURS = 256
-"""Of a feature, those that are kept: four times the 64 poses of one feature under D_32."""
+"""Neighbours of a feature that are kept: four times the 64 poses of one feature under D_32."""
 LEAST_BLOCK, BLOCK, BLOCKS = 128, 1024, 64
 """Features whose neighbours are looked for at once: so that there are enough blocks for many processors, but not so
 many that all decoders are read again and again."""
@@ -52,7 +52,7 @@ def blocks(num_features: int, size: int | None = None) -> list[range]:
 
 
 def find_families(among: Dictionary, *, least_similarity: float, block: int | None = None) -> Families:
-    """Of features that are numbered from 0 without gaps, in this process."""
+    """Families of features that are numbered from 0 without gaps, found in this process."""
     count = len(among.features)
     found = [
         nearest(rows, among, least_similarity=least_similarity, most=MOST_NEIGHBOURS) for rows in blocks(count, block)
@@ -66,7 +66,7 @@ def find_families(among: Dictionary, *, least_similarity: float, block: int | No
 
 
 def within(members: Sequence[NDArray[np.int64]], pairs: Neighbours, num_features: int) -> list[Neighbours]:
-    """Of every community the pairs inside it."""
+    """The pairs inside every community."""
     label_F = np.full(num_features, -1)
     for number, each in enumerate(members):
         label_F[each] = number

@@ -48,7 +48,7 @@ class Basis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sketches:
-    """Of some features."""
+    """Few numbers of each of some features, from which similarities are bounded."""
 
     levels: Levels
     kept: tuple[Tensor, ...]
@@ -57,13 +57,13 @@ class Sketches:
     """Norm of what the vectors leave out of the changing part of norm one."""
 
     def __getitem__(self, of: slice | Tensor) -> Self:
-        """Of some of them."""
+        """Sketches of some of the features."""
         kept = tuple(each[:, of] for each in self.kept)
         return type(self)(levels=self.levels[of], kept=kept, rest_FR=self.rest_FR[of])
 
     @staticmethod
     def joined(parts: Sequence["Sketches"]) -> "Sketches":
-        """Of all features of several."""
+        """Sketches of the features of all parts, in order."""
         levels = Levels(
             mean_FC=torch.cat([each.levels.mean_FC for each in parts]),
             change_F=torch.cat([each.levels.change_F for each in parts]),
@@ -90,7 +90,7 @@ def principal_basis(samples: Iterable[Tensor], group: Group, *, numbers: int = N
 
 
 def sketch(decoder_FGC: Tensor, basis: Basis, group: Group, *, invariant_share: float) -> Sketches:
-    """Of some features."""
+    """Sketch some features."""
     levels, changing_FGC = split(decoder_FGC, invariant_share=invariant_share)
     kept, rests = [], []
     for part, vectors in zip(changing_transform(changing_FGC, group), basis.vectors, strict=True):
@@ -103,12 +103,12 @@ def sketch(decoder_FGC: Tensor, basis: Basis, group: Group, *, invariant_share: 
 
 
 def upper_bound(left: Sketches, right: Sketches, basis: Basis, group: Group) -> Tensor:
-    """At least the `family_similarity` of every pair, but for rounding; (F, J)."""
+    """An upper bound, but for rounding, of the `family_similarity` of every pair; (F, J)."""
     return similarity_of(_changing_bound(left, right, basis, group), left.levels, right.levels)
 
 
 def _changing_bound(left: Sketches, right: Sketches, basis: Basis, group: Group) -> Tensor:
-    """Of the cosines of changing parts."""
+    """An upper bound of the cosines of changing parts."""
     bound_FJ = left.rest_FR @ right.rest_FR.T
     if left.kept:
         bound_FJ += largest_products(left.kept, right.kept, _table(basis, group).to(bound_FJ))
@@ -116,7 +116,7 @@ def _changing_bound(left: Sketches, right: Sketches, basis: Basis, group: Group)
 
 
 def _table(basis: Basis, group: Group) -> Tensor:
-    """Of the representations that have vectors."""
+    """Pose table of the representations that have vectors."""
     return pose_table(group, [vectors.shape[1] > 0 for vectors in basis.vectors])
 
 

@@ -27,7 +27,10 @@ def rows_of_tensors(tensors: Mapping[str, Tensor], rows: slice) -> dict[str, Ten
 
 
 def rows_of_optimiser(state: Mapping[str, Any], rows: slice, parameters: Sequence[str]) -> dict[str, Any]:
-    """The same of an optimiser's state; `parameters` names the crosscoder's parameters in the optimiser's order."""
+    """An optimiser's state with some features' rows of what has rows.
+
+    `parameters` names the crosscoder's parameters in the optimiser's order.
+    """
     moments = {
         number: _rows_of(entry, rows) if parameters[number] in BY_FEATURE else entry
         for number, entry in state["state"].items()
@@ -80,7 +83,7 @@ def _gather(shards: Shards, own: Tensor, whole: Tensor | None) -> None:
 
 
 def _rows_of(entry: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
-    """Of one parameter's moments and counts of steps by row; the count of all steps is one number."""
+    """Rows of one parameter's moments and counts of steps; the count of all steps is one number."""
     return {name: tensor[rows] if tensor.dim() else tensor for name, tensor in entry.items()}
 
 

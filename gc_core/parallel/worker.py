@@ -16,7 +16,7 @@ class Worker:
 
     mesh: Mesh = field(default_factory=Mesh)
     rank: int = 0
-    """In [0, number of workers); the shards of a replica are neighbours."""
+    """Number of this worker, in [0, mesh.num_workers); the shards of a replica are neighbours."""
     device: str = "cpu"
     """`cpu`, `cuda:0` ..."""
     replica_group: dist.ProcessGroup | None = None

@@ -83,7 +83,7 @@ def alignment_of(decoder_FGC: Tensor, group: Group) -> NDArray[np.float64]:
 
 
 def features_at_once(group: Group) -> int:
-    """Whose coefficients are in memory together."""
+    """Number of features whose coefficients are in memory together."""
     return min(64, max(1, PRODUCTS_AT_ONCE // group.order**2))
 
 

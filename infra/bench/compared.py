@@ -25,11 +25,11 @@ from infra.bench.visits import Peak
 LEAST, INVARIANT_SHARE = 0.5, 0.9
 PLAIN_ROWS, PLAIN_COLUMNS, AT_ONCE = 16, 512, 512
 MEMBERS, NOISE = 16, 0.5
-"""Of a family; and norm of a member's own part, where what it shares has 1."""
+"""Members of a family; and norm of a member's own part, where what it shares has 1."""
 
 
 def write_decoder(path: Path, group: Group, channels: int, num_features: int, *, random: bool) -> None:
-    """In half precision; made a few features at a time."""
+    """Write a decoder in half precision, made a few features at a time."""
     generator = torch.Generator().manual_seed(0)
     decoder = torch.empty(num_features, group.order, channels, dtype=torch.float16)
     order = torch.randperm(num_features, generator=generator)
@@ -64,7 +64,7 @@ def plainly(path: Path, group: Group, peak: Peak) -> float:
 
 
 def share_kept(path: Path, group: Group) -> float:
-    """Of all pairs of one block's first features with all others that are similar enough, those that ours finds."""
+    """Share of similar enough pairs, of one block's first features with all others, that ours finds."""
     source = _source(path, group)
     rows = range(min(64, len(source.features)))
     found = nearest(rows, sketched(source), least_similarity=LEAST, most=len(source.features))
@@ -96,7 +96,7 @@ def _features(group: Group, channels: int, count: int, generator: torch.Generato
 
 
 def _smooth(group: Group, channels: int, count: int, generator: torch.Generator) -> Tensor:
-    """Of norm one: less of a representation the faster it turns, and of a direction of channels the later it comes."""
+    """Features of norm one: less of a representation the faster it turns, of a direction of channels the later it is."""
     white = torch.randn(count, group.order, channels, generator=generator)
     directions = torch.linalg.qr(torch.randn(channels, channels, generator=torch.Generator().manual_seed(1))).Q
     white = (white / torch.arange(1, channels + 1) ** 0.75) @ directions

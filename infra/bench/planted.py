@@ -43,7 +43,8 @@ HELD_OUT_ROWS = 2000
 LEAST_DENSITY = 1e-3
 """Least share of held-out samples that a living feature fires on."""
 SMOOTH_WIDTH, IMPERFECT = 3.0, 0.1
-"""Of the dictionaries whose stabilisers are named; `python -m infra.bench stabilisers` has the curve."""
+"""Width of smoothing and imperfect share of the dictionaries whose stabilisers are named; `python -m infra.bench
+stabilisers` has the curve."""
 DUPLICATES = 0.9
 """Prototypes more alike than this, up to pose, are one family learned twice."""
 

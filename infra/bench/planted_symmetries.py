@@ -46,7 +46,7 @@ def planted(
 
 
 def smooth(features: NDArray[np.float64], group: Group, width: float) -> NDArray[np.float64]:
-    """Of low frequencies over rotation."""
+    """Features of low frequencies over rotation."""
     count, _, channels = features.shape
     spectrum = np.fft.rfft(features.reshape(count, -1, group.n, channels), axis=2)
     spectrum *= np.exp(-0.5 * (np.arange(spectrum.shape[2]) / width) ** 2)[:, None]

@@ -94,7 +94,7 @@ def measure(
     seed: int,
     directions: int | None = None,
 ) -> Named:
-    """Of a dictionary with `each` features of every class of subgroups, about axes at random."""
+    """Name the stabilisers of a dictionary with `each` features of every class of subgroups, about axes at random."""
     rng = np.random.default_rng([seed, group.order])
     names = sorted({subgroup.name for subgroup in group.subgroups()})
     members = [[h for h in group.subgroups() if h.name == name] for name in names for _ in range(each)]

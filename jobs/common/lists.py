@@ -59,7 +59,7 @@ def names_of(configs: Sequence[ResolvedTrainConfig], store_group: str, base: str
 
 @REGISTRY.struct_rule
 def _options(asked: StructTypeInfo) -> StructConstructorSpec | None:
-    """Those of a `TrainConfig`, by the same names and defaults."""
+    """Options of a `TrainConfig`, by the same names and defaults."""
     if asked.type is not TrainConfigs:
         return None
     told, hints = paragraphs(TrainConfig), get_type_hints(TrainConfig)
