@@ -96,7 +96,7 @@ def _features(group: Group, channels: int, count: int, generator: torch.Generato
 
 
 def _smooth(group: Group, channels: int, count: int, generator: torch.Generator) -> Tensor:
-    """Features of norm one: less of a representation the faster it turns, of a direction of channels the later it is."""
+    """Features of norm one: less of a representation the faster it turns, of a channel direction the later it is."""
     white = torch.randn(count, group.order, channels, generator=generator)
     directions = torch.linalg.qr(torch.randn(channels, channels, generator=torch.Generator().manual_seed(1))).Q
     white = (white / torch.arange(1, channels + 1) ** 0.75) @ directions
