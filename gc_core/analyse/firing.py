@@ -15,7 +15,9 @@ from torch import Tensor
 from gc_core.crosscoder import Crosscoder
 from gc_core.groups import embed
 from gc_core.metrics import VarianceSums
+from gc_core.scoring import Samples, Sums, encode_and_score
 from gc_core.store import Store
+from gc_core.stream.ahead import one_ahead
 
 ROWS_AT_ONCE = 256
 MOST_OF_ONE_IMAGE = 2
@@ -43,8 +45,11 @@ class Firing:
 
 def watch_shards(store: Store, shards: range, model: Crosscoder, *, top_examples: int) -> Firing:
     """Encode the samples of some shards, on the crosscoder's device; at least one."""
-    slices = (rows for shard in shards for rows in _slices(store.rows(shard)))
-    return _merged((_watch(store, rows, model, top_examples) for rows in slices), top_examples * SPARE_CANDIDATES)
+    slices = [rows for shard in shards for rows in _slices(store.rows(shard))]
+    blocks = embed(model.group, store.group)
+    batches = one_ahead(store.read(rows.start, rows.stop)[:, blocks] for rows in slices)
+    watched = (_watch(rows, acts, model, top_examples) for rows, acts in zip(slices, batches, strict=True))
+    return _merged(watched, top_examples * SPARE_CANDIDATES)
 
 
 def merge_firing(parts: Iterable[Firing], image_N: NDArray[np.int64], *, top_examples: int) -> Firing:
@@ -65,13 +70,10 @@ def merge_firing(parts: Iterable[Firing], image_N: NDArray[np.int64], *, top_exa
     return replace(merged, top_value_FT=value_FK, top_row_FT=row_FK, top_pose_FT=pose_FK)
 
 
-@torch.no_grad()
-def _watch(store: Store, rows: range, model: Crosscoder, top_examples: int) -> Firing:
-    acts = store.read(rows.start, rows.stop)[:, embed(model.group, store.group)]
-    acts_BGC = torch.from_numpy(acts).to(model.W_dec.device).float()
-    z_BF, pose_BF, recon_BGC = model.reconstruct_with_poses(acts_BGC)
-    unexplained = VarianceSums.zeros(acts_BGC.shape[1], acts_BGC.shape[2], acts_BGC.device)
-    unexplained.add(acts_BGC, recon_BGC)
+def _watch(rows: range, acts_NGC: NDArray[np.float16], model: Crosscoder, top_examples: int) -> Firing:
+    sums, samples = Sums.of(model), Samples(torch.from_numpy(acts_NGC).to(model.W_dec.device).float())
+    (codes,) = encode_and_score(model, [samples], sums)
+    z_BF, pose_BF = codes.z_BF, codes.pose_BF
     top = z_BF.T.topk(min(len(rows), top_examples * SPARE_CANDIDATES), dim=1)
     value_FT = top.values.float().cpu().numpy()
     return Firing(
@@ -81,7 +83,7 @@ def _watch(store: Store, rows: range, model: Crosscoder, top_examples: int) -> F
         top_row_FT=np.where(value_FT > 0, top.indices.cpu().numpy() + rows.start, -1),
         top_pose_FT=_poses_at(top.indices, pose_BF).cpu().numpy(),
         pose_count_FG=_pose_counts(z_BF > 0, pose_BF, model.group.order).cpu().numpy(),
-        unexplained=VarianceSums(*(total.cpu() for total in unexplained.tensors())),
+        unexplained=VarianceSums(*(total.cpu() for total in sums.variance.tensors())),
     )
 
 

@@ -5,7 +5,6 @@ Letters: B samples, N rows, G group elements, C channels, F features.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +14,10 @@ from torch import Tensor
 from gc_core import groups, manifest
 from gc_core.crosscoder import Crosscoder
 from gc_core.io.run_folder import RunFolder
-from gc_core.metrics import ImageSums, VarianceSums, or_none, squared_norm_BG
+from gc_core.metrics import or_none
+from gc_core.scoring import Samples, Sums, encode_and_score
 from gc_core.store import MANIFEST, Store, open_store
-from gc_core.stream import read_rows
+from gc_core.stream import read_batches
 
 ROWS_AT_ONCE = 256
 MEAN_ROWS = 2048
@@ -36,14 +36,6 @@ class Histogram:
     edges: list[float]
     """One more than counts, ascending."""
     counts: list[int]
-
-
-class Samples(NamedTuple):
-    """Raw activations, and which image each is of."""
-
-    acts_BGC: Tensor
-    image_B: Tensor
-    """int64, the held-out images numbered from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +88,9 @@ def measure_held_out(run: RunFolder, model: Crosscoder) -> HeldOut:
     images, image_N = np.unique(store.image[rows], return_inverse=True)
     blocks, device = groups.embed(model.group, store.group), model.W_dec.device
     some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MEAN_ROWS)).astype(np.int64)]
-    sums_GC = [acts.sum(0, dtype=torch.float64) for acts in _batches(store, some, blocks)]
+    sums_GC = [acts.sum(0, dtype=torch.float64) for acts in _read(store, some, blocks)]
     mean_GC = torch.stack(sums_GC).sum(0) / len(some)
-    acts = _batches(store, rows, blocks)
+    acts = _read(store, rows, blocks)
     image = torch.from_numpy(image_N).split(ROWS_AT_ONCE)
     batches = (Samples(*(part.to(device) for part in parts)) for parts in zip(acts, image, strict=True))
     return summarise(model, batches, num_images=len(images), mean_GC=mean_GC.float().to(device))
@@ -114,44 +106,38 @@ def refuse_misfit(model: Crosscoder, store: Store) -> None:
         )
 
 
-@torch.no_grad()
 def summarise(model: Crosscoder, batches: Iterable[Samples], *, num_images: int, mean_GC: Tensor) -> HeldOut:
     """Measure a crosscoder on any samples, on its device; sums over all first, one division at the end.
 
     `mean_GC` is the samples' mean or near it: images' shares of the variance are counted about it.
     """
     num_features, device = model.shape.num_rows, model.W_dec.device
-    num_elements, channels = model.group.order, model.shape.channels
-    sums, by_image = VarianceSums.zeros(num_elements, channels, device), ImageSums.zeros(num_images, device)
+    sums = Sums.of(model, num_images=num_images, mean_GC=mean_GC)
     fired_F = torch.zeros(num_features, dtype=torch.int64, device=device)
     samples_by_l0 = torch.zeros(num_features + 1, dtype=torch.int64, device=device)
-    for acts_BGC, image_B in batches:
-        z_BF, recon_BGC = model.reconstruct(acts_BGC)
-        error_BG = squared_norm_BG(recon_BGC - acts_BGC)
-        sums.add_errors(acts_BGC, error_BG)
-        by_image.add(image_B, error_BG.sum(1), squared_norm_BG(acts_BGC - mean_GC).sum(1))
-        active_BF = z_BF > 0
+    for codes in encode_and_score(model, batches, sums):
+        active_BF = codes.z_BF > 0
         fired_F += active_BF.sum(0)
         samples_by_l0 += torch.bincount(active_BF.sum(1), minlength=num_features + 1)
-    return _summary(model, sums, by_image, fired_F.cpu().numpy(), samples_by_l0.cpu().numpy())
+    return _summary(model, sums, num_images, fired_F.cpu().numpy(), samples_by_l0.cpu().numpy())
 
 
 def _summary(
     model: Crosscoder,
-    sums: VarianceSums,
-    by_image: ImageSums,
+    sums: Sums,
+    num_images: int,
     fired_F: NDArray[np.int64],
     samples_by_l0: NDArray[np.int64],
 ) -> HeldOut:
-    num_rows = int(sums.count)
-    density_F, per_block = fired_F / num_rows, or_none(sums.fraction_unexplained_per_block().tolist())
+    num_rows = int(sums.variance.count)
+    density_F, per_block = fired_F / num_rows, or_none(sums.variance.fraction_unexplained_per_block().tolist())
     norm_F = model.decoder_norm().double().cpu().numpy()
     log10_density = np.clip(np.log10(density_F[fired_F > 0]), LOG10_DENSITY_EDGES[0], 0)
     return HeldOut(
         num_rows=num_rows,
-        num_images=len(by_image.error_I),
-        fvu=(fvu := sums.fraction_unexplained()),
-        fvu_interval=None if fvu is None else by_image.interval(),
+        num_images=num_images,
+        fvu=sums.fvu(),
+        fvu_interval=sums.interval(),
         fvu_identity=per_block[0],
         fvu_per_block=per_block,
         l0=float(fired_F.sum() / num_rows),
@@ -178,6 +164,5 @@ def _histogram(values: NDArray[np.float64], edges: NDArray[np.float64]) -> Histo
     return Histogram(edges=edges.tolist(), counts=counts.tolist())
 
 
-def _batches(store: Store, rows: NDArray[np.int64], blocks: NDArray[np.int64]) -> Iterator[Tensor]:
-    for first in range(0, len(rows), ROWS_AT_ONCE):
-        yield torch.from_numpy(read_rows(store, rows[first : first + ROWS_AT_ONCE], blocks)).float()
+def _read(store: Store, rows: NDArray[np.int64], blocks: NDArray[np.int64]) -> Iterator[Tensor]:
+    return (torch.from_numpy(acts).float() for acts in read_batches(store, rows, blocks, rows_at_once=ROWS_AT_ONCE))

@@ -1,19 +1,19 @@
 """Stage 1: from images to the activations of every transformed version of sampled centres."""
 
 from gc_core.harvest.activations import (
+    Geometry,
     arithmetic,
     field_window_px,
     group_activations,
     load_backbone,
     network_of,
-    resampling_of,
-    window_px_of,
 )
 from gc_core.harvest.plan import ImageWork, ShardWork, create_store, plan_rows, refuse_other_store, shard_work
 from gc_core.harvest.shard import Pipeline, compute_shard, harvest_shard
 from gc_core.harvest.verify import fault_of_origin, fault_of_shard
 
 __all__ = [
+    "Geometry",
     "ImageWork",
     "Pipeline",
     "ShardWork",
@@ -29,7 +29,5 @@ __all__ = [
     "network_of",
     "plan_rows",
     "refuse_other_store",
-    "resampling_of",
     "shard_work",
-    "window_px_of",
 ]

@@ -6,6 +6,8 @@ transforming the whole image and running the whole network, for a small part of 
 Letters: N centres, G group elements, C channels, H W pixels, W window side, S field side.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -47,19 +49,28 @@ def arithmetic(dtype: str, device: str) -> torch.dtype:
     return torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
-def resampling_of(config: HarvestConfig) -> Resampling:
-    """How the config makes patches from pixels."""
-    return Resampling(interpolation=config.interpolation, half_step=config.resample_all, disc_mask=config.disc_mask)
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What a harvest makes of each centre: which turned patches, out of how large a window."""
+
+    group: Group
+    resampling: Resampling
+    window_px: int
+    """Side of the square of pixels around a centre (`field_window_px`)."""
+
+    @staticmethod
+    def of(config: HarvestConfig, backbone: Backbone) -> "Geometry":
+        """The geometry that the config says, for this network's field."""
+        group = groups.parse(config.group)
+        resampling = Resampling(
+            interpolation=config.interpolation, half_step=config.resample_all, disc_mask=config.disc_mask
+        )
+        return Geometry(group, resampling, field_window_px(group, backbone, resampling))
 
 
 def field_window_px(group: Group, backbone: Backbone, resampling: Resampling | None = None) -> int:
     """Side of the square of pixels around a centre that its rotated fields are made from."""
     return transforms.window_px(backbone.receptive_field_px, group, resampling or Resampling())
-
-
-def window_px_of(config: HarvestConfig, backbone: Backbone) -> int:
-    """`field_window_px` as the config says."""
-    return field_window_px(groups.parse(config.group), backbone, resampling_of(config))
 
 
 def group_activations(

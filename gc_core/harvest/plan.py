@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gc_core import __version__, groups, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
-from gc_core.harvest.activations import window_px_of
+from gc_core.harvest.activations import Geometry
 from gc_core.harvest.centres import capacity
 from gc_core.images import ImageRef
 from gc_core.images.decode import resize_settings
@@ -146,7 +146,7 @@ def _attributes(config: HarvestConfig, backbone: Backbone) -> dict[str, Any]:
 
 def _capacities(config: HarvestConfig, manifest: pa.Table, backbone: Backbone) -> NDArray[np.int64]:
     """(I,) how many centres each image has room for."""
-    window_px = window_px_of(config, backbone)
+    window_px = Geometry.of(config, backbone).window_px
 
     @cache
     def room(height: int, width: int) -> int:

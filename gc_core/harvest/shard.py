@@ -14,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core import groups, store
+from gc_core import store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.activations import (
+    Geometry,
     cut_windows,
-    resampling_of,
-    window_px_of,
     windows_per_pass,
     windows_to_activations,
 )
@@ -72,12 +71,12 @@ def compute_shard(work: ShardWork, config: HarvestConfig, backbone: Backbone, *,
     Raises:
         OSError: an image cannot be read, or is not the one that was indexed.
     """
-    group = groups.parse(config.group)
-    acts_NGC = np.empty((work.num_rows, group.order, backbone.channels), np.float16)
+    geometry = Geometry.of(config, backbone)
+    acts_NGC = np.empty((work.num_rows, geometry.group.order, backbone.channels), np.float16)
     image_N, centre_N2 = np.empty(work.num_rows, np.int64), np.empty((work.num_rows, 2), np.int32)
     place = shards.shuffled(work.num_rows, work.held_out_from, seed=config.seed, shard=work.shard)
     done = 0
-    for batch, batch_acts_NGC in _evaluated(_batches(work, config, backbone), config, backbone):
+    for batch, batch_acts_NGC in _evaluated(_batches(work, config, backbone, geometry), backbone, geometry):
         rows = place[done : done + len(batch.image)]
         image_N[rows], centre_N2[rows], acts_NGC[rows] = batch.image, batch.centre_yx, batch_acts_NGC
         done += len(rows)
@@ -101,13 +100,12 @@ class _Batch:
 
 
 def _evaluated(
-    batches: Iterator[_Batch], config: HarvestConfig, backbone: Backbone
+    batches: Iterator[_Batch], backbone: Backbone, geometry: Geometry
 ) -> Iterator[tuple[_Batch, NDArray[np.float16]]]:
     """Each batch with its activations. An accelerator gets the next batch before the last one's are awaited."""
-    group, resampling = groups.parse(config.group), resampling_of(config)
     launched: deque[tuple[_Batch, Tensor, torch.cuda.Event | None]] = deque()
     for batch in batches:
-        acts_NGC = windows_to_activations(batch.windows, group, backbone, resampling).half()
+        acts_NGC = windows_to_activations(batch.windows, geometry.group, backbone, geometry.resampling).half()
         launched.append((batch, *_to_host(acts_NGC)))
         if len(launched) > 1:
             yield _awaited(*launched.popleft())
@@ -131,11 +129,11 @@ def _awaited(batch: _Batch, acts_NGC: Tensor, arrived: torch.cuda.Event | None) 
     return batch, acts_NGC.numpy()
 
 
-def _batches(work: ShardWork, config: HarvestConfig, backbone: Backbone) -> Iterator[_Batch]:
+def _batches(work: ShardWork, config: HarvestConfig, backbone: Backbone, geometry: Geometry) -> Iterator[_Batch]:
     """The shard's centres in the order of its images, as many at a time as fill a pass of the network."""
-    per_pass = windows_per_pass(groups.parse(config.group), backbone)
+    per_pass = windows_per_pass(geometry.group, backbone)
     waiting: list[_Batch] = []
-    for cut in _decoded_ahead(work, config, backbone):
+    for cut in _decoded_ahead(work, config, backbone, geometry):
         waiting.append(cut)
         if sum(len(part.image) for part in waiting) >= per_pass:
             together = _joined(waiting)
@@ -146,12 +144,12 @@ def _batches(work: ShardWork, config: HarvestConfig, backbone: Backbone) -> Iter
         yield rest
 
 
-def _decoded_ahead(work: ShardWork, config: HarvestConfig, backbone: Backbone) -> Iterator[_Batch]:
+def _decoded_ahead(work: ShardWork, config: HarvestConfig, backbone: Backbone, geometry: Geometry) -> Iterator[_Batch]:
     """The centres of each image in turn, while threads decode the next few images."""
     waiting: deque[Future[_Batch]] = deque()
     with ThreadPoolExecutor(DECODE_THREADS) as threads:
         for image in work.images:
-            waiting.append(threads.submit(_cut, image, config, backbone))
+            waiting.append(threads.submit(_cut, image, config, backbone, geometry.window_px))
             if len(waiting) > DECODED_AHEAD:
                 yield waiting.popleft().result()
         while waiting:
@@ -166,13 +164,12 @@ def _joined(parts: list[_Batch]) -> _Batch:
     )
 
 
-def _cut(work: ImageWork, config: HarvestConfig, backbone: Backbone) -> _Batch:
+def _cut(work: ImageWork, config: HarvestConfig, backbone: Backbone, window_px: int) -> _Batch:
     """This shard's centres of one image, and the pixels around them.
 
     All centres that the run takes from the image are chosen; what a shard takes is a slice of them.
     """
     pixels_CHW = load(work.ref, config.resize_px, key=work.key, enlarge=config.enlarge)
-    window_px = window_px_of(config, backbone)
     rng = np.random.default_rng(int(shards.mix(np.array([work.key], np.uint64), config.seed)[0]))
     all_N2 = choose(config, pixels_CHW, window_px, work.total, rng, backbone)
     centres_N2 = all_N2[work.first : work.first + work.count]

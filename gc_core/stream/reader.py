@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gc_core.store import Store
 from gc_core.store.shards import CHUNK_ROWS
+from gc_core.stream.ahead import one_ahead
 from gc_core.stream.order import LaneOrder
 
 THREADS = 16
@@ -72,6 +73,14 @@ def read_rows(store: Store, rows: NDArray[np.int64], blocks: NDArray[np.int64]) 
         with ThreadPoolExecutor(THREADS, thread_name_prefix="stream") as threads:
             _Window(store, rows, blocks, threads).take(out, 0)
     return out
+
+
+def read_batches(
+    store: Store, rows: NDArray[np.int64], blocks: NDArray[np.int64], *, rows_at_once: int
+) -> Generator[NDArray[np.float16], None, None]:
+    """Rows in the order given, at most so many (n, G, C) at a time; the next ones are read while these are used."""
+    parts = range(0, len(rows), rows_at_once)
+    return one_ahead(read_rows(store, rows[first : first + rows_at_once], blocks) for first in parts)
 
 
 class _Window:

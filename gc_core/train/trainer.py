@@ -24,7 +24,7 @@ from gc_core.parallel.sharded_state import BY_FEATURE, gather_rows, rows_of_opti
 from gc_core.parallel.worker import Worker
 from gc_core.sparse import average_over_workers
 from gc_core.stream import batches, lane_order
-from gc_core.train.ahead import one_ahead
+from gc_core.stream.ahead import one_ahead
 from gc_core.train.augmentation import Fetched, blocks_to_read, sample_elements
 from gc_core.train.building import new_model, new_optimiser
 from gc_core.train.data import TrainingData

@@ -3,7 +3,7 @@
 Letters: B samples, N rows, G group elements, C channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core.crosscoder import Crosscoder
-from gc_core.metrics import ImageSums, VarianceSums, squared_norm_BG
 from gc_core.parallel.collectives import sum_over_replicas
 from gc_core.parallel.worker import Worker
+from gc_core.scoring import Samples, Sums, encode_and_score
 from gc_core.store import HELD_OUT_LAST
 from gc_core.store.shards import CHUNK_ROWS
 from gc_core.stream import read_rows
@@ -67,26 +67,17 @@ class HeldOutSamples:
         """Score each model, over all workers; every worker must call it."""
         return [self._score(model) for model in models]
 
-    @torch.no_grad()
     def _score(self, model: Crosscoder) -> Score:
-        worker = self._worker
-        sums = VarianceSums.zeros(self._data.num_elements, self._data.channels, worker.device)
-        by_image = ImageSums.zeros(self._num_images, worker.device)
+        sums = Sums.of(model, num_images=self._num_images, mean_GC=self._mean_GC)
+        for _ in encode_and_score(model, self._samples(), sums):
+            pass
+        for tensor in sums.tensors():
+            sum_over_replicas(tensor, self._worker)
+        return Score(fvu=sums.fvu(), interval=sums.interval(), num_rows=self._num_rows, num_images=self._num_images)
+
+    def _samples(self) -> Iterator[Samples]:
         for first in range(0, len(self._image_N), self._batch):
-            acts_BGC = self._acts(first)
-            error_BG = squared_norm_BG(model.reconstruct(acts_BGC)[1] - acts_BGC)
-            sums.add_errors(acts_BGC, error_BG)
-            deviation_BG = squared_norm_BG(acts_BGC - self._mean_GC)
-            by_image.add(self._image_N[first : first + self._batch], error_BG.sum(1), deviation_BG.sum(1))
-        for tensor in [*sums.tensors(), by_image.error_I, by_image.deviation_I]:
-            sum_over_replicas(tensor, worker)
-        fvu = sums.fraction_unexplained()
-        return Score(
-            fvu=fvu,
-            interval=None if fvu is None else by_image.interval(),
-            num_rows=self._num_rows,
-            num_images=self._num_images,
-        )
+            yield Samples(self._acts(first), self._image_N[first : first + self._batch])
 
     def _acts(self, first: int) -> Tensor:
         return self._data.scaled(self._stored_NGC[first : first + self._batch].to(self._worker.device))

@@ -177,7 +177,7 @@ class Workload:
 
     @property
     def _window_px(self) -> int:
-        return harvest.window_px_of(self._config, self._networks[torch.float32])
+        return harvest.Geometry.of(self._config, self._networks[torch.float32]).window_px
 
     @cached_property
     def _squares(self) -> list[Tensor]:

@@ -34,7 +34,7 @@ def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa
     Raises:
         ValueError: there are no images there, or too many bad ones; or a manifest of others stands there.
     """
-    window_px = harvest.window_px_of(config, backbone)
+    window_px = harvest.Geometry.of(config, backbone).window_px
     source = {
         "images": config.images,
         "resize_px": config.resize_px,

@@ -60,7 +60,7 @@ def test_a_shard_is_that_of_the_cpu_and_the_same_again(tmp_path: Path) -> None:
     """In several passes of the network, so that copies run beside the computation."""
     config = HarvestConfig(images="photographs", centres_per_image=40, dtype="float32", shard_rows=512)
     on = {device: harvest.load_backbone(config, device) for device in ("cuda", "cpu")}
-    window_px = harvest.window_px_of(config, on["cpu"])
+    window_px = harvest.Geometry.of(config, on["cpu"]).window_px
     refs = list_images("photographs", stimulus_px=window_px, max_stimuli=1)
     table = manifest.build(
         [manifest.inspect(ref, manifest.InspectionSettings(resize_px=256, window_px=window_px)) for ref in refs], {}

@@ -16,7 +16,8 @@ from torch import Tensor
 from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.evaluate import held_out, measure_held_out
-from gc_core.evaluate.held_out import HeldOut, Samples, summarise
+from gc_core.evaluate.held_out import HeldOut, summarise
+from gc_core.scoring import Samples
 from gc_core.store import open_store
 
 

@@ -62,7 +62,7 @@ class Planned:
 
 def planned(folder: Path | str, **changes: object) -> Planned:
     config = dataclasses.replace(CONFIG, images=str(folder), **changes)
-    window_px = harvest.window_px_of(config, backbone())
+    window_px = harvest.Geometry.of(config, backbone()).window_px
     refs = list_images(config.images, stimulus_px=window_px, max_stimuli=config.max_stimuli)
     records = [
         manifest.inspect(ref, manifest.InspectionSettings(resize_px=config.resize_px, window_px=window_px))

@@ -34,7 +34,7 @@ def started(folder: str, *, num_shards: int, group: str = "D4", shard_rows: int 
         max_stimuli=num_shards * shard_rows,
     )
     run, backbone = RunFolder.at(folder), harvest.load_backbone(config, "cpu")
-    window_px = harvest.window_px_of(config, backbone)
+    window_px = harvest.Geometry.of(config, backbone).window_px
     refs = list_images("stimuli", stimulus_px=window_px, max_stimuli=config.max_stimuli)
     records = [
         manifest.ImageRecord(ref=ref, status="ok", height=window_px, width=window_px, key=key_of(ref)) for ref in refs

@@ -45,7 +45,7 @@ def test_images_of_32_pixels_become_a_store_with_the_option_and_are_too_small_wi
         images=str(folder), group="D4", resize_px=96, enlarge=enlarge, dtype="float32", centres_per_image=16
     )
     backbone, run = harvest.load_backbone(config, "cpu"), RunFolder.at(str(tmp_path / "run"))
-    window_px = harvest.window_px_of(config, backbone)
+    window_px = harvest.Geometry.of(config, backbone).window_px
     lens = InspectionSettings(resize_px=config.resize_px, window_px=window_px, enlarge=config.enlarge)
     listed = [Listed(ref=ref) for ref in list_images(config.images, stimulus_px=window_px, max_stimuli=1)]
     resumable_index.look_at_part(run.index, 0, listed, lens)

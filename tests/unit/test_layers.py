@@ -19,6 +19,7 @@ LAYERS = {
         "losses",
         "train.row_adam",
         "metrics",
+        "scoring",
         "symmetry",
         "families",
         "train.prototypes",

@@ -90,7 +90,7 @@ def test_options_are_part_of_what_a_store_is_from_and_the_usual_one_leaves_old_s
 def test_a_harvest_stores_as_its_options_say(tmp_path: Path) -> None:
     config = HarvestConfig(images="stimuli", max_stimuli=4, group="D2", layer="maxpool1", compression="lz4")
     backbone = harvest.load_backbone(config, "cpu")
-    window_px = harvest.window_px_of(config, backbone)
+    window_px = harvest.Geometry.of(config, backbone).window_px
     refs = list_images("stimuli", stimulus_px=window_px, max_stimuli=config.max_stimuli)
     table = manifest.build(
         [manifest.inspect(ref, manifest.InspectionSettings(resize_px=256, window_px=window_px)) for ref in refs], {}

@@ -1,4 +1,4 @@
-"""The next batch is made ready while this one is trained on."""
+"""The next item is made ready while this one is used."""
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor

@@ -9,7 +9,7 @@ import pytest
 import torch
 from trainers import new_trainer
 
-from gc_core.train.ahead import one_ahead
+from gc_core.stream.ahead import one_ahead
 
 
 def threads_of_fetching() -> list[str]:
