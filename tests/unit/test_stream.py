@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import Store, StoreError, open_store
 from gc_core.store.shards import CHUNK_ROWS
-from gc_core.stream import LaneOrder, batches, in_order, lane_order, read_rows
+from gc_core.stream import LaneOrder, batches, in_order, lane_order, read_batches, read_rows
 
 EVERY_BLOCK = np.arange(4)
 
@@ -133,6 +133,14 @@ def test_read_rows_gives_the_exact_activations_in_the_order_asked(numbered: Stor
     rows = np.array([299, 0, 128, 127, 5, 200])
     expected = rows[:, None, None] + 311 * np.array(blocks)[:, None] + 53 * np.arange(6)
     np.testing.assert_array_equal(read_rows(numbered, rows, np.array(blocks)), expected)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 1000])
+def test_read_batches_give_what_read_rows_gives_at_once(numbered: Store, rows_at_once: int) -> None:
+    rows = np.array([3, 200, 5, 199, 6, 3, 130])
+    parts = list(read_batches(numbered, rows, EVERY_BLOCK, rows_at_once=rows_at_once))
+    assert [len(part) for part in parts[:-1]] == [rows_at_once] * (len(parts) - 1)
+    np.testing.assert_array_equal(np.concatenate(parts), read_rows(numbered, rows, EVERY_BLOCK))
 
 
 def test_reading_threads_end_with_the_stream(numbered: Store, order: LaneOrder) -> None:
