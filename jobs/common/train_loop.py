@@ -18,7 +18,7 @@ from gc_core.io.lease import Term, check_all
 from gc_core.io.location import Location
 from gc_core.io.objects import UnavailableError
 from gc_core.io.run_folder import RunFolder
-from gc_core.parallel.mesh import Mesh, join
+from gc_core.parallel import Mesh, join
 from gc_core.train.checkpoint import METRICS, Keep, write_metrics
 from gc_core.train.loggers import LoggerName, following, usual
 from gc_core.train.recovery import Checkpointing

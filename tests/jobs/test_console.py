@@ -226,7 +226,7 @@ def test_what_nobody_reads_any_more_is_no_error(interrupted: bool) -> None:
     """`| head`, which has read enough; and Ctrl-C on `| tee`, which ends both."""
     code = (
         "import os, signal, time\n"
-        "from jobs import console\n"
+        "from jobs.common import console\n"
         "with console.one_line_errors(remedy='Again.'):\n"
         "    time.sleep(0.2)\n"
         f"    {'os.kill(os.getpid(), signal.SIGINT)' if interrupted else 'console.say(str(list(range(9))))'}\n"

@@ -297,7 +297,7 @@ def test_the_last_listed_value_fills_the_shape() -> None:
         (tensor(INT32, (1,), field(7, 3)), r"node c: tensor of type number 3"),
         (tensor(FLOAT, (3,), field(4, b"\0" * 8)), r"node c: tensor of shape \(3,\) holds 2 values"),
         (tensor(FLOAT, (1,), real(5, 1) + real(5, 2)), r"holds 2 values"),
-        (tensor(FLOAT, (1,), field(4, b"\0" * 7)), r"node c: 7 bytes are no whole number"),
+        (tensor(FLOAT, (1,), field(4, b"\0" * 7)), r"node c: 7 bytes are not a whole number"),
         (tensor(FLOAT, (1 << 40,), real(5, 1)), r"impossible shape"),
         (field(6, FLOAT), r"node c is Const without a tensor"),
     ],
