@@ -154,8 +154,8 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """What this worker holds of everything needed to continue (`gc_core.train.checkpoint`); live tensors.
 
-        Of what has a row for each feature (`gc_core.parallel.sharded_state`) it holds those rows, `features`, whose optimiser
-        state is here. Random choices follow from the seed and the step, and so does the place in the data.
+        Of what has a row for each feature (`gc_core.parallel.sharded_state`) it holds those rows, `features`, whose
+        optimiser state is here. Random choices follow from the seed and the step, and so does the place in the data.
         """
         here, rows = self.model.features, self._rows_to_step
         return {
