@@ -107,7 +107,7 @@ def test_tasks_and_actors_of_ray_tell_with_their_results(capsys: pytest.CaptureF
 
 
 def tasks() -> dict[str, Any]:
-    modules = [importlib.import_module(f"jobs.{found.name}") for found in pkgutil.iter_modules(jobs.__path__)]
+    modules = [importlib.import_module(found.name) for found in pkgutil.walk_packages(jobs.__path__, "jobs.")]
     return {
         f"{module.__name__}.{name}": value._function
         for module in modules
