@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -24,6 +24,7 @@ from gc_core.analyse.plan import (
     watched,
 )
 from gc_core.analyse.work import Work
+from gc_core.arrays import joined
 from gc_core.atlas.build import build_atlas, count_images
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import Crosscoder
@@ -33,7 +34,7 @@ from gc_core.io.lease import check_all
 from gc_core.io.run_folder import RunFolder
 from gc_core.metrics import or_none
 from gc_core.store import Store, open_store
-from gc_core.symmetry import Evidence, Verdict, joined
+from gc_core.symmetry import Evidence, Verdict
 from jobs.common import claims, cluster, console, meshes
 from jobs.common.options import MovedImages, Workers, cli
 from jobs.common.teams import Team
@@ -130,20 +131,15 @@ def run_analyse(
     before_writing()
     analyse.write_features(run, name, symmetry, judged, firing, found, model.group, about)
     team.work.parts.clear()
-    if model.shape.tying == "orbit":
-        return [
-            ("prototypes", _count(alive_F, judged.verdict_F)),
-            ("families", _count_tied(found, len(alive))),
-            ("table", run.feature_table(name).url),
-            ("arrays", run.feature_arrays(name).url),
-        ]
+    counted = _count(alive_F, judged.verdict_F)
     in_family = found.family_F[found.family_F >= 0]
-    return [
-        ("features", _count(alive_F, judged.verdict_F)),
+    rows = [
+        ("features", counted),
         ("families", f"{len(np.unique(in_family)):,} of {len(in_family):,} features"),
-        ("table", run.feature_table(name).url),
-        ("arrays", run.feature_arrays(name).url),
     ]
+    if model.shape.tying == "orbit":
+        rows = [("prototypes", counted), ("families", _count_tied(found, len(alive)))]
+    return [*rows, ("table", run.feature_table(name).url), ("arrays", run.feature_arrays(name).url)]
 
 
 def run_atlas(run: RunFolder, name: str, moves: Sequence[Move] = ()) -> list[tuple[str, str]]:
@@ -184,23 +180,22 @@ def _watch(team: Team, store: Store) -> Firing:
 
 
 def _describe(team: Team) -> FeatureSymmetry:
-    found: list[FeatureSymmetry] = []
-    num_rows = team.shape.num_rows
-    with console.progress("symmetry", num_rows, "features") as meter:
-        for arrays in team.parts("describe", described(num_rows), team.plan.describe_bytes):
-            found.append(parts.symmetry_of(arrays))
-            meter.set(sum(len(each.curve_FG) for each in found))
-    return analyse.symmetry_of_all(found)
+    items = described(team.shape.num_rows)
+    return joined([FeatureSymmetry(**arrays) for arrays in _of_features(team, "describe", "symmetry", items)])
 
 
 def _evidence(team: Team, alignment_2: tuple[float, float]) -> Evidence:
-    found: list[Evidence] = []
     items = [(rows, alignment_2) for rows in described(team.shape.num_rows)]
-    with console.progress("chance", team.shape.num_rows, "features") as meter:
-        for arrays in team.parts("chance", items, team.plan.describe_bytes):
-            found.append(parts.evidence_of(arrays))
-            meter.set(sum(len(each.p_FQ) for each in found))
-    return joined(found)
+    return joined([Evidence(**arrays) for arrays in _of_features(team, "chance", "chance", items)])
+
+
+def _of_features(team: Team, kind: str, label: str, items: Sequence[Any]) -> Iterator[parts.Arrays]:
+    """Parts of `described` features each, in their order, as they come."""
+    every = described(team.shape.num_rows)
+    with console.progress(label, team.shape.num_rows, "features") as meter:
+        for rows, arrays in zip(every, team.parts(kind, items, team.plan.describe_bytes), strict=True):
+            meter.set(rows.stop)
+            yield arrays
 
 
 def _families(team: Team, alive: NDArray[np.int64]) -> Families:
@@ -209,7 +204,7 @@ def _families(team: Team, alive: NDArray[np.int64]) -> Families:
     rows, found = families.blocks(len(alive)), list[Neighbours]()
     with console.progress("neighbours", len(alive), "features") as meter:
         for block, arrays in zip(rows, team.parts("neighbours", rows, team.plan.compare_bytes, alive), strict=True):
-            found.append(parts.neighbours_of(arrays))
+            found.append(Neighbours(**arrays))
             meter.set(block.stop)
     pairs = families.mutual(Neighbours.joined(found), len(alive))
     members = families.communities(pairs, len(alive), resolution=config.family_similarity)

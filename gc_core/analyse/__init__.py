@@ -8,7 +8,6 @@ from gc_core.analyse.features import (
     evidence_of_features,
     judge,
     summed_alignment,
-    symmetry_of_all,
 )
 from gc_core.analyse.firing import Firing, merge_firing, watch_shards
 from gc_core.analyse.table import fault_of_features, load_features, write_features
@@ -26,7 +25,6 @@ __all__ = [
     "merge_firing",
     "not_protected",
     "summed_alignment",
-    "symmetry_of_all",
     "watch_shards",
     "write_features",
 ]

@@ -3,8 +3,7 @@
 Letters: F features, G group elements, R irreducible representations.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -43,7 +42,7 @@ class Judged:
 
 
 @torch.no_grad()
-def describe_features(model: Crosscoder, features: NDArray[np.int64], config: AnalyseConfig) -> FeatureSymmetry:
+def describe_features(model: Crosscoder, features: NDArray[np.int64]) -> FeatureSymmetry:
     """Symmetry of some features, computed on the crosscoder's device."""
     decoder_FGC = _decoder(model, features)
     energy = symmetry.spectrum(decoder_FGC, model.group)
@@ -76,12 +75,6 @@ def summed_alignment(described: FeatureSymmetry, alive_F: NDArray[np.bool_]) -> 
     """Sums over the living features: dead ones lie where they were put at random."""
     squares, count = described.alignment_F2[alive_F].sum(0)
     return float(squares), float(count)
-
-
-def symmetry_of_all(parts: Sequence[FeatureSymmetry]) -> FeatureSymmetry:
-    """Join the features of all parts, one after the other."""
-    arrays = [each.name for each in fields(FeatureSymmetry)]
-    return FeatureSymmetry(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays})
 
 
 def judge(evidence: Evidence, group: Group, config: AnalyseConfig, alive_F: NDArray[np.bool_] | None = None) -> Judged:

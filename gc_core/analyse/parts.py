@@ -22,11 +22,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 import gc_core
-from gc_core.analyse.features import FeatureSymmetry
 from gc_core.analyse.firing import Firing
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import WEIGHTS
-from gc_core.families import Cluster, Neighbours
+from gc_core.families import Cluster
 from gc_core.io import objects
 from gc_core.io.artefacts import digest, hashes_in
 from gc_core.io.json_objects import read_json
@@ -34,7 +33,6 @@ from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.metrics import VarianceSums
 from gc_core.store import Store
-from gc_core.symmetry import Evidence
 
 FORMAT_VERSION = 4
 """Another one wherever the numbers of a part change."""
@@ -134,36 +132,6 @@ def firing_of(arrays: Arrays) -> Firing:
         pose_count_FG=arrays["pose_count_FG"],
         unexplained=VarianceSums(*sums),
     )
-
-
-def of_symmetry(symmetry: FeatureSymmetry) -> Arrays:
-    """Symmetry as arrays to keep."""
-    return asdict(symmetry)
-
-
-def symmetry_of(arrays: Arrays) -> FeatureSymmetry:
-    """Restore what `of_symmetry` took apart."""
-    return FeatureSymmetry(**arrays)
-
-
-def of_evidence(evidence: Evidence) -> Arrays:
-    """Evidence as arrays to keep."""
-    return asdict(evidence)
-
-
-def evidence_of(arrays: Arrays) -> Evidence:
-    """Restore what `of_evidence` took apart."""
-    return Evidence(**arrays)
-
-
-def of_neighbours(found: Neighbours) -> Arrays:
-    """Neighbours as arrays to keep."""
-    return asdict(found)
-
-
-def neighbours_of(arrays: Arrays) -> Neighbours:
-    """Neighbours from what `of_neighbours` gave."""
-    return Neighbours(**arrays)
 
 
 def of_clusters(clusters: list[Cluster]) -> Arrays:

@@ -69,10 +69,11 @@ def plan_analysis(
 ) -> AnalysisPlan:
     """Plan the analysis of a crosscoder of this shape on a store of so many shards, whose group has so many elements;
     all features count as alive."""
-    count, order, block = shape.num_rows, parse(shape.group).order, shape.channels * FLOAT32
+    group = parse(shape.group)
+    count, order, block = shape.num_rows, group.order, shape.channels * FLOAT32
     decoder, candidates = order * block, config.top_examples * SPARE_CANDIDATES
     seen = count * (14 * candidates + 8 + (8 * order if shape.tying == "orbit" else 0))
-    described = count * (5 * FLOAT32 * order + FLOAT64 * (order + 6 * len(classes(parse(shape.group)))) + VERDICT_BYTES)
+    described = count * (5 * FLOAT32 * order + FLOAT64 * (order + 6 * len(classes(group))) + VERDICT_BYTES)
     neighbours = count * min(count, config.neighbours)
     samples = ROWS_AT_ONCE * order * block * COPIES_OF_SAMPLES + CHUNK_ROWS * 2 * stored_elements * block
     return AnalysisPlan(
@@ -84,7 +85,7 @@ def plan_analysis(
         + COPIES_OF_CANDIDATES * seen,
         describe_bytes=OVERHEAD_BYTES
         + DESCRIBED_AT_ONCE * (COPIES_OF_DECODERS * decoder + 8 * FLOAT32 * order**2)
-        + _evidence_bytes(parse(shape.group), decoder, config.surrogates),
+        + _evidence_bytes(group, decoder, config.surrogates),
         compare_bytes=OVERHEAD_BYTES
         + _comparison_bytes(shape)
         + 2 * KEPT_NEIGHBOUR_BYTES * neighbours // len(blocks(count)),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gc_core import groups
 from gc_core.analyse import features, firing, parts
 from gc_core.analyse.parts import Arrays, Parts
+from gc_core.arrays import as_arrays
 from gc_core.config import ResolvedAnalyseConfig
 from gc_core.crosscoder import Crosscoder, StoredDecoder, open_decoder, read_shape
 from gc_core.families import Dictionary, Neighbours, Source, family_of, nearest, sketched
@@ -45,19 +46,19 @@ def _encode(work: Work, shards: range, alive: None, device: str) -> Arrays:
 
 
 def _describe(work: Work, rows: range, alive: None, device: str) -> Arrays:
-    return parts.of_symmetry(features.describe_features(work.model(device), np.arange(*_ends(rows)), work.config))
+    return as_arrays(features.describe_features(work.model(device), np.arange(*_ends(rows))))
 
 
 def _chance(work: Work, item: tuple[range, tuple[float, float]], alive: None, device: str) -> Arrays:
     rows, alignment_2 = item
     model = work.model(device)
-    return parts.of_evidence(features.evidence_of_features(model, np.arange(*_ends(rows)), alignment_2, work.config))
+    return as_arrays(features.evidence_of_features(model, np.arange(*_ends(rows)), alignment_2, work.config))
 
 
 def _neighbours(work: Work, rows: range, alive: NDArray[np.int64], device: str) -> Arrays:
     known = _dictionary(work.parts, work.config.invariant_share, alive.tobytes(), device)
     least, most = work.config.family_similarity, work.config.neighbours
-    return parts.of_neighbours(nearest(rows, known, least_similarity=least, most=most))
+    return as_arrays(nearest(rows, known, least_similarity=least, most=most))
 
 
 def _families(

@@ -80,7 +80,7 @@ def changing_representations(group: Group) -> Sequence[Representation]:
 
 
 def changing_transform(changing_FGC: Tensor, group: Group) -> list[Tensor]:
-    """The transform (d, F, d C) in each of these, column after column as in `orbits.transform`."""
+    """The transform (d, F, d C) in each of these, column after column as in `correlations.transform`."""
     parts = [each for part in transform(changing_FGC, group) for each in part]
     return [part.transpose(0, 1).contiguous() for part in parts[1:] or parts]
 
@@ -103,7 +103,7 @@ def largest_products(left: Sequence[Tensor], right: Sequence[Tensor], table_GK: 
 
 
 def best_products(left: Sequence[Tensor], right: Sequence[Tensor], table_GK: Tensor) -> tuple[Tensor, Tensor]:
-    """The same, and the pose (F, J, int64) that attains it: of equally good ones the first."""
+    """`largest_products`, and the pose (F, J, int64) that attains each: of equally good ones the first."""
     best_FJ = left[0].new_empty(left[0].shape[1], right[0].shape[1])
     pose_FJ = torch.empty(best_FJ.shape, dtype=torch.int64, device=best_FJ.device)
     for place, entries_KP in _entries(left, right):
@@ -113,7 +113,7 @@ def best_products(left: Sequence[Tensor], right: Sequence[Tensor], table_GK: Ten
 
 
 def best_products_of_pairs(left: Sequence[Tensor], right: Sequence[Tensor], table_GK: Tensor) -> tuple[Tensor, Tensor]:
-    """The same, (P,) each, of the first with the first, the second with the second, ..."""
+    """`best_products`, (P,) each, of the first with the first, the second with the second, ..."""
     entries = [
         torch.einsum("apx,bpx->abp", mine, theirs).flatten(0, 1) for mine, theirs in zip(left, right, strict=True)
     ]

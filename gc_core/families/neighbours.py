@@ -17,6 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from gc_core.arrays import joined, rows_of
 from gc_core.families.likeness import (
     CLOSE,
     Levels,
@@ -52,23 +53,12 @@ class Neighbours:
 
     def __getitem__(self, of: NDArray[Any]) -> "Neighbours":
         """Some of them."""
-        return Neighbours(
-            first_E=self.first_E[of],
-            second_E=self.second_E[of],
-            similarity_E=self.similarity_E[of],
-            pose_E=self.pose_E[of],
-        )
+        return rows_of(self, of)
 
     @staticmethod
     def joined(parts: Sequence["Neighbours"]) -> "Neighbours":
-        """All of several."""
-        every = [NO_NEIGHBOURS, *parts]
-        return Neighbours(
-            first_E=np.concatenate([each.first_E for each in every]),
-            second_E=np.concatenate([each.second_E for each in every]),
-            similarity_E=np.concatenate([each.similarity_E for each in every]),
-            pose_E=np.concatenate([each.pose_E for each in every]),
-        )
+        """All of several, or of none."""
+        return joined([NO_NEIGHBOURS, *parts])
 
 
 NO_NEIGHBOURS = Neighbours(

@@ -1,7 +1,7 @@
 """How a feature behaves under the group: similarity to its transformed self, and which of it is more than chance."""
 
 from gc_core.symmetry.classes import SubgroupClass, classes
-from gc_core.symmetry.evidence import Evidence, alignment_of, evidence_of, features_at_once, joined
+from gc_core.symmetry.evidence import Evidence, alignment_of, evidence_of, features_at_once
 from gc_core.symmetry.similarity import (
     block_steps,
     changing_part,
@@ -29,7 +29,6 @@ __all__ = [
     "features_at_once",
     "in_words",
     "invariant_energy_share",
-    "joined",
     "self_similarity",
     "spectrum",
     "transform_block_curve",

@@ -31,7 +31,7 @@ from scipy.optimize import isotonic_regression
 
 from gc_core.groups import Group
 from gc_core.symmetry.classes import SubgroupClass, classes
-from gc_core.symmetry.harmonics import Harmonics, degrees_of_freedom, is_complex
+from gc_core.symmetry.harmonics import Harmonics, angles, degrees_of_freedom, is_complex
 
 STEEPEST = 0.1
 """Least share to which the energy a number may fall from one frequency to the next, by smoothness alone."""
@@ -158,15 +158,12 @@ def drawn_crosses(
 
 def rotation_similarity(energy_J: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """(..., N) self-similarity under each rotation, of energies (..., J)."""
-    frequency_J, turn_N = np.arange(n // 2 + 1), np.arange(n)
-    cos_JN = np.cos(2 * np.pi * (frequency_J[:, None] * turn_N % n) / n)
-    return energy_J @ cos_JN / energy_J.sum(-1, keepdims=True)
+    return energy_J @ np.cos(angles(n)) / energy_J.sum(-1, keepdims=True)
 
 
 def mirror_similarity(cross_J: NDArray[np.complex128], n: int) -> NDArray[np.float64]:
     """(..., N) self-similarity under each r^s m, of z (..., J) as shares of the energy."""
-    frequency_J, turn_N = np.arange(n // 2 + 1), np.arange(n)
-    angle_JN = 2 * np.pi * (frequency_J[:, None] * turn_N % n) / n
+    angle_JN = angles(n)
     return 2 * (cross_J.real @ np.cos(angle_JN) - cross_J.imag @ np.sin(angle_JN))
 
 

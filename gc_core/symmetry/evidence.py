@@ -5,7 +5,7 @@ T times that channels are drawn again, N rotations.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gc_core.arrays import joined
 from gc_core.groups import Group
 from gc_core.symmetry.chance import Prior, mirror_similarity, null_of, rotation_similarity
 from gc_core.symmetry.classes import classes
@@ -85,12 +86,6 @@ def alignment_of(decoder_FGC: Tensor, group: Group) -> NDArray[np.float64]:
 def features_at_once(group: Group) -> int:
     """Number of features whose coefficients are in memory together."""
     return min(64, max(1, PRODUCTS_AT_ONCE // group.order**2))
-
-
-def joined(parts: Sequence[Evidence]) -> Evidence:
-    """Join the evidence of all their features, one after the other."""
-    names = [each.name for each in fields(Evidence)]
-    return Evidence(**{name: np.concatenate([getattr(each, name) for each in parts]) for name in names})
 
 
 @lru_cache(maxsize=8)

@@ -11,6 +11,7 @@ Letters: F features, G group elements, C channels, K halves (unmirrored, mirrore
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -83,6 +84,12 @@ def is_complex(n: int) -> NDArray[np.bool_]:
     return (frequency_J > 0) & (2 * frequency_J < n)
 
 
+@lru_cache(maxsize=8)
+def angles(n: int) -> NDArray[np.float64]:
+    """(J, N) by how much each frequency turns under each rotation, in radians below a whole turn."""
+    return 2 * np.pi * (np.arange(n // 2 + 1)[:, None] * np.arange(n) % n) / n
+
+
 def degrees_of_freedom(group: Group) -> NDArray[np.float64]:
     """(J,) how many real numbers a channel has at each frequency of the changing part: of frequency 0 what the halves
     differ by, the mean is gone."""
@@ -125,8 +132,7 @@ def _diagonal(gram: NDArray[np.float64], p: int, q: int) -> NDArray[np.float64]:
 
 def _rows(n: int) -> NDArray[np.float64]:
     """(2, J, N) orthonormal cosines and sines."""
-    frequency_J, turn_N = np.arange(n // 2 + 1), np.arange(n)
-    angle_JN = 2 * np.pi * (frequency_J[:, None] * turn_N % n) / n
+    angle_JN = angles(n)
     complex_J1 = is_complex(n)[:, None]
     scale_J1 = np.sqrt(np.where(complex_J1, 2, 1) / n)
     return np.stack([scale_J1 * np.cos(angle_JN), np.where(complex_J1, scale_J1 * np.sin(angle_JN), 0.0)])

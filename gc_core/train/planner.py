@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from gc_core.config import ResolvedTrainConfig
 from gc_core.parallel import Mesh
 from gc_core.train.data import DataShape
-from gc_core.train.recipe import rows_by_option, touches_active_rows
+from gc_core.train.recipe import touches_active_rows
 from gc_core.train.validation import MAX_HELD_OUT_ROWS
 
 FLOAT32 = 4
@@ -167,8 +167,11 @@ def demand_of(configs: Sequence[ResolvedTrainConfig], data: DataShape, *, on_hos
 
 def obstacle(configs: Sequence[ResolvedTrainConfig], mesh: Mesh) -> str | None:
     """Why configs cannot train on a mesh, however much memory it has; None if they can."""
-    found = (mesh.obstacle(lanes=config.lanes, features=rows_by_option(config)) for config in configs)
-    return next(filter(None, found), None)
+    for config in configs:
+        rows = {"prototypes" if config.tying == "orbit" else "dict_size": config.num_rows}
+        if reason := mesh.obstacle(lanes=config.lanes, features=rows):
+            return reason
+    return None
 
 
 def plans(demand: Demand, num_workers: int, *, sharded_optimiser: bool = False) -> list[Plan]:

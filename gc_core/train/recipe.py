@@ -165,8 +165,3 @@ def _check(config: ResolvedTrainConfig, num_elements: int) -> None:
 
 def _default(given: T | None, otherwise: T) -> T:
     return otherwise if given is None else given
-
-
-def rows_by_option(config: ResolvedTrainConfig) -> dict[str, int]:
-    """How many rows the weights have, by the name of the option that says so."""
-    return {"prototypes" if config.tying == "orbit" else "dict_size": config.num_rows}

@@ -31,7 +31,8 @@ from gc_core.train.data import TrainingData
 from gc_core.train.first import first_samples
 from gc_core.train.objective import Objective, is_by_row, over_workers
 from gc_core.train.other_weights import along_families, begin_with, read_other
-from gc_core.train.recipe import learning_rate, rows_by_option
+from gc_core.train.planner import obstacle
+from gc_core.train.recipe import learning_rate
 from gc_core.train.row_adam import clip_gradients
 from gc_core.train.running_metrics import Progress
 from gc_core.train.validation import HeldOutSamples, Score
@@ -50,8 +51,8 @@ class Trainer:
     def __init__(
         self, config: ResolvedTrainConfig, data: TrainingData, worker: Worker, first: FirstSamples | None = None
     ) -> None:
-        if obstacle := worker.mesh.obstacle(lanes=config.lanes, features=rows_by_option(config)):
-            raise ValueError(obstacle)
+        if reason := obstacle([config], worker.mesh):
+            raise ValueError(reason)
         self.config, self.data, self.worker = config, data, worker
         self.step, self.num_steps = 0, config.steps
         self.metrics: list[dict[str, Any]] = []

@@ -28,11 +28,12 @@ from gc_core.crosscoder import Crosscoder
 from gc_core.crosscoder.initialise import FirstSamples
 from gc_core.families import family_similarity, group_families
 from gc_core.groups import Group
-from gc_core.metrics import VarianceSums
+from gc_core.scoring import Samples, Sums, encode_and_score
 from gc_core.symmetry import translate
 from gc_core.train import Trainer, Worker, keep_freed_memory, resolve
 from infra.bench import stabilisers
 from infra.bench.results import write_results
+from infra.bench.stabilisers import Named
 from infra.bench.training import Size, empty_data
 from infra.bench.verdict import verdict
 from jobs.common import console
@@ -112,8 +113,11 @@ def main(args: list[str] | None = None) -> None:
         found: list[Outcome] = []
         for seed in options.seeds:
             truth = plant(options, seed)
+            named = stabilisers.measure(
+                truth.group, width=SMOOTH_WIDTH, imperfect=IMPERFECT, channels=options.channels, each=8, seed=seed
+            )
             for kind in ("tied", "untied"):
-                found.append(measure(kind, options, truth, seed))
+                found.append(measure(kind, options, truth, named, seed))
                 if options.json is not None:
                     write_results(options.json, [asdict(each) for each in found])
         show(found)
@@ -141,27 +145,23 @@ def _symmetric(blocks_GC: NDArray[np.float64], kind: int, group: Group) -> NDArr
     return blocks_GC + blocks_GC[group.cayley[:, partner]]
 
 
-def measure(kind: str, options: PlantedBench, truth: Planted, seed: int) -> Outcome:
-    """Train, and compare with what was planted."""
+def measure(kind: str, options: PlantedBench, truth: Planted, named: Named, seed: int) -> Outcome:
+    """Train, and compare with what was planted; `named` is how the analysis does without training."""
     trainer = _trained(kind, options, truth, seed)
     model, held_out_BGC = trainer.exported(), truth.acts_NGC[options.rows :]
     assert model is not None, "one worker has the whole crosscoder"
-    z_BF, recon_BGC = model.reconstruct(held_out_BGC)
-    sums = VarianceSums.zeros(truth.group.order, options.channels)
-    sums.add(held_out_BGC, recon_BGC)
-    living_NGC = model.W_dec.detach()[(z_BF > 0).double().mean(0) > LEAST_DENSITY]
+    sums = Sums.of(model)
+    (codes,) = encode_and_score(model, [Samples(held_out_BGC)], sums)
+    living_NGC = model.W_dec.detach()[(codes.z_BF > 0).double().mean(0) > LEAST_DENSITY]
     label_N = families_of(living_NGC, truth.group, 0.5 if kind == "untied" else DUPLICATES)
     similarity_NP = _cosines(living_NGC, truth)
-    named = stabilisers.measure(
-        truth.group, width=SMOOTH_WIDTH, imperfect=IMPERFECT, channels=options.channels, each=8, seed=seed
-    )
     return Outcome(
         kind=kind,
         seed=seed,
         rand_index=float(adjusted_rand_score(similarity_NP.amax(2).argmax(1).numpy(), label_N)),
         mean_cosine=float(similarity_NP.amax(0).mean() if kind == "untied" else similarity_NP.amax((0, 2)).mean()),
         num_families=len(np.unique(label_N)),
-        held_out_fvu=sums.fraction_unexplained() or 0.0,
+        held_out_fvu=sums.fvu() or 0.0,
         invariant_cosine=_invariant_cosine(model, truth, options),
         oracle_stabiliser_accuracy=named.oracle_stabiliser_accuracy,
         null_false_positive_rate=named.null_false_positive_rate,

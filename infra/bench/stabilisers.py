@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from gc_core import groups, symmetry
+from gc_core import analyse, groups, symmetry
 from gc_core.config import AnalyseConfig
 from gc_core.groups import Group
 from infra.bench.planted_symmetries import planted
@@ -124,16 +124,8 @@ def measure(
 def named(features: torch.Tensor, group: Group) -> list[str]:
     """The words of each feature, with the analysis' defaults."""
     config = AnalyseConfig()
-    found = symmetry.verdicts(
-        features,
-        group,
-        threshold=config.symmetry_threshold,
-        invariant_share=config.invariant_share,
-        rate=config.false_discoveries,
-        surrogates=config.surrogates,
-        seed=config.seed,
-    )
-    return [each.words for each in found]
+    evidence = symmetry.evidence_of(features, group, surrogates=config.surrogates, seed=config.seed)
+    return [each.words for each in analyse.judge(evidence, group, config).verdict_F]
 
 
 def show(found: Sequence[Named]) -> None:

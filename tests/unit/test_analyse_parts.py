@@ -13,15 +13,17 @@ from conftest import MakeRun
 from random_crosscoder import random_crosscoder
 
 from gc_core import analyse, groups
-from gc_core.analyse import parts
+from gc_core.analyse import FeatureSymmetry, parts
 from gc_core.analyse.parts import Parts, parts_of
 from gc_core.analyse.work import Work
+from gc_core.arrays import as_arrays
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import GroupCrosscoder
-from gc_core.families import Source, family_of, mutual, nearest, sketched, within
+from gc_core.families import Neighbours, Source, family_of, mutual, nearest, sketched, within
 from gc_core.families.neighbours import NO_NEIGHBOURS
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
+from gc_core.symmetry import Evidence
 
 CONFIG = AnalyseConfig(top_examples=2).resolved(tied=False)
 EVERY = np.arange(12)
@@ -65,11 +67,11 @@ def test_what_each_task_leaves_is_what_its_function_gives(run: RunFolder) -> Non
 
     seen = analyse.watch_shards(store, range(2), crosscoder, top_examples=2)
     assert_equal(parts.firing_of(left("encode", range(2))), seen)
-    described = analyse.describe_features(crosscoder, EVERY[2:9], CONFIG)
-    assert_equal(parts.symmetry_of(left("describe", range(2, 9))), described)
+    described = analyse.describe_features(crosscoder, EVERY[2:9])
+    assert_equal(FeatureSymmetry(**left("describe", range(2, 9))), described)
     pooled = analyse.summed_alignment(described, EVERY[2:9] > 3)
     evidence = analyse.evidence_of_features(crosscoder, EVERY[2:9], pooled, CONFIG)
-    assert_equal(parts.evidence_of(left("chance", (range(2, 9), pooled))), evidence)
+    assert_equal(Evidence(**left("chance", (range(2, 9), pooled))), evidence)
     source = Source(
         group=crosscoder.group,
         read=lambda some: crosscoder.W_dec.detach()[some],
@@ -78,14 +80,14 @@ def test_what_each_task_leaves_is_what_its_function_gives(run: RunFolder) -> Non
     )
     near = nearest(range(4, 8), sketched(source), least_similarity=loose.family_similarity, most=loose.neighbours)
     assert len(near.first_E) > 0
-    assert_equal(parts.neighbours_of(left("neighbours", range(4, 8))), near)
+    assert_equal(Neighbours(**left("neighbours", range(4, 8))), near)
     pairs = mutual(nearest(range(12), sketched(source), least_similarity=0, most=12), 12)
     members = [(EVERY[:3], within([EVERY[:3]], pairs, 12)[0]), (EVERY[5:], within([EVERY[5:]], pairs, 12)[0])]
     clusters = [family_of(*each, source) for each in members]
     for mine, theirs in zip(parts.clusters_of(left("families", members)), clusters, strict=True):
         assert_equal(mine, theirs)
     assert parts.clusters_of(parts.of_clusters([])) == []
-    assert_equal(parts.neighbours_of(parts.of_neighbours(NO_NEIGHBOURS)), NO_NEIGHBOURS)
+    assert_equal(Neighbours(**as_arrays(NO_NEIGHBOURS)), NO_NEIGHBOURS)
 
 
 def test_a_damaged_part_is_not_read_and_is_gone(run: RunFolder) -> None:

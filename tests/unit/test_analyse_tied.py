@@ -55,7 +55,7 @@ def test_what_was_seen_of_poses_is_stored(make_run: MakeRun) -> None:
     firing = merge_firing(
         [watch_shards(store, range(store.num_shards), model, top_examples=TOP)], store.image, top_examples=TOP
     )
-    described = describe_features(model, np.arange(P), CONFIG)
+    described = describe_features(model, np.arange(P))
     judged = judge(evidence_of_features(model, np.arange(P), (0.0, 0.0), CONFIG), GROUP, CONFIG)
     write_features(run, "tied", described, judged, firing, numbered([], P), GROUP, {})
     arrays = load_features(run, "tied").arrays

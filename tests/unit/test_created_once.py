@@ -18,8 +18,6 @@ from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import ImageRecord
 from gc_core.store import StoreError
-from gc_core.train import Worker, train
-from gc_core.train.recovery import Checkpointing
 
 RACERS = 8
 
@@ -119,32 +117,14 @@ def test_checkpoints_are_not_believed_under_other_options(planted: Any, tmp_path
 
 
 def test_checkpoints_of_before_are_believed_beside_a_config_of_before_only(planted: Any, tmp_path: Path) -> None:
-    folder, (config, data) = str(tmp_path / "0"), opened(planted.run, steps=4, checkpoint_every=2)
-    train(
-        [config],
-        data,
-        Worker(),
-        report=lambda metrics: None,
-        checkpointing=Checkpointing(folders=[Location.parse(folder)]),
-    )
+    folder, (config, _) = str(tmp_path / "0"), opened(planted.run, steps=4, checkpoint_every=2)
+    trained(planted.run, keep=tmp_path, steps=4, checkpoint_every=2)
     (part,) = (tmp_path / "0/checkpoints").rglob(f"step-*{4:04}-*/*.pt")
     state = torch.load(part, weights_only=True)
     del state["config"]
     torch.save(state, part)
     write_json(Location.parse(folder), "config.json", {"train": config.to_json()})
-    train(
-        [config],
-        data,
-        Worker(),
-        report=lambda metrics: None,
-        checkpointing=Checkpointing(folders=[Location.parse(folder)]),
-    )
+    trained(planted.run, keep=tmp_path, steps=4, checkpoint_every=2)
     write_json(Location.parse(folder), "config.json", {"train": config.to_json(), "format_version": 2})
     with pytest.raises(ValueError, match=r"an earlier version's, and the config\.json beside it is not;"):
-        train(
-            [config],
-            data,
-            Worker(),
-            report=lambda metrics: None,
-            checkpointing=Checkpointing(folders=[Location.parse(folder)]),
-        )
+        trained(planted.run, keep=tmp_path, steps=4, checkpoint_every=2)

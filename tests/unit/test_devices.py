@@ -69,10 +69,10 @@ def test_held_out_figures(make_run: MakeRun, activation: str) -> None:
 
 def test_symmetry_and_families() -> None:
     config = AnalyseConfig(family_similarity=0.2).resolved(tied=False)
-    expected = analyse.describe_features(model(), EVERY, config)
+    expected = analyse.describe_features(model(), EVERY)
     families = find_families(known(model()), least_similarity=0.2)
     with FakeDevice():
-        found = analyse.describe_features(elsewhere(model()), EVERY, config)
+        found = analyse.describe_features(elsewhere(model()), EVERY)
         same = find_families(known(elsewhere(model())), least_similarity=0.2)
     np.testing.assert_array_equal(found.self_similarity_FG, expected.self_similarity_FG)
     np.testing.assert_array_equal(found.alignment_F2, expected.alignment_F2)

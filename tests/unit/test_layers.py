@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = {
-    "integers": {"groups", "store.shards", "bounds", "config", "io.typed", "io.damage", "io.location"},
+    "integers": {"groups", "arrays", "store.shards", "bounds", "config", "io.typed", "io.damage", "io.location"},
     "maths": {
         "transforms",
         "backbones",

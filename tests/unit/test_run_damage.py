@@ -74,7 +74,7 @@ def analysed(run: RunFolder, model: GroupCrosscoder) -> None:
     opened_store, every = store.open_store(run), np.arange(8)
     seen = analyse.watch_shards(opened_store, range(opened_store.num_shards), model, top_examples=2)
     firing = analyse.merge_firing([seen], opened_store.image, top_examples=2)
-    symmetry = analyse.describe_features(model, every, AnalyseConfig())
+    symmetry = analyse.describe_features(model, every)
     evidence = analyse.evidence_of_features(model, every, (0.0, 0.0), AnalyseConfig())
     judged = analyse.judge(evidence, model.group, AnalyseConfig())
     alone = numbered([], 8)

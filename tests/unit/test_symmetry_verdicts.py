@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
 
 from gc_core import groups, symmetry
-from gc_core.analyse import FeatureSymmetry, symmetry_of_all
+from gc_core.analyse import FeatureSymmetry
+from gc_core.arrays import joined
 from gc_core.groups import Group
 from gc_core.symmetry.verdict import significance_level
 from infra.bench.planted_symmetries import changing_unit, planted
@@ -78,7 +79,7 @@ def test_evidence_is_the_same_whichever_way_features_are_split(mixed: torch.Tens
         symmetry.evidence_of(mixed[a:b], D8, features=range(a, b), alignment_2=(squares, count), surrogates=99, seed=4)
         for a, b in ((0, 1), (1, 30), (30, len(mixed)))
     ]
-    together = symmetry.joined(parts)
+    together = joined(parts)
     for each in fields(symmetry.Evidence):
         np.testing.assert_allclose(
             getattr(together, each.name), getattr(whole, each.name), rtol=0, atol=1e-9, err_msg=each.name
@@ -165,6 +166,6 @@ def test_parts_are_joined_in_every_array() -> None:
     arrays = {each.name: np.arange(6.0).reshape(3, 2) for each in fields(FeatureSymmetry)}
     first = FeatureSymmetry(**arrays)
     second = FeatureSymmetry(**{name: array + 10 for name, array in arrays.items()})
-    found = symmetry_of_all([first, second])
+    found = joined([first, second])
     for each in fields(FeatureSymmetry):
         assert getattr(found, each.name)[:, 0].tolist() == [0, 2, 4, 10, 12, 14], each.name
