@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from gc_core.atlas.drawn import drawn_page
 from gc_core.atlas.page import write_page
 from gc_core.atlas.records import AtlasPage
+from support.invented_page import drawn_page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from resolving import made
 
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
@@ -18,6 +17,7 @@ from jobs import analyse
 from jobs.analyse import analyse_and_draw
 from jobs.common import claims, interrupt
 from jobs.common.options import Workers
+from support.resolved_configs import made
 
 CONFIG = made(dict_size=8, k=2, steps=30, batch=32)
 SHAPE = CrosscoderShape(group="C2", channels=4, dict_size=8, reads=(0,), activation="topk", k=2)

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import ray
 import ray.exceptions
-from processes import await_end, descendants
 
 from gc_core.config import HarvestConfig
 from gc_core.io.location import Location
@@ -27,6 +26,7 @@ from jobs.common import cluster
 from jobs.common.board import Board, ended
 from jobs.common.options import Workers
 from jobs.harvest import run_harvest
+from support.processes import await_end, descendants
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -1,7 +1,6 @@
 """Lists of options become the product of their values; names tell the crosscoders apart."""
 
 import pytest
-from resolving import made
 
 from gc_core.config import TrainConfig
 from jobs.common.board import progress_note
@@ -9,6 +8,7 @@ from jobs.common.lists import REGISTRY, names_of
 from jobs.common.options import cli
 from jobs.pipeline import Pipeline
 from jobs.train import TrainJob
+from support.resolved_configs import made
 
 
 def asked(*args: str) -> tuple[TrainConfig, ...]:

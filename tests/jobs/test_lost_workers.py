@@ -10,7 +10,6 @@ import ray
 import ray.exceptions
 from hypothesis import given
 from hypothesis import strategies as st
-from packing import as_folder, as_tar, png
 
 from gc_core import backbones
 from gc_core.config import HarvestConfig
@@ -19,6 +18,7 @@ from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import resumable_index as parts
 from jobs.common import cluster, index, lost_workers
 from jobs.common.lost_workers import ATTEMPTS, MOST_DEADLY, again, deadly
+from support.image_files import as_folder, as_tar, png
 
 LOSSES = [ray.exceptions.WorkerCrashedError(), ray.exceptions.OutOfMemoryError("a node has none")]
 

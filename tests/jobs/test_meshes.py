@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from resolving import data_shape, made
 
 from gc_core.config import ResolvedTrainConfig
 from jobs.common import console, meshes
 from jobs.common.meshes import decide, memory_share
 from jobs.common.options import ResolvedWorkers, Workers
+from support.resolved_configs import data_shape, made
 
 CONFIG = made(dict_size=65_536, group="D_32", k=32, batch=512, buffer_rows=1, blocks_per_step=64, steps=1)
 CHANNELS = 480

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from packing import as_folder, as_parquet, as_tar, encoded, png
 from PIL import Image
 
 from gc_core import backbones, manifest, store
@@ -22,6 +21,7 @@ from jobs import analyse, pipeline
 from jobs.common import index
 from jobs.common.options import Workers
 from jobs.harvest import run_harvest
+from support.image_files import as_folder, as_parquet, as_tar, encoded, png
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 

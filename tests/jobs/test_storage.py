@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from processes import await_end, descendants
 
 from gc_core import store
 from gc_core.config import HarvestConfig, TrainConfig
@@ -24,6 +23,7 @@ from jobs.common.lists import TrainConfigs
 from jobs.common.options import Workers
 from jobs.harvest import run_harvest
 from jobs.pipeline import Pipeline, run_pipeline
+from support.processes import await_end, descendants
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
@@ -177,7 +177,7 @@ def test_a_driver_that_is_stopped_or_killed_ends_within_seconds_and_continues(
 
 def test_a_run_that_loses_a_whole_node_ends_with_the_undisturbed_bytes(undisturbed: RunFolder, tmp_path: Path) -> None:
     """Three nodes, in a process of its own because a process joins one Ray only."""
-    command = [sys.executable, str(ROOT / "tests/jobs/lose_a_node.py"), str(tmp_path / "run")]
+    command = [sys.executable, str(ROOT / "tests/support/lose_a_node.py"), str(tmp_path / "run")]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert told.returncode == 0, told.stdout + told.stderr
     assert re.search(r"a node was removed after \d of 24 shards", told.stdout), told.stdout + told.stderr

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import MakeRun
 from hypothesis import given
 from hypothesis import strategies as st
-from random_crosscoder import every_activation, random_crosscoder
 
 from gc_core import groups
 from gc_core.analyse import Firing, merge_firing, watch_shards
 from gc_core.metrics import VarianceSums
 from gc_core.store import open_store
+from support.random_crosscoders import every_activation, random_crosscoder
+from support.small_runs import MakeRun
 
 NUM_FEATURES, NUM_PARTS, ROWS_A_PART, TOP = 3, 6, 5, 2
 IMAGE_N = np.arange(NUM_PARTS * ROWS_A_PART) // 3

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import MakeRun
-from random_crosscoder import random_crosscoder
 
 from gc_core import analyse, groups
 from gc_core.analyse import FeatureSymmetry, parts
@@ -24,6 +22,8 @@ from gc_core.families.neighbours import NO_NEIGHBOURS
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from gc_core.symmetry import Evidence
+from support.random_crosscoders import random_crosscoder
+from support.small_runs import MakeRun
 
 CONFIG = AnalyseConfig(top_examples=2).resolved(tied=False)
 EVERY = np.arange(12)

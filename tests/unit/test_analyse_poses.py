@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from gc_core import backbones, groups, symmetry
-from gc_core.atlas.drawn import drawn_page
 from gc_core.atlas.view import _pose
 from gc_core.families import family_similarity, group_families, shown_poses
 from gc_core.harvest import field_window_px, group_activations
+from support.invented_page import drawn_page
 
 SIDE_PX = 151
 GROUP = groups.dihedral(4)

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from packing import png
 
 from gc_core import groups, manifest
 from gc_core.analyse.table import FeatureTable
@@ -18,6 +17,7 @@ from gc_core.io.json_objects import write_json
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import ImageRecord
+from support.image_files import png
 
 NUM_IMAGES = 4
 ROW = {

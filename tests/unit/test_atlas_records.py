@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from gc_core.atlas.build import sparsity
-from gc_core.atlas.drawn import SHAPES, drawn_page
 from gc_core.atlas.page import render, write_page
 from gc_core.atlas.records import AtlasPage, Example, FeatureCard
 from gc_core.config import TrainConfig
+from support.invented_page import SHAPES, drawn_page
 
 HOSTILE = "<script>alert(1)</script>.jpg"
 FLOAT_EXAMPLE = Example(image_name="a", value=1.0, patch_HWC=np.zeros((4, 4, 3)))

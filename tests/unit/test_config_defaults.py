@@ -8,7 +8,6 @@ import docstring_parser
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resolving import made
 
 from gc_core import backbones, groups
 from gc_core.analyse.firing import MOST_OF_ONE_IMAGE
@@ -25,6 +24,7 @@ from gc_core.config import (
 from gc_core.config.defaults import DICT_SIZE, PROTOTYPES, UsualSize
 from gc_core.store import shards
 from gc_core.store.shards import CHUNK_ROWS
+from support.resolved_configs import made
 
 NUMBER_WORDS = {2: "two", 4: "a quarter", 10: "a tenth", 16: "a sixteenth"}
 

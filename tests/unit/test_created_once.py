@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from trainers import opened, trained
 
 from gc_core import groups, manifest, store
 from gc_core.images import ImageRef
@@ -18,6 +17,7 @@ from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import ImageRecord
 from gc_core.store import StoreError
+from support.small_trainings import opened, trained
 
 RACERS = 8
 

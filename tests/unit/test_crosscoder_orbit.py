@@ -5,7 +5,6 @@ Letters: B samples, G group elements, C channels, P prototypes, F features.
 
 from typing import Any
 
-import plain_orbit
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch import Tensor
 from gc_core.crosscoder import Crosscoder, CrosscoderShape, GroupCrosscoder, OrbitCrosscoder
 from gc_core.losses import JumpReLUPenalty, Target, batchtopk_losses, jumprelu_losses, l1_losses, topk_losses
 from gc_core.sparse import drop_row_gradient, row_gradient
+from support import plain_orbit
 
 NAMES = ["trivial", "C3", "C4", "D1", "D3", "D4"]
 P, C, K = 6, 5, 3

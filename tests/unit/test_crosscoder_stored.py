@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from random_crosscoder import random_crosscoder
 from safetensors.torch import save_file
 
 from gc_core.crosscoder import StoredDecoder, open_decoder
 from gc_core.io.location import Location
+from support.random_crosscoders import random_crosscoder
 
 
 @pytest.mark.parametrize("wanted", [[], [0], [11], [0, 1, 2], [2, 3, 7, 9, 10], [5, 4, 4, 0]])

@@ -6,9 +6,6 @@ Letters: B samples, G group elements, C channels, F features, N images, h w unit
 import numpy as np
 import pytest
 import torch
-from conftest import MakeRun
-from fake_device import ELSEWHERE, FakeDevice
-from random_crosscoder import random_crosscoder
 
 from gc_core import analyse, groups
 from gc_core.config import AnalyseConfig
@@ -17,6 +14,9 @@ from gc_core.evaluate import compare, measure_held_out
 from gc_core.evaluate.downstream import reconstructed_map
 from gc_core.families import Dictionary, Source, find_families, sketched
 from gc_core.store import open_store
+from support.fake_device import ELSEWHERE, FakeDevice
+from support.random_crosscoders import random_crosscoder
+from support.small_runs import MakeRun
 
 EVERY = np.arange(12)
 dense = pytest.mark.parametrize("activation", ["l1", "jumprelu"])

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from random_crosscoder import random_crosscoder, samples
 
 from gc_core.evaluate import Evaluation, compare, read_evaluation, write_evaluation
 from gc_core.evaluate.figure import Point, draw, file_format
 from gc_core.evaluate.held_out import HeldOut, summarise
 from gc_core.io.run_folder import RunFolder
 from gc_core.scoring import Samples
+from support.random_crosscoders import random_crosscoder, samples
 
 POINT = Point(method="D$_{3}$ crosscoder, top-k", autoencoder=False, dict_size=1024, l0=24, fvu=0.5, fvu_identity=0.4)
 SAE = replace(POINT, method="SAE, top-k", autoencoder=True, fvu=0.3, fvu_identity=0.3)

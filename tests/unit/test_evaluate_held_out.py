@@ -9,8 +9,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import MakeRun, Planted
-from random_crosscoder import every_activation, random_crosscoder, samples
 from torch import Tensor
 
 from gc_core import groups
@@ -19,6 +17,8 @@ from gc_core.evaluate import held_out, measure_held_out
 from gc_core.evaluate.held_out import HeldOut, summarise
 from gc_core.scoring import Samples
 from gc_core.store import open_store
+from support.random_crosscoders import every_activation, random_crosscoder, samples
+from support.small_runs import MakeRun, Planted
 
 
 def planted_crosscoder(planted: Planted) -> GroupCrosscoder:

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Planted
 from PIL import Image
 
 from gc_core.evaluate import choose_images
 from gc_core.io.run_folder import RunFolder
+from support.small_runs import Planted
 
 NOWHERE = RunFolder.at("file:///nowhere")
 

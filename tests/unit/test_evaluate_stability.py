@@ -8,12 +8,12 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from random_crosscoder import random_crosscoder
 
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.evaluate import compare, matching, stability
 from gc_core.evaluate.matching import matched_among_nearest, matched_cosines
 from gc_core.evaluate.stability import cosine_rows
+from support.random_crosscoders import random_crosscoder
 
 
 def dictionary(seed: int, *, num_features: int = 30, channels: int = 24) -> GroupCrosscoder:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from random_crosscoder import every_activation, random_crosscoder
 
 from gc_core.crosscoder import Crosscoder, CrosscoderShape, GroupCrosscoder
 from gc_core.export import Story, identity_autoencoder, materialised, materialised_bytes, write_hub
 from gc_core.io.location import Location
 from gc_core.io.ownership import MARKER, ForeignError
+from support.random_crosscoders import every_activation, random_crosscoder
 
 STORY = Story(
     name="topk-12",

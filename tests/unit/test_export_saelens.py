@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from random_crosscoder import every_activation, random_crosscoder, samples
 from safetensors.torch import load_file
 from torch import Tensor
 
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.export import identity_autoencoder, write_saelens
 from gc_core.io.location import Location
+from support.random_crosscoders import every_activation, random_crosscoder, samples
 
 
 def sae_encode(config: dict[str, object], weights: dict[str, Tensor], x_BC: Tensor) -> Tensor:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from packing import as_arrow, as_folder, png
 
 from gc_core.images import ImageError, arrow
 from gc_core.images.load import read
 from gc_core.images.ref import Listed
 from gc_core.io.location import Location
+from support.image_files import as_arrow, as_folder, png
 
 IMAGES = {f"{i}.png": png(i, 8 + i) for i in range(10)}
 BYTES = list(IMAGES.values())

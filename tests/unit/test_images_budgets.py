@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from packing import png
 
 from gc_core.images import ImageError, arrow, parquet
 from gc_core.images.load import read
 from gc_core.io.location import Location
+from support.image_files import png
 
 CHILD = """
 import json, resource, sys

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packing import as_folder, encoded
 from PIL import Image
 
 from gc_core import groups, harvest, manifest, store
@@ -16,6 +15,7 @@ from gc_core.images.ref import Listed
 from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import resumable_index
 from gc_core.manifest.resumable_index import InspectionSettings
+from support.image_files import as_folder, encoded
 
 SIDE_PX = 32
 NOISE = np.random.default_rng(0).integers(0, 255, (8, SIDE_PX, SIDE_PX, 3), np.uint8)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from packing import as_arrow, as_folder, as_parquet, as_tar, as_zip, encoded, png, write_parquet
 
 from gc_core.images import ImageRef, list_images, sources
 from gc_core.images.load import read
+from support.image_files import as_arrow, as_folder, as_parquet, as_tar, as_zip, encoded, png, write_parquet
 
 FOUR = {f"{i}.png": png(i, 9 + i) for i in range(4)}
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packing import png
 
 from gc_core import manifest
 from gc_core.images import ImageRef, load
 from gc_core.images.load import content_key
 from gc_core.images.moved import Absent, Move, ReplacedError, option, parse, relocate
 from gc_core.io.location import Location
+from support.image_files import png
 
 NAMES = st.text(st.sampled_from("ab ü%=#"), min_size=1, max_size=3)
 PATHS = st.lists(NAMES, min_size=1, max_size=3)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from packing import as_folder, as_parquet, png, write_parquet
 
 from gc_core.images import ImageError, ImageRef, budget, parquet
 from gc_core.images.columns import Column
@@ -17,6 +16,7 @@ from gc_core.images.load import read as read_anywhere
 from gc_core.images.parquet import Kept
 from gc_core.images.ref import Listed
 from gc_core.io.location import Location
+from support.image_files import as_folder, as_parquet, png, write_parquet
 
 IMAGES = {f"class {i % 3}/{i}.png": png(i, 8 + i) for i in range(10)}
 BYTES = list(IMAGES.values())

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from packing import as_arrow, as_folder, as_parquet, as_tar, as_zip, png, write_parquet
 
 from gc_core.images import ImageError, ImageRef, list_images, load, parquet
 from gc_core.images.load import content_key, read
 from gc_core.images.sources import choose, find
 from gc_core.io.location import Location
+from support.image_files import as_arrow, as_folder, as_parquet, as_tar, as_zip, png, write_parquet
 
 
 def listed(location: str, max_stimuli: int = 3) -> list[ImageRef]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packing import add, as_tar, png
 
 from gc_core.images import ImageError, ImageRef, tar
 from gc_core.images.ref import Listed
 from gc_core.io.location import Location
+from support.image_files import add, as_tar, png
 
 IMAGES = {
     "a.png": png(1),

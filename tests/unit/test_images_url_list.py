@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from packing import png
-
 from gc_core.images import list_images, url_list
 from gc_core.images.load import read
 from gc_core.images.ref import Listed
 from gc_core.io.location import Location
+from support.image_files import png
 
 
 def listed(path: Path, text: str | bytes) -> list[Listed]:

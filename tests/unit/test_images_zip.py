@@ -4,11 +4,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from packing import as_zip, png
 
 from gc_core.images import ImageError, ImageRef, budget, zip
 from gc_core.images.ref import Listed
 from gc_core.io.location import Location
+from support.image_files import as_zip, png
 
 IMAGES = {f"class {i % 3}/{i}.png": png(i, 8 + i) for i in range(10)}
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packing import as_folder, as_parquet, as_tar, encoded, png
 
 from gc_core import manifest
 from gc_core.images import sources
@@ -18,6 +17,7 @@ from gc_core.images.sources import File, find
 from gc_core.io.location import Location
 from gc_core.manifest import rejections, resumable_index
 from gc_core.manifest.resumable_index import UNREAD, InspectionSettings, PartReport
+from support.image_files import as_folder, as_parquet, as_tar, encoded, png
 
 LENS = InspectionSettings(resize_px=32, window_px=9)
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_store
-from trainers import opened, same_weights
 
 from gc_core import manifest, store
 from gc_core.images import ImageRef
@@ -24,6 +22,8 @@ from gc_core.store import MANIFEST
 from gc_core.train import Trainer, Worker, train
 from gc_core.train.checkpoint import Keep
 from gc_core.train.recovery import Checkpointing
+from support import small_store
+from support.small_trainings import opened, same_weights
 
 ROUNDS = 6
 LENS = InspectionSettings(resize_px=8, window_px=4)

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_run
-from trainers import opened
 
 from gc_core import analyse, evaluate, groups, manifest, store
 from gc_core.analyse import faults_of_artefacts, not_protected
@@ -33,6 +31,8 @@ from gc_core.store.commits import read_commits
 from gc_core.train import Worker, checkpoint, train
 from gc_core.train.checkpoint import METRICS, write_metrics
 from gc_core.train.recovery import Checkpointing
+from support.small_runs import write_run
+from support.small_trainings import opened
 
 NAME = "a"
 FLIPS, CUTS = 8, 2

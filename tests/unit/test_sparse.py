@@ -342,7 +342,7 @@ def test_a_part_of_a_gradient_is_that_of_some_features() -> None:
 def test_the_cuda_kernels_compute_what_the_others_do() -> None:
     """In a process of its own: whether Triton interprets is decided when it is imported."""
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    script = Path(__file__).with_name("interpreted_kernels.py")
+    script = Path(__file__).parents[1] / "support/interpreted_kernels.py"
     found = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, check=False, env=environment, cwd=Path.cwd()
     )

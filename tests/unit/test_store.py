@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import zarr
 from numpy.typing import NDArray
-from small_store import (
+
+from gc_core import store
+from gc_core.io import objects
+from gc_core.io.json_objects import read_json, write_json
+from gc_core.io.location import Location
+from gc_core.io.run_folder import RunFolder
+from gc_core.store import ARRAYS, ShardArrays, StoreError
+from support.small_store import (
     ATTRS,
     CHANNELS,
     GROUP,
@@ -25,13 +32,6 @@ from small_store import (
     write,
     write_all,
 )
-
-from gc_core import store
-from gc_core.io import objects
-from gc_core.io.json_objects import read_json, write_json
-from gc_core.io.location import Location
-from gc_core.io.run_folder import RunFolder
-from gc_core.store import ARRAYS, ShardArrays, StoreError
 
 
 @pytest.fixture(scope="module")

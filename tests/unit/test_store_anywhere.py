@@ -11,7 +11,6 @@ from threading import Barrier
 
 import numpy as np
 import pytest
-from small_store import NUM_ROWS, NUM_SHARDS, assert_intact, create, numbers, shard_of, write
 
 from gc_core import store
 from gc_core.io import objects
@@ -19,6 +18,7 @@ from gc_core.io.run_folder import RunFolder
 from gc_core.store import ARRAYS, Commit, ShardArrays, StoreError
 from gc_core.store.layout import Written, object_name
 from gc_core.store.shard_codec import encode
+from support.small_store import NUM_ROWS, NUM_SHARDS, assert_intact, create, numbers, shard_of, write
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from small_store import NUM_ROWS, assert_intact, create, numbers, object_of, shard_of, write
 from zarr.codecs import Crc32cCodec
 
 from gc_core import harvest, manifest, store
@@ -14,6 +13,7 @@ from gc_core.images import list_images
 from gc_core.ingest import IngestConfig
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import ARRAYS, COMPRESSIONS, StoreError, commits
+from support.small_store import NUM_ROWS, assert_intact, create, numbers, object_of, shard_of, write
 
 
 @pytest.fixture(params=COMPRESSIONS)

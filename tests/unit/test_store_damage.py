@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_store import (
+
+from gc_core import store
+from gc_core.io.run_folder import RunFolder
+from gc_core.store import ARRAYS, StoreError
+from support.small_store import (
     NUM_ROWS,
     NUM_SHARDS,
     assert_intact,
@@ -19,10 +23,6 @@ from small_store import (
     write,
     write_all,
 )
-
-from gc_core import store
-from gc_core.io.run_folder import RunFolder
-from gc_core.store import ARRAYS, StoreError
 
 
 @pytest.fixture(scope="module")

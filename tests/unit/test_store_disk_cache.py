@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_store import NUM_ROWS, numbers, object_of, write_all
 
 from gc_core import store
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import StoreError
 from gc_core.store.disk_cache import OWN_FOLDER, DiskCache
+from support.small_store import NUM_ROWS, numbers, object_of, write_all
 
 
 def giving(content: bytes, asked: list[bytes]) -> Callable[[], memoryview]:

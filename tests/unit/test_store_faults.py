@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faulty_s3 import FaultyProxy, faulty, some_of
-from small_store import NUM_ROWS, NUM_SHARDS, assert_intact, create, numbers, shard_of, write, write_forever
 
 from gc_core import store
 from gc_core.io import objects, s3
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import REQUESTS_A_SHARD, StoreError
 from infra.object_store import ObjectServer
+from support.faulty_s3 import FaultyProxy, faulty, some_of
+from support.small_store import NUM_ROWS, NUM_SHARDS, assert_intact, create, numbers, shard_of, write, write_forever
 
 KILLS = 50
 
@@ -44,7 +44,7 @@ def test_fifty_kills_at_random_moments_leave_the_undisturbed_store(
     """Each writer is killed while it writes shards in a loop; after each, no reader takes half a store for a whole."""
     run, rng, unfinished = RunFolder.at(str(tmp_path / "run")), random.Random(0), 0
     processes = get_context("forkserver")
-    processes.set_forkserver_preload(["small_store"])  # a fork is quick, and safe before obstore was used
+    processes.set_forkserver_preload(["support.small_store"])  # a fork is quick, and safe before obstore was used
     create(run)
     for _ in range(KILLS):
         writer = processes.Process(target=write_forever, args=(run.url,))

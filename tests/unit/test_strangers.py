@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 from test_run_damage import NAME, analysed, finished_run
-from trainers import opened
 
 from gc_core import evaluate, store
 from gc_core.analyse import faults_of_artefacts
@@ -27,6 +26,7 @@ from gc_core.store.disk_cache import OWN_FOLDER, DiskCache
 from gc_core.train import Worker, train
 from gc_core.train.checkpoint import Keep, checkpoints
 from gc_core.train.recovery import Checkpointing
+from support.small_trainings import opened
 
 NAMES = ("thesis.tex", "src/part-00000.parquet", "src/0", "part-00000.parquet.txt", "0.bak", ".git/config")
 """Some look nearly as this project's do."""

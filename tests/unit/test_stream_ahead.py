@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from trainers import new_trainer
 
 from gc_core.stream.ahead import one_ahead
+from support.small_trainings import new_trainer
 
 
 def threads_of_fetching() -> list[str]:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from trainers import SMALL, cut_at, new_trainer, num_recovered, opened, same_weights, trained
 
 from gc_core import groups
 from gc_core.config import TrainConfig
@@ -24,6 +23,7 @@ from gc_core.train import Trainer, Worker, open_data, resolve, validation
 from gc_core.train.checkpoint import checkpoints
 from gc_core.train.validation import HeldOutSamples
 from gc_core.train.whereabouts import rows_of_step
+from support.small_trainings import SMALL, cut_at, new_trainer, num_recovered, opened, same_weights, trained
 
 
 def test_training_finds_the_planted_features(planted: Any) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from trainers import new_trainer, opened
 
 from gc_core import groups
 from gc_core.io.run_folder import RunFolder
@@ -18,6 +17,7 @@ from gc_core.symmetry import translate
 from gc_core.train import Trainer
 from gc_core.train.augmentation import sample_elements
 from gc_core.train.whereabouts import rows_of_step
+from support.small_trainings import new_trainer, opened
 
 D_4 = groups.dihedral(4)
 OPTIONS = {"augment": True, "steps": 20}

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from trainers import new_trainer, opened
 
 from gc_core import groups
 from gc_core.io.run_folder import RunFolder
 from gc_core.store.shards import CHUNK_ROWS
 from gc_core.train import first
 from gc_core.train.first import STATISTICS_ROWS, first_samples, sample_rows, sample_train_rows, statistics
+from support.small_trainings import new_trainer, opened
 
 D_4 = groups.dihedral(4)
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from trainers import EVERY, opened
 
 from gc_core import train as training
 from gc_core.crosscoder import GroupCrosscoder
@@ -15,6 +14,7 @@ from gc_core.train import Trainer, Worker
 from gc_core.train.intermediate import crosscoder_at
 from gc_core.train.recovery import Checkpointing
 from jobs.export import ExportJob, run_export
+from support.small_trainings import EVERY, opened
 
 KINDS = {
     "averaged": {"average_decay": 0.9},

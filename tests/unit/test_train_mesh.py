@@ -13,7 +13,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from trainers import cut_at
 
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
@@ -22,6 +21,7 @@ from gc_core.parallel import Mesh, join, shards_of
 from gc_core.train import Trainer, Worker, open_data, resolve, train
 from gc_core.train.checkpoint import Keep, checkpoints, load
 from gc_core.train.recovery import Checkpointing
+from support.small_trainings import cut_at
 
 pytestmark = pytest.mark.slow  # four processes that import torch
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trainers import EVERY, SMALL, opened, same_weights
 
 from gc_core.config import TrainConfig
 from gc_core.io.json_objects import read_json, write_json
@@ -16,6 +15,7 @@ from gc_core.train import Trainer, TrainingData, Worker, resolve, train
 from gc_core.train.recipe import learning_rate, penalty_coefficient
 from gc_core.train.recovery import Checkpointing
 from jobs.common.claims import claim, config_to_train
+from support.small_trainings import EVERY, SMALL, opened, same_weights
 
 KINDS = {
     "untied": {"activation": "batchtopk", "average_decay": 0.9},

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from trainers import new_trainer, num_recovered, trained
 
 from gc_core.crosscoder import Crosscoder
+from support.small_trainings import new_trainer, num_recovered, trained
 
 
 def test_averaged_weights_are_the_running_mean_and_are_what_is_kept(planted: Any) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from trainers import SMALL, new_trainer, opened, trained
 
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import Crosscoder, GroupCrosscoder, OrbitCrosscoder
@@ -14,6 +13,7 @@ from gc_core.families import best_poses
 from gc_core.io.location import Location
 from gc_core.train import Trainer
 from jobs.common.claims import config_to_train
+from support.small_trainings import SMALL, new_trainer, opened, trained
 
 KINDS = {
     "topk": {},

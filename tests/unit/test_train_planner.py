@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resolving import data_shape, made
 
 from gc_core.parallel.mesh import Mesh
 from gc_core.train.planner import (
@@ -17,6 +16,7 @@ from gc_core.train.planner import (
     recommend,
     refuse_too_large,
 )
+from support.resolved_configs import data_shape, made
 
 PAPER = Demand(dict_sizes=(65_536,), num_elements=64, channels=480, num_reads=1, batch=512, k=32)
 SMALL = Demand(dict_sizes=(256,), num_elements=8, channels=64, num_reads=1, batch=4096, k=16)

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from resolving import made
-from trainers import new_trainer, opened
 
 from gc_core.train.recipe import learning_rate, penalty_coefficient, sample_blocks
+from support.resolved_configs import made
+from support.small_trainings import new_trainer, opened
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:

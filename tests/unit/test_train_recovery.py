@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from trainers import new_trainer, opened, same_weights
 
 from gc_core.io import objects
 from gc_core.io.location import Location
@@ -23,6 +22,7 @@ from gc_core.train import Trainer, Worker, train
 from gc_core.train import recovery as recovering
 from gc_core.train.checkpoint import Keep, checkpoints, load
 from gc_core.train.recovery import Checkpointing, Recovery
+from support.small_trainings import new_trainer, opened, same_weights
 
 KILLED = {"steps": 120, "checkpoint_every": 7, "dead_after_samples": 128, "average_decay": 0.9}
 KILLS = 4

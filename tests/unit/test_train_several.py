@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from trainers import cut_at, same_weights, trained, trained_together
 
 from gc_core.io.location import Location
 from gc_core.store import Store
 from gc_core.train.recovery import newest
+from support.small_trainings import cut_at, same_weights, trained, trained_together
 
 LIST = [
     {"dict_size": 20, "k": 2, "augment": True},

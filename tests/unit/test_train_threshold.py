@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from trainers import new_trainer, trained
 
 from gc_core.train import Trainer
 from gc_core.train.threshold import settle_thresholds
+from support.small_trainings import new_trainer, trained
 
 SHORT = {"activation": "batchtopk", "steps": 30, "learning_rate": 1e-2}
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from trainers import SMALL, cut_at, new_trainer, opened, same_weights, trained, trained_together
 
 from gc_core import groups
 from gc_core.config import TrainConfig
 from gc_core.families import best_poses
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import open_data, resolve
+from support.small_trainings import SMALL, cut_at, new_trainer, opened, same_weights, trained, trained_together
 
 MakeRun = Callable[..., RunFolder]
 TIED = {"dict_size": None, "encoder_reads": "identity", "tying": "orbit", "prototypes": 8}

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from trainers import new_trainer
+
+from support.small_trainings import new_trainer
 
 ASKS_FOR_A_LENGTH = ("nonzero", "unique_consecutive", "_unique2", "bincount", "masked_select", "repeat_interleave")
 

@@ -1,6 +1,8 @@
 """An invented dictionary of drawn shapes with known symmetries: the atlas page without a run, for tests and for a look.
 
-`python -m gc_core.atlas.drawn FOLDER` writes the page. Letters: G group elements, C channels, P pixels, H W pixels.
+`python tests/support/invented_page.py FOLDER` writes the page.
+
+Letters: G group elements, C channels, P pixels, H W pixels.
 """
 
 import sys

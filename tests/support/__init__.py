@@ -1,0 +1,1 @@
+"""What several test files share, one idea a module; fixtures stand in the nearest `conftest.py`."""
