@@ -5,7 +5,7 @@ Letters: F features, G group elements, K examples.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from zarr.storage import ObjectStore
 
 from gc_core.analyse.features import FeatureSymmetry, Judged
 from gc_core.analyse.firing import Firing
-from gc_core.families import Families, coverage, shown_poses
-from gc_core.groups import Group
+from gc_core.families import Families, coverage, family_gaps, shown_poses
+from gc_core.groups import Group, Subgroup
 from gc_core.io import objects, parquet
 from gc_core.io.artefacts import DamagedError, digest, fault_of, hashes_in
 from gc_core.io.json_objects import finite, read_json, write_json
@@ -28,6 +28,7 @@ from gc_core.symmetry import Verdict, classes
 ARRAYS = ("curves", "self_similarity", "block_norms", "top_rows", "top_values")
 LATER_ARRAYS = ("block_steps", "top_poses", "pose_counts", "class_strength", "class_p")
 """What tables of earlier versions do not have."""
+GAPS = pa.list_(pa.struct({"from_deg": pa.float32(), "to_deg": pa.float32(), "mirrored": pa.bool_()}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +172,7 @@ def _columns(
         "prototype_similarity": _or_null(found.similarity_F),
         "family_consistency": _or_null(found.consistency_F),
         "family_coverage": _or_null(coverage(found, stabilisers, group)),
+        "family_gaps": pa.array(_gaps(firing, found, stabilisers, group), GAPS),
         "map_x": _or_null(found.place_F2[:, 0]),
         "map_y": _or_null(found.place_F2[:, 1]),
         "stabiliser": [v.subgroup.name for v in verdicts],
@@ -186,6 +188,16 @@ def _columns(
         "decoder_norm": np.linalg.norm(symmetry.block_norm_FG, axis=1).astype(np.float32),
         "spectrum": list(symmetry.spectrum_FR),
     }
+
+
+def _gaps(
+    firing: Firing, found: Families, stabilisers: Sequence[Subgroup], group: Group
+) -> list[list[dict[str, Any]] | None]:
+    """Gaps as the table keeps them; of tied poses none are told, for every prototype is in all orientations."""
+    if firing.pose_count_FG.shape[1]:
+        return [None] * len(found.family_F)
+    gaps_F = family_gaps(found, stabilisers, group)
+    return [None if each is None else [asdict(gap) for gap in each] for each in gaps_F]
 
 
 def _or_null(value_F: NDArray[np.float32]) -> pa.Array:

@@ -21,6 +21,7 @@ from gc_core.analyse.table import FeatureTable, load_features
 from gc_core.atlas.page import STRIP, write_page
 from gc_core.atlas.patches import cut_patch
 from gc_core.atlas.records import AtlasPage, Example, FeatureCard
+from gc_core.families import Gap
 from gc_core.images import ImageError, ImageRef, load
 from gc_core.images.moved import Absent, Move
 from gc_core.ingest import is_ingested
@@ -196,6 +197,7 @@ def _card(row: dict[str, Any], table: FeatureTable, examples: list[Example]) -> 
         examples=examples,
         pose_share_G=None if counts is None else counts[feature] / max(1, counts[feature].sum()),
         block_step_G=None if counts is None else table.arrays["block_steps"][feature],
+        gaps=tuple(Gap(**gap) for gap in row.get("family_gaps") or ()),
     )
 
 

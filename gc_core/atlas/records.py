@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gc_core.families import Gap
+
 _ELEMENTS_PER_TURN = {"dihedral": 2, "cyclic": 1, "trivial": 1}
 
 
@@ -68,6 +70,8 @@ class FeatureCard:
     """Share of the samples that the prototype fires on in each pose, (G,); None where poses are not tied."""
     block_step_G: np.ndarray | None = None
     """|D[g r] - D[g]|, r the smallest rotation, any unit, (G,); None where poses are not tied."""
+    gaps: tuple[Gap, ...] = ()
+    """Orientations that its family leaves out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

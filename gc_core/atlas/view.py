@@ -11,6 +11,7 @@ import numpy as np
 from gc_core.atlas import plots
 from gc_core.atlas.legend import LegendPlot, legend_plots
 from gc_core.atlas.records import AtlasPage, FeatureCard
+from gc_core.families import Gap
 
 NUM_OPEN_FAMILIES = 24
 """Families shown at once in the overview; the others stand behind one click."""
@@ -57,6 +58,8 @@ class FamilyView:
     symmetry: str
     """The most frequent symmetry among the members."""
     members: list[FeatureView]
+    missing: str
+    """Orientations that it leaves out, in words; empty where it leaves out none."""
 
     @property
     def strongest(self) -> float:
@@ -145,7 +148,12 @@ def _families(features: list[FeatureView]) -> list[FamilyView]:
 def _family(number: int, members: list[FeatureView]) -> FamilyView:
     by_pose = sorted(members, key=lambda member: (member.card.pose, member.card.feature))
     symmetry, _ = Counter(member.card.symmetry for member in by_pose).most_common(1)[0]
-    return FamilyView(number=number, symmetry=symmetry, members=by_pose)
+    gaps = by_pose[0].card.gaps
+    return FamilyView(number=number, symmetry=symmetry, members=by_pose, missing=", ".join(map(_gap, gaps)))
+
+
+def _gap(gap: Gap) -> str:
+    return f"{'mirrored, ' if gap.mirrored else ''}{gap.from_deg:.4g}° to {gap.to_deg:.4g}°"
 
 
 def _feature(card: FeatureCard, page: AtlasPage, symmetry_class: int, family_size: int) -> FeatureView:

@@ -2,6 +2,7 @@
 
 from gc_core.families.communities import communities, placed
 from gc_core.families.found import Cluster, Families, by_size, coverage, numbered, shown_poses
+from gc_core.families.gaps import Gap, family_gaps, gaps
 from gc_core.families.linkage import clusters_of, group_families
 from gc_core.families.neighbours import Dictionary, Neighbours, Source, mutual, nearest
 from gc_core.families.posed import family_of
@@ -13,6 +14,7 @@ __all__ = [
     "Cluster",
     "Dictionary",
     "Families",
+    "Gap",
     "Neighbours",
     "Source",
     "best_poses",
@@ -21,9 +23,11 @@ __all__ = [
     "clusters_of",
     "communities",
     "coverage",
+    "family_gaps",
     "family_of",
     "family_similarity",
     "find_families",
+    "gaps",
     "group_families",
     "mutual",
     "nearest",

@@ -157,11 +157,13 @@ def test_the_table_says_how_each_family_hangs_together(run: RunFolder) -> None:
     assert {0, -1} <= families
     for row in rows:
         alone = row["family"] < 0
-        for name in ("prototype_similarity", "family_consistency", "family_coverage"):
+        for name in ("prototype_similarity", "family_consistency", "family_coverage", "family_gaps"):
             assert (row[name] is None) == alone, name
         assert alone or 0 < row["family_coverage"] <= 1
+        assert all(gap["from_deg"] < gap["to_deg"] for gap in row["family_gaps"] or ())
         assert (row["map_x"] is None) == (row["map_y"] is None)
         assert alone or row["map_x"] is not None
+    assert any(row["family_gaps"] for row in rows), "few features cannot be in every pose"
 
 
 def test_what_does_not_fit_is_refused_before_any_task(

@@ -58,7 +58,9 @@ def test_what_was_seen_of_poses_is_stored(make_run: MakeRun) -> None:
     described = describe_features(model, np.arange(P))
     judged = judge(evidence_of_features(model, np.arange(P), (0.0, 0.0), CONFIG), GROUP, CONFIG)
     write_features(run, "tied", described, judged, firing, numbered([], P), GROUP, {})
-    arrays = load_features(run, "tied").arrays
+    table = load_features(run, "tied")
+    assert [row["family_gaps"] for row in table.rows] == [None] * P, "a prototype is in every pose"
+    arrays = table.arrays
     np.testing.assert_array_equal(arrays["pose_counts"], firing.pose_count_FG)
     np.testing.assert_array_equal(arrays["top_poses"], firing.top_pose_FT)
     np.testing.assert_array_equal(arrays["block_steps"], described.block_step_FG)

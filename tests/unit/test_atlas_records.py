@@ -13,6 +13,7 @@ from gc_core.atlas.build import sparsity
 from gc_core.atlas.page import render, write_page
 from gc_core.atlas.records import AtlasPage, Example, FeatureCard
 from gc_core.config import TrainConfig
+from gc_core.families import Gap
 from support.invented_page import SHAPES, drawn_page
 
 HOSTILE = "<script>alert(1)</script>.jpg"
@@ -124,6 +125,13 @@ def test_a_family_whose_other_members_are_dead_is_no_family(page: AtlasPage):
     parsed = Tags(render(replace(page, features=cards)))
     assert parsed.ids("section") == ["alone"]
     assert "family5" not in render(replace(page, features=cards))
+
+
+def test_a_family_says_which_orientations_it_leaves_out(page: AtlasPage):
+    gaps = (Gap(from_deg=67.5, to_deg=135.0, mirrored=False), Gap(from_deg=0.0, to_deg=360.0, mirrored=True))
+    left_out = "no member from 67.5° to 135°, mirrored, 0° to 360°"
+    assert left_out not in Tags(render(page)).text
+    assert left_out in Tags(render(with_features(page, gaps=gaps))).text
 
 
 def test_equally_large_families_come_by_their_strongest_example(page: AtlasPage):
