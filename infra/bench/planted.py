@@ -1,108 +1,135 @@
-"""Are planted families found? Samples of which every family, pose and symmetry is known, and crosscoders of them.
+"""Planted truth: are families, symmetries and poses found that are known, by the whole chain, and none where none is?
 
-    python -m infra.bench planted [--group D8] [--families 12] [--seeds 0 1] [--json FILE]
-    python -m infra.bench planted --families 8 --invariant 4 --invariant-prototypes 6
+    python -m infra.bench planted [--seeds 0 1] [--json FILE]
+    python -m infra.bench planted --kinds tied sae --curve noise 0.05 0.2 0.5 --json FILE
+    python -m infra.bench planted --stabilisers C1 D1 D16 --invariant-prototypes 8
 
-A family is a prototype of random blocks in every pose of the group; a third of them have no symmetry, a third one
-mirror, a third repeat after half a turn; `--invariant` adds some with all blocks equal. A sample is a few families,
-each in one pose, and noise. Judged are the mean,
-over all planted features, of the largest cosine with a learned one, and how far learned families are the planted ones
-(adjusted Rand index over the living features, each counted to the planted family that it is nearest to).
+Samples are made of families whose features, stabilisers and poses are known (the difficulties are options); tied and
+untied crosscoders are trained on them and analysed as `jobs.train` and `jobs.analyse` do, and an SAE on the
+untransformed block beside them. `given` is the analysis of the planted dictionary itself. The null store has families
+without any symmetry, all else alike; what is learned of it and given a symmetry is a false positive.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.table import Table
-from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from gc_core import groups
-from gc_core.config import AnalyseConfig, TrainConfig
-from gc_core.crosscoder import Crosscoder
-from gc_core.crosscoder.initialise import FirstSamples
-from gc_core.families import family_similarity, group_families
-from gc_core.groups import Group
-from gc_core.scoring import Samples, Sums, encode_and_score
-from gc_core.symmetry import translate
-from gc_core.train import Trainer, Worker, keep_freed_memory, resolve
-from infra.bench import stabilisers
+from gc_core.train import keep_freed_memory
+from infra.bench import planted_chain as chain
+from infra.bench import planted_scores as scores
+from infra.bench.planted_chain import Described, Found, Training
+from infra.bench.planted_world import Samples, Truth, World, plant, sample
 from infra.bench.results import write_results
-from infra.bench.stabilisers import Named
-from infra.bench.training import Size, empty_data
 from infra.bench.verdict import verdict
 from jobs.common import console
 from jobs.common.options import cli
 
-LEAST_RAND_INDEX, LEAST_COSINE = 0.99, 0.95
-HELD_OUT_ROWS = 2000
-LEAST_DENSITY = 1e-3
-"""Least share of held-out samples that a living feature fires on."""
-SMOOTH_WIDTH, IMPERFECT = 3.0, 0.1
-"""Width of smoothing and imperfect share of the dictionaries whose stabilisers are named; `python -m infra.bench
-stabilisers` has the curve."""
-DUPLICATES = 0.9
-"""Prototypes more alike than this, up to pose, are one family learned twice."""
+KINDS = ("given", *chain.TRAINED)
+NULL_STABILISERS = ("C1",)
+TARGETS = {
+    "family_ari": 0.99,
+    "stabiliser_accuracy": 0.95,
+    "median_pose_error_steps": 0.5,
+    "null_false_positive_rate": 0.05,
+    "oracle_stabiliser_accuracy": 0.98,
+}
+"""At least; errors and false positives at most."""
+SUMMARY = {
+    "family_ari": ("tied", "family_ari"),
+    "stabiliser_accuracy": ("tied", "stabiliser_accuracy"),
+    "median_pose_error_steps": ("tied", "median_pose_error_steps"),
+    "null_false_positive_rate": ("tied", "null_false_positive_rate"),
+    "mean_max_cosine": ("tied", "mean_max_cosine"),
+    "untied_family_ari": ("untied", "family_ari"),
+    "untied_stabiliser_accuracy": ("untied", "stabiliser_accuracy"),
+    "untied_median_pose_error_steps": ("untied", "median_pose_error_steps"),
+    "untied_null_false_positive_rate": ("untied", "null_false_positive_rate"),
+    "untied_mean_max_cosine": ("untied", "mean_max_cosine"),
+    "sae_family_ari": ("sae", "family_ari"),
+    "sae_best_family_ari": ("sae", "best_family_ari"),
+    "sae_mean_max_cosine": ("sae", "mean_max_cosine"),
+    "oracle_family_ari": ("given", "family_ari"),
+    "oracle_stabiliser_accuracy": ("given", "stabiliser_accuracy"),
+}
+"""Where each figure of the summary stands: mean over the seeds of the world that the options give."""
+
+COLUMNS = {
+    "": None,
+    "changed": None,
+    "families (ARI)": "family_ari",
+    "stabilisers": "stabiliser_accuracy",
+    "axes": "axis_accuracy",
+    "pose off, steps (mean)": "mean_pose_error_steps",
+    "false positives": "null_false_positive_rate",
+    "cosine": "mean_max_cosine",
+    "living": "living",
+    "held-out FVU": "held_out_fvu",
+}
+"""Headings of the table, and the figures below them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlantedBench:
-    """Recover planted families."""
+class PlantedBench(World, Training):
+    """Find what was planted."""
 
-    group: str = "D8"
-    families: int = 12
-    invariant: int = 0
-    """More families, with all blocks equal."""
-    channels: int = 64
-    rows: int = 10_000
-    active: int = 3
-    """Families in a sample; k of the crosscoders too."""
-    noise: float = 0.02
-    """Standard deviation of each number, where a family's blocks have norm 1 together."""
-    prototypes: int = 16
-    invariant_prototypes: int = 0
-    """Number of these prototypes with all blocks equal."""
-    features: int = 256
-    """Features of the untied crosscoder."""
-    steps: int = 1500
-    batch: int = 256
-    seeds: tuple[int, ...] = (0, 1)
+    kinds: tuple[str, ...] = KINDS
+    """Which of given, tied, untied and sae."""
+    curve: tuple[str, ...] = ()
+    """One of the options above and further values of it, such as `noise 0.1 0.3`: the same is done once more for each,
+    `None` where an option may be."""
+    null: bool = True
+    """Train on a null store too, for false positives."""
+    seeds: tuple[int, ...] = (0,)
     json: Path | None = None
-    """Write the results here: a list of flat objects, one a training."""
+    """Write the results here: one object with the summary, and under `rows` one a training."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if unknown := [kind for kind in self.kinds if kind not in KINDS]:
+            raise ValueError(f"kinds: found {unknown[0][:20]!r}, expected some of {' '.join(KINDS)}")
+        points(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Planted:
-    """What is to be found, and samples of it."""
+class Row(Found):
+    """One dictionary."""
 
-    group: Group
-    prototypes_PGC: Tensor
-    acts_NGC: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """One training."""
-
+    difficulty: str
+    """Option that was changed, empty for the world that the options give."""
+    value: Any
     kind: str
     seed: int
-    rand_index: float
-    mean_cosine: float
-    num_families: int
-    """Learned ones with living members."""
-    held_out_fvu: float
-    invariant_cosine: float | None
-    """`mean_cosine` of planted families with equal blocks to prototypes that have them too; None without."""
-    oracle_stabiliser_accuracy: float
-    """Share of right stabilisers where the analysis is given a planted dictionary over the same group and channels:
-    every class of subgroups, smooth over rotation, half of the energy invariant, a tenth of the rest imperfect."""
-    null_false_positive_rate: float
-    """Share of features without symmetry, as smooth, that are given one."""
+    planted_features: int
+    features_per_channel: float
+    median_pose_error_steps: float | None = None
+    mean_pose_error_steps: float | None = None
+    null_false_positive_rate: float | None = None
+    null_living: int | None = None
+    """Learned ones of the null store, of which that is a share."""
+    best_family_ari: float | None = None
+    """`family_ari` of an SAE at the bound of similarity that suits it best: more than anybody could know."""
+    invariant_cosine: float | None = None
+    """`mean_max_cosine` of planted families with equal blocks to prototypes that have them too."""
+    held_out_fvu: float | None = None
+    seconds: float
+    processor_s: float
+    """Of all threads together: what `seconds` would be on one core without others beside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """A world and samples of it."""
+
+    truth: Truth
+    train_NGC: Tensor
+    held_out: Samples
 
 
 def main(args: list[str] | None = None) -> None:
@@ -110,124 +137,140 @@ def main(args: list[str] | None = None) -> None:
     with console.one_line_errors(remedy="Results so far are in the --json file."):
         options = cli(PlantedBench, prog="python -m infra.bench planted", args=args, description=__doc__)
         keep_freed_memory()
-        found: list[Outcome] = []
-        for seed in options.seeds:
-            truth = plant(options, seed)
-            named = stabilisers.measure(
-                truth.group, width=SMOOTH_WIDTH, imperfect=IMPERFECT, channels=options.channels, each=8, seed=seed
-            )
-            for kind in ("tied", "untied"):
-                found.append(measure(kind, options, truth, named, seed))
-                if options.json is not None:
-                    write_results(options.json, [asdict(each) for each in found])
+        found: list[Row] = []
+        for name, value, world in points(options):
+            for seed in options.seeds:
+                store = stored(world, seed)
+                null = stored(replace(world, stabilisers=NULL_STABILISERS), seed) if options.null else None
+                for kind in options.kinds:
+                    found.append(measure(kind, world, store, null, seed, name, value))
+                    if options.json is not None:
+                        write_results(options.json, {**summary(found), "rows": [asdict(each) for each in found]})
         show(found)
 
 
-def plant(options: PlantedBench, seed: int) -> Planted:
-    """Prototypes of norm 1, and `rows` samples with HELD_OUT_ROWS more behind them."""
-    group, rng = groups.parse(options.group), np.random.default_rng(seed)
-    blocks = rng.standard_normal((options.families, group.order, options.channels))
-    symmetric = [_symmetric(each, number % 3, group) for number, each in enumerate(blocks)]
-    equal = rng.standard_normal((options.invariant, 1, options.channels)).repeat(group.order, axis=1)
-    prototypes = np.stack([*symmetric, *equal])
-    prototypes /= np.linalg.norm(prototypes.reshape(len(prototypes), -1), axis=1)[:, None, None]
-    acts = options.noise * rng.standard_normal((options.rows + HELD_OUT_ROWS, group.order, options.channels))
-    for sample in acts:
-        for p in rng.choice(len(prototypes), options.active, replace=False):
-            sample += rng.uniform(0.5, 1.5) * prototypes[p][group.cayley[:, rng.integers(group.order)]]
-    made = (torch.from_numpy(each.astype(np.float32)) for each in (prototypes, acts))
-    return Planted(group=group, prototypes_PGC=next(made), acts_NGC=next(made))
+def points(options: PlantedBench) -> list[tuple[str, Any, PlantedBench]]:
+    """The world that the options give, then those of the curve: what is changed, to what, and the options with it.
+
+    Raises:
+        ValueError: there is no such option, or it cannot have that value.
+    """
+    found: list[tuple[str, Any, PlantedBench]] = [("", None, options)]
+    if options.curve:
+        name, values = options.curve[0], options.curve[1:]
+        known = [each.name for each in fields(World) + fields(Training) if each.name != "stabilisers"]
+        if name not in known:
+            raise ValueError(f"curve: found {name[:20]!r}, expected one of {' '.join(known)}")
+        for value in (_value(name, text) for text in values):
+            found.append((name, value, replace(options, curve=(), **{name: value})))
+    return found
 
 
-def _symmetric(blocks_GC: NDArray[np.float64], kind: int, group: Group) -> NDArray[np.float64]:
-    """Make blocks the same after nothing (kind 0: as given, twice as large), one mirror (1) or half a turn (2)."""
-    partner = [0, group.n if group.has_mirrors else 0, group.n // 2][kind]
-    return blocks_GC + blocks_GC[group.cayley[:, partner]]
+def _value(name: str, text: str) -> Any:
+    """The text as a value of an option.
 
-
-def measure(kind: str, options: PlantedBench, truth: Planted, named: Named, seed: int) -> Outcome:
-    """Train, and compare with what was planted; `named` is how the analysis does without training."""
-    trainer = _trained(kind, options, truth, seed)
-    model, held_out_BGC = trainer.exported(), truth.acts_NGC[options.rows :]
-    assert model is not None, "one worker has the whole crosscoder"
-    sums = Sums.of(model)
-    (codes,) = encode_and_score(model, [Samples(held_out_BGC)], sums)
-    living_NGC = model.W_dec.detach()[(codes.z_BF > 0).double().mean(0) > LEAST_DENSITY]
-    label_N = families_of(living_NGC, truth.group, 0.5 if kind == "untied" else DUPLICATES)
-    similarity_NP = _cosines(living_NGC, truth)
-    return Outcome(
-        kind=kind,
-        seed=seed,
-        rand_index=float(adjusted_rand_score(similarity_NP.amax(2).argmax(1).numpy(), label_N)),
-        mean_cosine=float(similarity_NP.amax(0).mean() if kind == "untied" else similarity_NP.amax((0, 2)).mean()),
-        num_families=len(np.unique(label_N)),
-        held_out_fvu=sums.fvu() or 0.0,
-        invariant_cosine=_invariant_cosine(model, truth, options),
-        oracle_stabiliser_accuracy=named.oracle_stabiliser_accuracy,
-        null_false_positive_rate=named.null_false_positive_rate,
-    )
-
-
-def _invariant_cosine(model: Crosscoder, truth: Planted, options: PlantedBench) -> float | None:
-    if not options.invariant or not model.shape.invariant:
+    Raises:
+        ValueError: it is none.
+    """
+    usual = getattr(PlantedBench(), name)
+    if text == "None" and name in ("width", "learning_rate"):
         return None
-    cosine_NPH = _cosines(model.W_dec.detach()[: model.shape.invariant], truth)
-    return float(cosine_NPH[:, options.families :].amax((0, 2)).mean())
+    kind = float if usual is None else type(usual)
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ValueError(f"curve: found {text[:20]!r}, expected a value of {name} such as {usual}") from error
 
 
-def families_of(rows_NGC: Tensor, group: Group, least_similarity: float) -> NDArray[np.int64]:
-    """(N,) a number for each family of decoder rows; a row alone is a family too."""
-    share = AnalyseConfig().invariant_share
-    similarity, pose = (each.numpy() for each in family_similarity(rows_NGC, rows_NGC, group, invariant_share=share))
-    family_N = group_families(similarity, pose, least_similarity=least_similarity).family_F
-    return np.where(family_N < 0, len(family_N) + np.arange(len(family_N)), family_N)
+def stored(options: PlantedBench, seed: int) -> Store:
+    """Plant, and draw samples; the last ones are held out."""
+    truth = plant(options, seed)
+    drawn = sample(truth, options, options.rows + options.held_out, np.random.default_rng([seed, 2]))
+    behind = slice(options.rows, None)
+    held_out = Samples(
+        acts_NGC=drawn.acts_NGC[behind], family_NA=drawn.family_NA[behind], pose_NA=drawn.pose_NA[behind]
+    )
+    return Store(truth=truth, train_NGC=drawn.acts_NGC[: options.rows], held_out=held_out)
 
 
-def _cosines(rows_NGC: Tensor, truth: Planted) -> Tensor:
-    """(N, P, H) of learned rows with every planted feature."""
-    unit = torch.nn.functional.normalize(rows_NGC.flatten(1), dim=1)
-    poses = (translate(truth.prototypes_PGC, h, truth.group).flatten(1) for h in range(truth.group.order))
-    return torch.stack([unit @ planted.T for planted in poses], dim=2)
-
-
-def _trained(kind: str, options: PlantedBench, truth: Planted, seed: int) -> Trainer:
-    sizes: dict[str, Any] = {
-        "tying": "orbit",
-        "prototypes": options.prototypes,
-        "invariant_prototypes": options.invariant_prototypes,
-    }
-    if kind == "untied":
-        sizes = {"tying": "none", "dict_size": options.features, "encoder_reads": "all"}
-    config = TrainConfig(
-        group=options.group, k=options.active, steps=options.steps, batch=options.batch, seed=seed, augment=False,
-        learning_rate=3e-3, **sizes,
+def measure(
+    kind: str, options: PlantedBench, store: Store, null: Store | None, seed: int, difficulty: str, value: Any
+) -> Row:
+    """Train, analyse and score one kind; of `given` the planted dictionary is analysed."""
+    start, busy = time.perf_counter(), time.process_time()
+    truth, more = store.truth, dict[str, Any]()
+    if kind == "given":
+        about = chain.describe(truth.dictionary(), truth.group)
+        if null is not None:
+            more |= _false_positives(chain.describe(null.truth.prototype_PGC, truth.group))
+    else:
+        model = chain.train(kind, options, options.active, store.train_NGC, truth.group, seed)
+        about, seen = chain.learned(model, store.held_out.acts_NGC)
+        more["held_out_fvu"] = seen.fvu
+        if kind == "sae":
+            more["best_family_ari"] = chain.best_family_ari(about, truth)
+        else:
+            errors = chain.pose_errors(about, seen, truth, store.held_out)
+            more |= _pose_errors(errors) | {"invariant_cosine": chain.invariant_cosine(model, truth)}
+        if null is not None and kind != "sae":
+            other = chain.train(kind, options, options.active, null.train_NGC, truth.group, seed)
+            more |= _false_positives(chain.learned(other, null.held_out.acts_NGC)[0])
+    return Row(
+        **asdict(chain.score(about, truth)), difficulty=difficulty, value=value, kind=kind, seed=seed,
+        planted_features=len(truth.features[0]), features_per_channel=len(truth.features[0]) / options.channels,
+        seconds=time.perf_counter() - start,
+        processor_s=time.process_time() - busy, **more,
     )  # fmt: skip
-    size = Size(group=options.group, channels=options.channels, features=options.features)
-    data, train_NGC = empty_data(size, options.rows), truth.acts_NGC[: options.rows]
-    scale = (options.channels * train_NGC[..., 0].numel() / train_NGC.square().sum()).sqrt()
-    data = replace(data, scale=float(scale))
-    first = FirstSamples.of(train_NGC[torch.randperm(1024, generator=torch.Generator().manual_seed(seed))] * data.scale)
-    trainer = Trainer(resolve(config, data), data, Worker(), first)
-    rng = np.random.default_rng([seed, 1])
-    with console.progress(f"{kind}, seed {seed}", options.steps, "steps") as meter:
-        for step in range(options.steps):
-            rows = torch.from_numpy(rng.integers(options.rows, size=options.batch))
-            trainer.advance(train_NGC[rows] * data.scale)
-            meter.set(step + 1)
-    return trainer
 
 
-def show(found: Sequence[Outcome]) -> None:
-    """The table, and whether tied ones find all."""
+def _pose_errors(error_N: NDArray[np.int64]) -> dict[str, float]:
+    if not len(error_N):
+        return {}
+    return {
+        "median_pose_error_steps": float(np.median(error_N)),
+        "mean_pose_error_steps": float(np.mean(error_N)),
+    }
+
+
+def _false_positives(about: Described) -> dict[str, Any]:
+    words = [each.words for each in about.verdict_R]
+    return {"null_false_positive_rate": scores.false_positive_rate(words), "null_living": len(words)}
+
+
+def summary(found: Sequence[Row]) -> dict[str, float | None]:
+    """The figures of the world that the options give, mean over seeds; None where there are none yet."""
+    return {name: _mean(found, kind, figure) for name, (kind, figure) in SUMMARY.items()}
+
+
+def _mean(found: Sequence[Row], kind: str, figure: str) -> float | None:
+    known = [getattr(each, figure) for each in found if each.kind == kind and not each.difficulty]
+    return float(np.mean(known)) if known and None not in known else None
+
+
+def verdicts(figures: dict[str, float | None]) -> list[str]:
+    """Whether each target is met, of those that were measured."""
+    lines = []
+    for name, target in TARGETS.items():
+        if (found := figures[name]) is not None:
+            most = name.endswith(("steps", "rate"))
+            what = f"{name} {found:.3f}; wanted at {'most' if most else 'least'} {target:g}"
+            lines.append(verdict(found <= target if most else found >= target, what))
+    return lines
+
+
+def show(found: Sequence[Row]) -> None:
+    """The table, and the targets."""
     table = Table(title="planted families")
-    for heading in ("kind", "seed", "adjusted Rand index", "mean cosine", "invariant ones", "families", "held-out FVU"):
-        table.add_column(heading, justify="left" if heading == "kind" else "right")
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right" if COLUMNS[heading] else "left")
     for each in found:
-        equal = "" if each.invariant_cosine is None else f"{each.invariant_cosine:.3f}"
-        numbers = (f"{each.rand_index:.3f}", f"{each.mean_cosine:.3f}", equal, str(each.num_families))
-        table.add_row(each.kind, str(each.seed), *numbers, f"{each.held_out_fvu:.4f}")
+        world = f"{each.difficulty} {each.value}" if each.difficulty else ""
+        figures = [_shown(getattr(each, name)) for name in COLUMNS.values() if name]
+        table.add_row(f"{each.kind}, seed {each.seed}", world, *figures)
     console.console.print(table)
-    for each in (one for one in found if one.kind == "tied"):
-        what = f"tied, seed {each.seed}: Rand index {each.rand_index:.3f}, cosine {each.mean_cosine:.3f}"
-        reached = each.rand_index >= LEAST_RAND_INDEX and each.mean_cosine >= LEAST_COSINE
-        console.console.print(verdict(reached, f"{what}; wanted {LEAST_RAND_INDEX} and {LEAST_COSINE}"))
+    for line in verdicts(summary(found)):
+        console.console.print(line)
+
+
+def _shown(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:,}" if isinstance(figure, int) else f"{figure:.3f}"

@@ -1,7 +1,8 @@
 """How well what was planted was found: each score a function of arrays, which knows neither models nor trainings.
 
-Planted features are matched one to one with learned ones (Hungarian method). A planted family is then found in the
-learned family that most of its features are matched into.
+Planted features are matched one to one with learned ones (Hungarian method). Partners that have less than half of the
+energy in common are none, or else tied poses, which are families whatever they learn, would score 1. A planted family
+is then found in the learned family that most of its features are matched into.
 
 Letters: F planted features, L learned features, P planted families, N occurrences of a family in samples.
 """
@@ -17,14 +18,17 @@ from gc_core.groups import Group, Subgroup
 from gc_core.symmetry import UNDECIDED
 
 UNMATCHED = -1
+LEAST_COSINE = 0.5**0.5
+"""Of a planted feature with its partner."""
 
 
 def match(cosine_FL: NDArray[np.float32]) -> NDArray[np.int64]:
     """(F,) the learned feature of each planted one, each of at most one, so that the sum of cosines is largest;
-    `UNMATCHED` where there are too few."""
+    `UNMATCHED` where there are too few, or its cosine is below `LEAST_COSINE`."""
     partner_F = np.full(len(cosine_FL), UNMATCHED)
     planted, learned = linear_sum_assignment(cosine_FL, maximize=True)
-    partner_F[planted] = learned
+    near = cosine_FL[planted, learned] >= LEAST_COSINE
+    partner_F[planted[near]] = learned[near]
     return partner_F
 
 

@@ -16,6 +16,7 @@ MISSING = scores.UNMATCHED
 def test_matching_is_one_to_one_and_best_together() -> None:
     cosine = np.array([[0.9, 0.8], [0.9, 0.1], [0.2, 0.3]], np.float32)
     assert scores.match(cosine).tolist() == [1, 0, MISSING], "the first gives way to the second"
+    assert scores.match(np.array([[0.75, 0.1], [0.1, 0.6]], np.float32)).tolist() == [0, MISSING], "too far away"
     assert scores.match(np.zeros((2, 0), np.float32)).tolist() == [MISSING, MISSING]
 
 
