@@ -49,8 +49,8 @@ def of_key(listing: pa.Table, key: str | None) -> tuple[pa.Table, str]:
     names = _names(listing)
     samples: dict[tuple[str, str], set[str]] = defaultdict(set)
     for url, name in names:
-        stem, found = split_key(name)
-        samples[url, stem].add(found)
+        stem, entry_key = split_key(name)
+        samples[url, stem].add(entry_key)
     if key is None:
         return listing, _warning(samples.values())
     keep = [split_key(name)[1] == key.lower().lstrip(".") for _, name in names]
@@ -63,11 +63,11 @@ def of_key(listing: pa.Table, key: str | None) -> tuple[pa.Table, str]:
 
 def _names(listing: pa.Table) -> list[tuple[str, str]]:
     """Archive and name inside it of every entry; of a file its folder and name."""
-    found = []
+    names = []
     for url, member in zip(listing["url"].to_pylist(), listing["member"].to_pylist(), strict=True):
         folder, _, name = url.rpartition("/")
-        found.append((url, member) if member else (folder, unquote(name)))
-    return found
+        names.append((url, member) if member else (folder, unquote(name)))
+    return names
 
 
 def _warning(samples: Iterable[set[str]]) -> str:

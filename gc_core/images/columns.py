@@ -59,9 +59,9 @@ def find(schema: pa.Schema, key: str | None = None) -> Column:
     schema = pa.schema([(field.name, _plain_type(field.type)) for field in schema])
     if key is not None:
         return _chosen(schema, key)
-    found = {field.name: column for field in schema if (column := _column(field))}
-    by_name: dict[str, Column] = {name.lower(): column for name, column in reversed(found.items())}
-    packed = {name: column for name, column in found.items() if column.form != "text"}
+    columns = {field.name: column for field in schema if (column := _column(field))}
+    by_name: dict[str, Column] = {name.lower(): column for name, column in reversed(columns.items())}
+    packed = {name: column for name, column in columns.items() if column.form != "text"}
     for choice in (name for name in IMAGE_NAMES if name in by_name and by_name[name].form != "text"):
         return by_name[choice]
     if len(packed) > 1:
@@ -150,13 +150,13 @@ def plain(array: pa.Array) -> pa.Array:
 
 def place_in(member: str) -> list[int]:
     """The numbers in brackets at the end of a member's name, `a.jpg[3][0]`."""
-    found = re.search(r"((?:\[\d+\])+)$", member)
-    return [int(number) for number in re.findall(r"\d+", found[1])] if found else []
+    match = re.search(r"((?:\[\d+\])+)$", member)
+    return [int(number) for number in re.findall(r"\d+", match[1])] if match else []
 
 
 def _chosen(schema: pa.Schema, key: str) -> Column:
-    found = next((field for field in schema if field.name.lower() == key.lower()), None)
-    column = None if found is None else _column(found, any_name=True)
+    chosen = next((field for field in schema if field.name.lower() == key.lower()), None)
+    column = None if chosen is None else _column(chosen, any_name=True)
     if column is None:
         known = ", ".join(field.name for field in schema if _column(field, any_name=True)) or "none"
         raise ImageError(f"no column of images called {key!r} (--image-key; expected one of {known})")
@@ -241,8 +241,8 @@ def _texts(array: pa.Array) -> list[str | None]:
     if pa.types.is_string_view(array.type):
         lengths = np.frombuffer(array.buffers()[1], np.int32)[4 * array.offset : 4 * (array.offset + len(array)) : 4]
         stored_bytes = array.get_total_buffer_size()
-        if (found := int(lengths.sum(dtype=np.int64))) > budget.FEW_BYTES + stored_bytes:
-            raise ImageError(f"texts of {found:,} bytes, {stored_bytes:,} are stored (they repeat one another)")
+        if (text_bytes := int(lengths.sum(dtype=np.int64))) > budget.FEW_BYTES + stored_bytes:
+            raise ImageError(f"texts of {text_bytes:,} bytes, {stored_bytes:,} are stored (they repeat one another)")
     return array.to_pylist()
 
 

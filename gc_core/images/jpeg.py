@@ -24,15 +24,15 @@ def num_scans(content: bytes, *, at_most: int) -> int:
         ImageError: so many segments, or so much between them, that looking at them takes minutes.
     """
     place, scans, segments = 2, 0, 0
-    while scans < at_most and (found := _MARKER.search(content, place)):
-        marker, segments = found[0][1], segments + 1
+    while scans < at_most and (match := _MARKER.search(content, place)):
+        marker, segments = match[0][1], segments + 1
         if segments > MOST_SEGMENTS:
             raise ImageError(f"more than {MOST_SEGMENTS:,} segments in a JPEG (save it without its metadata)")
-        if not scans and found.start() - place > MOST_FILL_BYTES:
-            raise ImageError(f"damaged image ({found.start() - place:,} bytes between the segments of a JPEG)")
+        if not scans and match.start() - place > MOST_FILL_BYTES:
+            raise ImageError(f"damaged image ({match.start() - place:,} bytes between the segments of a JPEG)")
         if marker == _END:
             break
         scans += marker == _SCAN
         has_segment = marker not in (_START, _TEMPORARY)
-        place = found.end() + (int.from_bytes(content[found.end() : found.end() + 2], "big") if has_segment else 0)
+        place = match.end() + (int.from_bytes(content[match.end() : match.end() + 2], "big") if has_segment else 0)
     return scans

@@ -37,16 +37,16 @@ def relocate(urls: Sequence[str], moves: Sequence[Move]) -> list[str]:
         ValueError: an OLD is the beginning of none.
     """
     longest_first = sorted(moves, key=lambda move: -len(_parts(move.old)))
-    unused, found = set(moves), []
+    unused, relocated = set(moves), []
     for url in urls:
         move = next((move for move in longest_first if _is_below(url, move.old)), None)
-        found.append(_moved(url, move) if move else url)
+        relocated.append(_moved(url, move) if move else url)
         if move:
             unused.discard(move)
     if unused and urls:
         old = next(move.old for move in moves if move in unused)
         raise ValueError(f"images_at: no image lies below {old}; the first is {urls[0]}, expected OLD=NEW with its OLD")
-    return found
+    return relocated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,10 +163,12 @@ def _may_lack_bytes(parquet: pq.ParquetFile, group: int, column: Column) -> bool
     """Whether a struct's bytes may be null in a row group, or nothing but they stand there."""
     chunks = parquet.metadata.row_group(group)
     parts = {(chunk := chunks.column(place)).path_in_schema: chunk for place in range(chunks.num_columns)}
-    found = parts.get(f"{column.name}.bytes")
-    if found is None or f"{column.name}.path" not in parts:
+    bytes_chunk = parts.get(f"{column.name}.bytes")
+    if bytes_chunk is None or f"{column.name}.path" not in parts:
         return True
-    return not (found.is_stats_set and found.statistics.has_null_count and found.statistics.null_count == 0)
+    return not (
+        bytes_chunk.is_stats_set and bytes_chunk.statistics.has_null_count and bytes_chunk.statistics.null_count == 0
+    )
 
 
 @lru_cache(maxsize=256)

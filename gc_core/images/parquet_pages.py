@@ -131,18 +131,18 @@ def _page(header: dict[int, Any]) -> _Page:
 
 def _fields(file: BinaryIO, depth: int = 0) -> dict[int, Any]:
     """The struct that begins here: numbers and structs by field; what else stands there is passed over."""
-    found: dict[int, Any] = {}
+    fields: dict[int, Any] = {}
     number = 0
     for _ in range(_MOST_FIELDS):
         head = _byte(file)
         kind, step = head & 15, head >> 4
         if kind == _STOP:
-            return found
+            return fields
         number = number + step if step else _number(file)
         if kind in (_I16, _I32, _I64):
-            found[number] = _number(file)
+            fields[number] = _number(file)
         elif kind == _STRUCT and depth < _DEEPEST:
-            found[number] = _fields(file, depth + 1)
+            fields[number] = _fields(file, depth + 1)
         elif kind in (_BYTE, _DOUBLE, _BINARY):
             file.seek(_FIXED_BYTES[kind] if kind in _FIXED_BYTES else _varint(file), 1)
         elif kind not in (_TRUE, _FALSE):

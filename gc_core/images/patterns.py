@@ -27,10 +27,10 @@ def expand_braces(pattern: str) -> list[str]:
     """
     if (braces := pattern.count("{")) > MOST_BRACES:
         raise ValueError(f"images: a pattern with {braces:,} braces found, expected at most {MOST_BRACES}")
-    found = list(islice(_expanded(pattern), MOST_FILES + 1))
-    if len(found) > MOST_FILES:
+    expanded = list(islice(_expanded(pattern), MOST_FILES + 1))
+    if len(expanded) > MOST_FILES:
         raise ValueError(f"images: {pattern} means more than {MOST_FILES:,} files; name a folder instead")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(expanded))
 
 
 def split_root(pattern: str) -> tuple[str, str]:
@@ -70,18 +70,18 @@ def _name(pattern: str) -> str:
 
 
 def _between_stars(pattern: str) -> list[str]:
-    stars = [found.span() for found in _STARS_OR_SET.finditer(pattern) if found[0].startswith("*")]
+    stars = [match.span() for match in _STARS_OR_SET.finditer(pattern) if match[0].startswith("*")]
     begins, ends = [0, *(end for _, end in stars)], [*(start for start, _ in stars), len(pattern)]
     return [pattern[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
 
 def _characters(pattern: str) -> str:
     """The expression of as many characters as the pattern has."""
-    found, end = [], 0
+    pieces, end = [], 0
     for wild in _ONE.finditer(pattern):
-        found += [re.escape(pattern[end : wild.start()]), "[^/]" if wild[0] == "?" else _set(wild[0])]
+        pieces += [re.escape(pattern[end : wild.start()]), "[^/]" if wild[0] == "?" else _set(wild[0])]
         end = wild.end()
-    return "".join([*found, re.escape(pattern[end:])])
+    return "".join([*pieces, re.escape(pattern[end:])])
 
 
 def _set(wild: str) -> str:
@@ -90,12 +90,12 @@ def _set(wild: str) -> str:
 
 
 def _expanded(pattern: str) -> Iterator[str]:
-    found = _BRACES.search(pattern)
-    if not found:
+    braces = _BRACES.search(pattern)
+    if not braces:
         yield pattern
         return
-    for choice in _choices(found[1]):
-        yield from _expanded(pattern[: found.start()] + choice + pattern[found.end() :])
+    for choice in _choices(braces[1]):
+        yield from _expanded(pattern[: braces.start()] + choice + pattern[braces.end() :])
 
 
 def _choices(inside: str) -> Iterator[str]:

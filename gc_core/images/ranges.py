@@ -83,8 +83,8 @@ def _with_odd_keys(location: Location) -> Iterator[Found]:
             yield Found(key, size, "key with an empty part between slashes (rename it)" if odd else "")
 
 
-def _batches(found: Iterable[Found]) -> Iterator[list[Found]]:
-    them = iter(found)
+def _batches(files: Iterable[Found]) -> Iterator[list[Found]]:
+    them = iter(files)
     while batch := list(islice(them, LIST_BATCH)):
         yield batch
 

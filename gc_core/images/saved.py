@@ -44,11 +44,11 @@ def ordered(
 
 
 def _by_folder(files: Iterable[Sized]) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
+    by_folder: dict[str, dict[str, int]] = {}
     for name, size in files:
         folder, slash, _ = name.rpartition("/")
-        found.setdefault(f"{folder}{slash}", {})[name] = size
-    return found
+        by_folder.setdefault(f"{folder}{slash}", {})[name] = size
+    return by_folder
 
 
 def _named(state: str, num_bytes: int, read: Callable[[str], bytes]) -> list[str]:
@@ -68,9 +68,9 @@ def _named(state: str, num_bytes: int, read: Callable[[str], bytes]) -> list[str
 
 def _refuse_half(folder: str, files: dict[str, int]) -> None:
     """Refuse an incomplete data set without a `state.json`: its files' names say how many there are."""
-    shards = [found for name in files if (found := _SHARD.fullmatch(name.removeprefix(folder)))]
-    for found in shards:
-        if len(shards) < (count := int(found[1])):
+    shards = [match for name in files if (match := _SHARD.fullmatch(name.removeprefix(folder)))]
+    for match in shards:
+        if len(shards) < (count := int(match[1])):
             missing = f"{count - len(shards):,} of {count:,} files below {folder or './'}"
             raise ValueError(_half(missing, "the files' names give their number"))
 

@@ -82,9 +82,9 @@ def find(
     at_hand = {"builtin": builtin.photographs() + drawn, "photographs": builtin.photographs(), "stimuli": drawn}
     if location in at_hand:
         return Source(listing=ref.table_of(Listed(ref=image) for image in at_hand[location]))
-    found = _source(location, _files(location, tick))
-    named = (replace(file, column=image_key) if file.kind in _TABLES else file for file in found.containers)
-    return replace(found, containers=tuple(named))
+    source = _source(location, _files(location, tick))
+    named = (replace(file, column=image_key) if file.kind in _TABLES else file for file in source.containers)
+    return replace(source, containers=tuple(named))
 
 
 def scan(file: File) -> pa.Table:
@@ -109,23 +109,23 @@ def list_images(location: str, *, stimulus_px: int, max_stimuli: int, image_key:
     Raises:
         ValueError: the location is none of the things in `KNOWN`, or holds nothing of them.
     """
-    found = find(location, stimulus_px=stimulus_px, max_stimuli=max_stimuli, image_key=image_key)
-    table, _ = joined(found, [scan(file) for file in found.containers], image_key)
+    source = find(location, stimulus_px=stimulus_px, max_stimuli=max_stimuli, image_key=image_key)
+    table, _ = joined(source, [scan(file) for file in source.containers], image_key)
     refuse_empty(table, location)
     return [entry.ref for entry in ref.listed_in(table) if not entry.error]
 
 
-def joined(found: Source, scanned: Sequence[pa.Table], image_key: str | None) -> tuple[pa.Table, list[str]]:
+def joined(source: Source, scanned: Sequence[pa.Table], image_key: str | None) -> tuple[pa.Table, list[str]]:
     """One listing of a source's own images and of those in its containers, and what to say of it.
 
     Raises:
         ValueError: no image has the key.
     """
-    everything, others = ref.without_left_out(pa.concat_tables([found.listing, *scanned]))
+    everything, others = ref.without_left_out(pa.concat_tables([source.listing, *scanned]))
     whole, hidden = choice.visible(everything)
-    is_table = any(file.kind in _TABLES for file in found.containers)
+    is_table = any(file.kind in _TABLES for file in source.containers)
     table, several = choice.of_key(whole, None if is_table else image_key)
-    return table, [note for note in (found.note, hidden, _left_out_by_suffix(others, "in archives"), several) if note]
+    return table, [note for note in (source.note, hidden, _left_out_by_suffix(others, "in archives"), several) if note]
 
 
 def refuse_empty(listing: pa.Table, location: str) -> None:
@@ -151,7 +151,7 @@ class _Files:
 
     root: Location
     """The folder that names begin at."""
-    found: list[Found]
+    files: list[Found]
     """Files in the order of their names."""
     num_hidden: int = 0
     is_one_file: bool = False
@@ -182,14 +182,14 @@ def _matching(location: Location, tick: Tick) -> _Files:
     below = len(path.rstrip("/")) + 1
     root = _at(location, path)
     files = {each.name: each for each in _below(root, tick)}
-    found: dict[str, Found] = {}
+    matched: dict[str, Found] = {}
     for pattern in (text[below:] for text in patterns.expand_braces(whole)):
         names = [pattern] if pattern in files else _names(pattern, files)
         if not names:
             where = path if root.is_local else root
             raise ValueError(f"images: nothing found for {pattern} below {where}; expected {KNOWN}")
-        found |= {name: files[name] for name in names}
-    return _Files(root, list(found.values()))
+        matched |= {name: files[name] for name in names}
+    return _Files(root, list(matched.values()))
 
 
 def _at(location: Location, path: str) -> Location:
@@ -229,8 +229,8 @@ def _is_local_folder(location: Location) -> bool:
 
 
 def _source(location: str, there: _Files) -> Source:
-    root, by_kind = there.root, _by_kind(there.root, there.found)
-    faults = [Listed(ref=_ref(root, each), error=each.error) for each in there.found if each.error]
+    root, by_kind = there.root, _by_kind(there.root, there.files)
+    faults = [Listed(ref=_ref(root, each), error=each.error) for each in there.files if each.error]
     notes = [choice.hidden_note(there.num_hidden)]
     if images := by_kind["image"]:
         refs = (ImageRef(url=(root / name).url, size=size) for name, size in images)
@@ -260,10 +260,10 @@ def _content(root: Location, name: str) -> bytes:
     return ranges.read_range(root / name, 0, saved.MOST_STATE_BYTES)
 
 
-def _by_kind(root: Location, found: Iterable[Found]) -> dict[str, list[tuple[str, int]]]:
+def _by_kind(root: Location, files: Iterable[Found]) -> dict[str, list[tuple[str, int]]]:
     """Names and sizes of what can be read; a file without a suffix is an image if it begins like one."""
     by_kind: dict[str, list[tuple[str, int]]] = {kind: [] for kind in (*get_args(Kind), "compressed", "other")}
-    for each in found:
+    for each in files:
         if not each.error:
             by_kind[_kind_by_name(each.name)].append((each.name, each.size))
     unknown = [each for each in by_kind["other"] if not formats.suffix_of(each[0]) and each[1]][:MOST_OPENED]
@@ -306,7 +306,7 @@ def _kind_by_name(name: str) -> str:
 
 def _only_list(location: str, there: _Files) -> tuple[str, int]:
     """The one file that was asked for, if it is text."""
-    root, files = there.root, there.found
+    root, files = there.root, there.files
     if not there.is_one_file:
         known = ", ".join(SUFFIXES)
         raise ValueError(

@@ -142,8 +142,8 @@ def _from_extra(extra: bytes, values: tuple[int, int, int]) -> tuple[int, int, i
         kind, length = struct.unpack_from("<2H", extra)
         if kind == 1:
             wide = iter(struct.unpack_from(f"<{length // 8}Q", extra, 4))
-            found = [next(wide, value) if value == _IN_EXTRA_32 else value for value in values]
-            return found[0], found[1], found[2]
+            widened = [next(wide, value) if value == _IN_EXTRA_32 else value for value in values]
+            return widened[0], widened[1], widened[2]
         extra = extra[4 + length :]
     return values
 
@@ -174,10 +174,10 @@ def _wide_end(file: BinaryIO, end: int, narrow: tuple[int, int, int]) -> tuple[i
     if locator_start < _END64.size:
         return end, *narrow
     file.seek(locator_start - _END64.size)  # its extensible part is empty, wherever such archives were met
-    found = _END64.unpack(file.read(_END64.size))
-    if file.read(4) != b"PK\6\7" or found[0] != b"PK\6\6":
+    record = _END64.unpack(file.read(_END64.size))
+    if file.read(4) != b"PK\6\7" or record[0] != b"PK\6\6":
         return end, *narrow
-    return locator_start - _END64.size, found[7], found[8], found[9]
+    return locator_start - _END64.size, record[7], record[8], record[9]
 
 
 def _inflated(packed: bytes) -> bytes:

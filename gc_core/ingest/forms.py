@@ -149,8 +149,8 @@ def _slices(part: Any) -> Opened:
 
 def _torch(path: Path) -> Arrays:
     loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    found = loaded if isinstance(loaded, dict) else {"": loaded}
-    tensors = {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    by_name = loaded if isinstance(loaded, dict) else {"": loaded}
+    tensors = {str(name): value for name, value in by_name.items() if isinstance(value, torch.Tensor)}
     return {name: lambda value=value: _of_tensor(value.detach()) for name, value in tensors.items()}
 
 

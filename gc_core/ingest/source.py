@@ -134,11 +134,11 @@ def pieces_at(place: str, array: str | None) -> list[Piece]:
     Raises:
         IngestError: there is nothing that can be read, or the name of an array is missing or wrong.
     """
-    found = _files(Location.parse(place))
-    if not found:
+    files = _files(Location.parse(place))
+    if not files:
         forms = ", ".join([*FORMATS, "Zarr"])
         raise IngestError(f"{place}: no activations found, expected {forms}, or a folder or pattern of such files")
-    return [_piece(file, form, array) for file, form in found]
+    return [_piece(file, form, array) for file, form in files]
 
 
 def _files(location: Location) -> list[tuple[Location, str]]:

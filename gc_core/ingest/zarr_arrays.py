@@ -55,10 +55,10 @@ def _arrays_below(location: Location, version: tuple[int, str] | None) -> Arrays
     del version
     try:
         with objects.one_line_errors(location):
-            found = zarr.open(ObjectStore(objects.open_folder(location), read_only=True), mode="r")
-            if isinstance(found, zarr.Array):
-                return {"": lambda: _opened(location, found)}
-            arrays = [(name, item) for name, item in found.members(None) if isinstance(item, zarr.Array)]
+            node = zarr.open(ObjectStore(objects.open_folder(location), read_only=True), mode="r")
+            if isinstance(node, zarr.Array):
+                return {"": lambda: _opened(location, node)}
+            arrays = [(name, item) for name, item in node.members(None) if isinstance(item, zarr.Array)]
     except UNREADABLE as error:
         raise refused(location, "Zarr", error) from None
     return {name: lambda item=item: _opened(location, item) for name, item in sorted(arrays)}
@@ -67,8 +67,8 @@ def _arrays_below(location: Location, version: tuple[int, str] | None) -> Arrays
 def absent_chunks(location: Location, name: str) -> int:
     """How many objects of an array are not there."""
     with objects.one_line_errors(location):
-        found = zarr.open(ObjectStore(objects.open_folder(location), read_only=True), mode="r")
-        array = found if isinstance(found, zarr.Array) else found[name]
+        node = zarr.open(ObjectStore(objects.open_folder(location), read_only=True), mode="r")
+        array = node if isinstance(node, zarr.Array) else node[name]
         assert isinstance(array, zarr.Array), f"{name} is not an array"
         stored_as = array.shards or array.chunks
         wanted = math.prod(-(-length // side) for length, side in zip(array.shape, stored_as, strict=True))

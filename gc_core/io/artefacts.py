@@ -53,7 +53,7 @@ def _is_renamed_seal(record: Mapping[str, Any]) -> bool:
     """Whether an entry is the hash of all others: a seal whose own name was damaged."""
     hashes = {name: value for name, value in record.items() if isinstance(value, str) and len(value) == HASH_DIGITS}
     others = ({other: value for other, value in record.items() if other != name} for name in hashes)
-    return any(_digest_of_json(rest) == found for rest, found in zip(others, hashes.values(), strict=True))
+    return any(_digest_of_json(rest) == recorded for rest, recorded in zip(others, hashes.values(), strict=True))
 
 
 def hashes_in(record: Mapping[str, Any], where: str | Location) -> dict[str, str]:

@@ -42,12 +42,12 @@ def parse_json(content: bytes, where: str | Location) -> dict[str, Any]:
         DamagedError: it is not JSON, or no object.
     """
     try:
-        found = json.loads(content, parse_constant=lambda constant: None)
+        parsed = json.loads(content, parse_constant=lambda constant: None)
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{where}: not readable as JSON ({str(error) or type(error).__name__})") from None
-    if not isinstance(found, dict):
-        raise DamagedError(f"{where}: {type(found).__name__} found, expected a JSON object")
-    return found
+    if not isinstance(parsed, dict):
+        raise DamagedError(f"{where}: {type(parsed).__name__} found, expected a JSON object")
+    return parsed
 
 
 def finite(value: Any) -> Any:

@@ -161,14 +161,14 @@ def _taken(folder: Location, wait: Callable[[str, float], None], rhythm: Rhythm)
     began_s = time.monotonic()
     seen, seen_s = Found(0, b""), began_s
     while True:
-        found, now_s = _newest(folder), time.monotonic()
-        if found != seen:
-            seen, seen_s = found, now_s
-        if found.is_free or now_s - seen_s > rhythm.dead_s:
-            if lease := _created(folder, found.number + 1, rhythm):
+        newest, now_s = _newest(folder), time.monotonic()
+        if newest != seen:
+            seen, seen_s = newest, now_s
+        if newest.is_free or now_s - seen_s > rhythm.dead_s:
+            if lease := _created(folder, newest.number + 1, rhythm):
                 return lease
             continue
-        wait(found.holder(), now_s - began_s)
+        wait(newest.holder(), now_s - began_s)
         time.sleep(rhythm.look_s)
 
 
@@ -204,8 +204,8 @@ def _newest(folder: Location) -> Found:
 
 
 def _numbers(folder: Location) -> list[int]:
-    found = (re.fullmatch(RECORD, name) for name in objects.sizes(_folder(folder)))
-    return sorted(int(match[1]) for match in found if match)
+    matches = (re.fullmatch(RECORD, name) for name in objects.sizes(_folder(folder)))
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def _token(folder: Location, number: int) -> str | None:

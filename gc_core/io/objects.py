@@ -77,9 +77,9 @@ def read_tagged(
 ) -> tuple[bytes, str]:
     """The object's bytes and their tag."""
     with one_line_errors(location, name):
-        found = obstore.get(*_object(location, name))
-        check_bytes(found.meta["size"])
-        return bytes(found.bytes()), found.meta["e_tag"] or ""
+        result = obstore.get(*_object(location, name))
+        check_bytes(result.meta["size"])
+        return bytes(result.bytes()), result.meta["e_tag"] or ""
 
 
 def read_range(location: Location, name: str, start: int, stop: int) -> memoryview:
@@ -130,8 +130,8 @@ def create(location: Location, name: str, content: bytes) -> str | None:
 def stat(location: Location, name: str) -> tuple[int, str]:
     """The object's size in bytes, and its tag: another when other bytes are written there."""
     with one_line_errors(location, name):
-        found = obstore.head(*_object(location, name))
-        return found["size"], found["e_tag"] or ""
+        meta = obstore.head(*_object(location, name))
+        return meta["size"], meta["e_tag"] or ""
 
 
 def delete(location: Location, name: str) -> None:

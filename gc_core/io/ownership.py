@@ -41,10 +41,10 @@ def claim(location: Location, kind: Kind, *, recognises: Callable[[], bool] = la
     if read_marker(location, kind) is not None:
         return
     names = objects.first_names(location, most=len(JUNK) + MOST_UNFINISHED + 1)
-    found = [name for name in names if name not in JUNK and not re.fullmatch(UNFINISHED, name)]
-    if found and read_marker(location, kind) is None and not recognises():
+    others = [name for name in names if name not in JUNK and not re.fullmatch(UNFINISHED, name)]
+    if others and read_marker(location, kind) is None and not recognises():
         raise ForeignError(
-            f"{location}: holds other files (such as {found[0]!r}) and is no {kind} of this program; nothing was"
+            f"{location}: holds other files (such as {others[0]!r}) and is no {kind} of this program; nothing was"
             " changed there, name a new or empty folder"
         )
     objects.write_once(location, MARKER, marker(kind))
@@ -67,8 +67,8 @@ def read_marker(location: Location, kind: Kind) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     try:
-        found = unsealed(dict(json.loads(content)), location / MARKER)
-        known = (found["group_crosscoders"], found["format_version"])
+        record = unsealed(dict(json.loads(content)), location / MARKER)
+        known = (record["group_crosscoders"], record["format_version"])
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ForeignError(
             f"{location / MARKER}: not this program's marker, expected that of a {kind}; name another folder"
@@ -76,4 +76,4 @@ def read_marker(location: Location, kind: Kind) -> dict[str, Any] | None:
     if known != (kind, FORMAT_VERSION):
         said = f"is marked as {known[0]!r}, version {known[1]!r}; expected {kind!r}, version {FORMAT_VERSION}"
         raise ForeignError(f"{location}: {said}, as {MARKER} there says; name another folder")
-    return found
+    return record

@@ -83,8 +83,8 @@ class RunFolder:
     def crosscoder_names(self) -> list[str]:
         """Finished crosscoders, by name."""
         stored = objects.sizes(self.location / "crosscoders")
-        found = (re.fullmatch(r"([^/]+)/model\.safetensors", path) for path in stored)
-        return sorted(match[1] for match in found if match)
+        matches = (re.fullmatch(r"([^/]+)/model\.safetensors", path) for path in stored)
+        return sorted(match[1] for match in matches if match)
 
 
 def checked_name(name: str) -> str:
@@ -105,8 +105,8 @@ def read_trained(folder: Location) -> tuple[dict[str, Any], dict[str, Any]]:
         DamagedError: it says neither. FileNotFoundError: there is none.
     """
     config = read_json(folder, "config.json")
-    found = config.get("train"), config.get("results")
-    if not all(isinstance(part, dict) for part in found):
+    parts = config.get("train"), config.get("results")
+    if not all(isinstance(part, dict) for part in parts):
         where = folder / "config.json"
         raise DamagedError(f"{where}: no options and results of a training found; train it again")
     if odd := [name for name, value in config["results"].items() if not isinstance(value, float | int | None)]:

@@ -83,19 +83,19 @@ def open_prefix(bucket: str, prefix: str) -> S3Store:
 
 def file_system() -> S3FileSystem:
     """Arrow file system with the same settings, for Ray Train. Arrow itself finds credentials that expire."""
-    found = settings(_environment())
-    endpoint = urlsplit(found.endpoint or "")
-    lasting = found.credentials is not None and not isinstance(found.credentials, RefreshableCredentials)
-    keys = _keys(found.credentials) if lasting else {}
+    s3_settings = settings(_environment())
+    endpoint = urlsplit(s3_settings.endpoint or "")
+    lasting = s3_settings.credentials is not None and not isinstance(s3_settings.credentials, RefreshableCredentials)
+    keys = _keys(s3_settings.credentials) if lasting else {}
     return S3FileSystem(
         access_key=keys.get("access_key_id"),
         secret_key=keys.get("secret_access_key"),
         session_token=keys.get("token"),
-        anonymous=found.anonymous,
-        region=found.region,
+        anonymous=s3_settings.anonymous,
+        region=s3_settings.region,
         scheme=endpoint.scheme or "https",
         endpoint_override=endpoint.netloc or None,
-        force_virtual_addressing=found.virtual_hosted and found.endpoint is not None,
+        force_virtual_addressing=s3_settings.virtual_hosted and s3_settings.endpoint is not None,
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=SILENCE_TIMEOUT_S,
     )
@@ -123,12 +123,12 @@ def settings(environment: tuple[tuple[str, str], ...]) -> Settings:
     hosted = endpoint is None if style == "auto" else style == "virtual"
     if "AWS_VIRTUAL_HOSTED_STYLE_REQUEST" in given:
         hosted = _flag("AWS_VIRTUAL_HOSTED_STYLE_REQUEST")
-    found = Settings(
+    s3_settings = Settings(
         region=region, endpoint=endpoint, virtual_hosted=hosted, anonymous=anonymous, credentials=credentials
     )
-    if endpoint is not None and endpoint.lower().startswith("http:") and not found.allow_http:
+    if endpoint is not None and endpoint.lower().startswith("http:") and not s3_settings.allow_http:
         raise ValueError(f"AWS_ENDPOINT_URL: {endpoint} sends data in the clear; use https, or set AWS_ALLOW_HTTP=true")
-    return found
+    return s3_settings
 
 
 def list_keys(location: Location) -> Iterator[tuple[str, int]]:
@@ -137,14 +137,14 @@ def list_keys(location: Location) -> Iterator[tuple[str, int]]:
     Raises:
         OSError: the store refuses, or does not answer.
     """
-    found, below = settings(_environment()), f"{location.path}/" if location.path else ""
+    s3_settings, below = settings(_environment()), f"{location.path}/" if location.path else ""
     client = botocore.session.Session().create_client(
         "s3",
-        region_name=found.region,
-        endpoint_url=found.endpoint,
+        region_name=s3_settings.region,
+        endpoint_url=s3_settings.endpoint,
         config=Config(
-            signature_version=UNSIGNED if found.anonymous else None,
-            s3={"addressing_style": "virtual" if found.virtual_hosted else "path"},
+            signature_version=UNSIGNED if s3_settings.anonymous else None,
+            s3={"addressing_style": "virtual" if s3_settings.virtual_hosted else "path"},
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=SILENCE_TIMEOUT_S,
         ),
@@ -209,21 +209,23 @@ def endpoint_name() -> str:
 def _open(bucket: str, below: str | None, environment: tuple[tuple[str, str], ...]) -> S3Store:
     """Kept, because a client holds open connections and takes some milliseconds to make. Threads may share one; no
     process inherits one, since Ray and our pools spawn theirs."""
-    found = settings(environment)
+    s3_settings = settings(environment)
     options: dict[str, Any] = {}
-    if found.endpoint is not None:
-        options["endpoint"] = _hosted(found.endpoint, bucket) if found.virtual_hosted else found.endpoint
-    if found.anonymous:
+    if s3_settings.endpoint is not None:
+        options["endpoint"] = (
+            _hosted(s3_settings.endpoint, bucket) if s3_settings.virtual_hosted else s3_settings.endpoint
+        )
+    if s3_settings.anonymous:
         options["skip_signature"] = True
     else:
-        options["credential_provider"] = _Credentials(found.credentials)
+        options["credential_provider"] = _Credentials(s3_settings.credentials)
     return S3Store(
         bucket,
         prefix=below,
-        region=found.region,
-        virtual_hosted_style_request=found.virtual_hosted,
+        region=s3_settings.region,
+        virtual_hosted_style_request=s3_settings.virtual_hosted,
         client_options={
-            "allow_http": found.allow_http,
+            "allow_http": s3_settings.allow_http,
             "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
             "read_timeout": timedelta(seconds=SILENCE_TIMEOUT_S),
             "timeout": timedelta(seconds=REQUEST_TIMEOUT_S),

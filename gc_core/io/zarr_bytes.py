@@ -51,9 +51,9 @@ def _write_array(root: zarr.Group, name: str, values: NDArray[Any]) -> None:
 
 
 async def _contents(store: MemoryStore) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     async for key in store.list():
         content = await store.get(key, prototype=default_buffer_prototype())
         assert content is not None, "it was listed"
-        found[key] = content.to_bytes()
-    return found
+        contents[key] = content.to_bytes()
+    return contents

@@ -89,8 +89,8 @@ def look_at_part(
     known = _known(before, listed, settings)
     todo = [place for place, record in enumerate(known) if record is None]
     with ThreadPoolExecutor(THREADS) as threads:
-        found = threads.map(lambda place: _look(_without_deadly(listed[place], place in deadly), settings), todo)
-        new = dict(zip(todo, found, strict=True))
+        inspected = threads.map(lambda place: _look(_without_deadly(listed[place], place in deadly), settings), todo)
+        new = dict(zip(todo, inspected, strict=True))
     records = [new[place] if record is None else record for place, record in enumerate(known)]
     table = records_table(records)
     if todo or before is None or not before.equals(table):
@@ -109,9 +109,9 @@ def scan(folder: Location, file: File) -> pa.Table:
     name = hashlib.blake2b(about.encode(), digest_size=12).hexdigest()
     if (known := _kept(folder, f"listing-{name}.parquet")) is not None:
         return known.replace_schema_metadata(None)
-    found = sources.scan(file)
-    _keep(folder, f"listing-{name}.parquet", found, {})
-    return found
+    listing = sources.scan(file)
+    _keep(folder, f"listing-{name}.parquet", listing, {})
+    return listing
 
 
 def unreadable(file: File, error: OSError) -> pa.Table:
@@ -132,9 +132,9 @@ def collect(folder: Location, num_parts: int) -> pa.Table:
     missing = [part for part, table in enumerate(tables) if table is None]
     if missing:
         raise GoneError(f"{folder}: part {missing[0]} is gone; run the same command again")
-    found = pa.concat_tables([table.replace_schema_metadata(None) for table in tables if table is not None])
-    status = pa.array("bad" if status == UNREAD else status for status in found["status"].to_pylist())
-    return found.set_column(found.schema.get_field_index("status"), RECORDS.field("status"), status)
+    records = pa.concat_tables([table.replace_schema_metadata(None) for table in tables if table is not None])
+    status = pa.array("bad" if status == UNREAD else status for status in records["status"].to_pylist())
+    return records.set_column(records.schema.get_field_index("status"), RECORDS.field("status"), status)
 
 
 def clear(folder: Location) -> None:
@@ -169,10 +169,10 @@ def _known(table: pa.Table | None, listed: list[Listed], settings: InspectionSet
         if record.status not in ("bad", UNREAD) or rejections.kind_of(record.error) == DEADLY
     )
     by_place = {(record.ref.url, record.ref.member, record.ref.offset): record for record in usable}
-    found = (by_place.get((entry.ref.url, entry.ref.member, entry.ref.offset)) for entry in listed)
+    kept = (by_place.get((entry.ref.url, entry.ref.member, entry.ref.offset)) for entry in listed)
     return [
         record if record is not None and entry.ref.size in (-1, record.ref.size) else None  # -1: known by reading only
-        for entry, record in zip(listed, found, strict=True)
+        for entry, record in zip(listed, kept, strict=True)
     ]
 
 

@@ -119,7 +119,7 @@ def load_table(location: Location, *, sha256: str | None = None) -> pa.Table:
 
 def fault_of_splits(location: Location, table: pa.Table) -> str | None:
     """Whether each image is in the split that its content key says; None if it is."""
-    wrong = sum(found != right for found, right in zip(table["split"].to_pylist(), _splits_of(table), strict=True))
+    wrong = sum(split != right for split, right in zip(table["split"].to_pylist(), _splits_of(table), strict=True))
     if not wrong:
         return None
     said = f"{wrong:,} of {len(table):,} images are in another split than their content says"
