@@ -113,8 +113,8 @@ def _resampled(
         windows_NCWW, grid_NTS2 = windows_NCWW.reshape(1, count * channels, side, side), grid_TS2[None]
     else:  # an accelerator computes one position of one image in each of its threads
         grid_NTS2 = grid_TS2.expand(count, -1, -1, -1)
-    found = F.grid_sample(windows_NCWW, grid_NTS2, mode=interpolation, padding_mode="border", align_corners=True)
-    return found.reshape(count, channels, len(half_steps), patch_px, patch_px).transpose(1, 2)
+    sampled = F.grid_sample(windows_NCWW, grid_NTS2, mode=interpolation, padding_mode="border", align_corners=True)
+    return sampled.reshape(count, channels, len(half_steps), patch_px, patch_px).transpose(1, 2)
 
 
 def _complete(bases_NRCSS: Tensor, group: Group) -> Tensor:

@@ -50,26 +50,26 @@ def faults_of_artefacts(run: RunFolder) -> Iterator[str]:
 def not_protected(run: RunFolder) -> list[str]:
     """What was written before there were hashes, and is compared with nothing: places in the run."""
     crosscoders = _own_folders(run, "crosscoders", OF_A_CROSSCODER)
-    found = [f"crosscoders/{name}/{file}" for name in crosscoders for file in _without_hash(run.crosscoder(name))]
+    paths = [f"crosscoders/{name}/{file}" for name in crosscoders for file in _without_hash(run.crosscoder(name))]
     features = objects.sizes(run.location / "features")
-    found += [f"features/{name}" for name in _analysed(run) if features_record(name) not in features]
+    paths += [f"features/{name}" for name in _analysed(run) if features_record(name) not in features]
     pages = objects.sizes(run.location / "atlas")
-    found += [
+    paths += [
         f"atlas/{name}" for name in _own_folders(run, "atlas", OF_AN_ATLAS) if f"{name}/{ATLAS_RECORD}" not in pages
     ]
-    return found
+    return paths
 
 
 def _own_folders(run: RunFolder, kind: str, files: str) -> list[str]:
     """Those whose name could be a crosscoder's and that hold one of the files; what else is there is of others."""
-    found = (re.fullmatch(rf"({NAME})/({files})", path) for path in objects.sizes(run.location / kind))
-    return sorted({match[1] for match in found if match})
+    matches = (re.fullmatch(rf"({NAME})/({files})", path) for path in objects.sizes(run.location / kind))
+    return sorted({match[1] for match in matches if match})
 
 
 def _analysed(run: RunFolder) -> list[str]:
     """Crosscoders that have a table of features."""
-    found = (table.partition(".parquet") for table in objects.sizes(run.location / "features"))
-    return sorted(name for name, dot, ending in found if dot and not ending and "/" not in name)
+    partitions = (table.partition(".parquet") for table in objects.sizes(run.location / "features"))
+    return sorted(name for name, dot, ending in partitions if dot and not ending and "/" not in name)
 
 
 def _marked_folders(run: RunFolder) -> list[Location]:

@@ -79,7 +79,7 @@ def summed_alignment(described: FeatureSymmetry, alive_F: NDArray[np.bool_]) -> 
 
 def judge(evidence: Evidence, group: Group, config: AnalyseConfig, alive_F: NDArray[np.bool_] | None = None) -> Judged:
     """What is said of each feature; false discoveries are counted among those that are alive (None: all)."""
-    found = symmetry.decide(
+    verdict_F = symmetry.decide(
         evidence,
         group,
         threshold=config.symmetry_threshold,
@@ -87,7 +87,7 @@ def judge(evidence: Evidence, group: Group, config: AnalyseConfig, alive_F: NDAr
         rate=config.false_discoveries,
         tested_F=alive_F,
     )
-    return Judged(evidence=evidence, verdict_F=found)
+    return Judged(evidence=evidence, verdict_F=verdict_F)
 
 
 def _decoder(model: Crosscoder, features: NDArray[np.int64]) -> Tensor:

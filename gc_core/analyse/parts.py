@@ -51,8 +51,8 @@ class Parts:
 
     def known(self, kind: str) -> dict[int, str]:
         """Names of the parts of a kind that are there, by number."""
-        found = (re.fullmatch(NAME, name) for name in objects.sizes(self._folder))
-        return {int(match[2]): match[0] for match in found if match and match[1] == kind}
+        matches = (re.fullmatch(NAME, name) for name in objects.sizes(self._folder))
+        return {int(match[2]): match[0] for match in matches if match and match[1] == kind}
 
     def write(self, kind: str, number: int, arrays: Arrays) -> str:
         """Keep a part; its name."""

@@ -51,12 +51,12 @@ def write_features(
     symmetry: FeatureSymmetry,
     judged: Judged,
     firing: Firing,
-    found: Families,
+    families: Families,
     group: Group,
     about: dict[str, Any],
 ) -> None:
     """Store everything about a crosscoder's features; `about` holds the figures that go with the whole."""
-    table = pa.table(_columns(symmetry, judged.verdict_F, firing, found, group))
+    table = pa.table(_columns(symmetry, judged.verdict_F, firing, families, group))
     content_of_table = parquet.to_bytes(table)
     attributes = {
         "irreps": [irrep.label for irrep in group.irreps()],
@@ -151,14 +151,14 @@ def features_record(name: str) -> str:
 
 
 def _values(root: zarr.Group, name: str) -> NDArray[Any]:
-    found = root[name]
-    if not isinstance(found, zarr.Array):
+    array = root[name]
+    if not isinstance(array, zarr.Array):
         raise TypeError(f"{name} is no array")
-    return np.asarray(found[:])
+    return np.asarray(array[:])
 
 
 def _columns(
-    symmetry: FeatureSymmetry, verdicts: Sequence[Verdict], firing: Firing, found: Families, group: Group
+    symmetry: FeatureSymmetry, verdicts: Sequence[Verdict], firing: Firing, families: Families, group: Group
 ) -> dict[str, Any]:
     stabilisers = [v.subgroup for v in verdicts]
     return {
@@ -166,15 +166,15 @@ def _columns(
         "alive": firing.fired_F > 0,
         "density": (firing.fired_F / firing.num_rows).astype(np.float32),
         "max_activation": firing.top_value_FT[:, 0],
-        "family": found.family_F.astype(np.int32),
-        "pose": shown_poses(found, stabilisers, group).astype(np.int32),
-        "representative": found.representative_F.astype(np.int32),
-        "prototype_similarity": _or_null(found.similarity_F),
-        "family_consistency": _or_null(found.consistency_F),
-        "family_coverage": _or_null(coverage(found, stabilisers, group)),
-        "family_gaps": pa.array(_gaps(firing, found, stabilisers, group), GAPS),
-        "map_x": _or_null(found.place_F2[:, 0]),
-        "map_y": _or_null(found.place_F2[:, 1]),
+        "family": families.family_F.astype(np.int32),
+        "pose": shown_poses(families, stabilisers, group).astype(np.int32),
+        "representative": families.representative_F.astype(np.int32),
+        "prototype_similarity": _or_null(families.similarity_F),
+        "family_consistency": _or_null(families.consistency_F),
+        "family_coverage": _or_null(coverage(families, stabilisers, group)),
+        "family_gaps": pa.array(_gaps(firing, families, stabilisers, group), GAPS),
+        "map_x": _or_null(families.place_F2[:, 0]),
+        "map_y": _or_null(families.place_F2[:, 1]),
         "stabiliser": [v.subgroup.name for v in verdicts],
         "symmetry": [v.words for v in verdicts],
         "axis_deg": [v.subgroup.axis_deg for v in verdicts],

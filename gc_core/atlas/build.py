@@ -133,7 +133,7 @@ def _examples(
                 wanted[int(store.image[row])].append((feature, place, row, value))
     side_px, scale = store.attrs["receptive_field_px"], store.attrs["resize"]
     undone = _undone(table, store)
-    found: dict[int, dict[int, Example]] = defaultdict(dict)
+    by_feature: dict[int, dict[int, Example]] = defaultdict(dict)
     errors: list[tuple[ImageRef, OSError | None]] = []
     with ThreadPoolExecutor(DECODE_THREADS) as threads:
         read = threads.map(lambda image: _pixels(refs[image], scale, key_I[image]), wanted)
@@ -141,9 +141,9 @@ def _examples(
             errors.append((refs[image], error))
             for feature, place, row, value in wanted[image]:
                 patch = cut_patch(pixels_CHW, store.centre_yx[row], side_px, store.group, undone[feature, place])
-                found[feature][place] = Example(image_name=refs[image].name, value=value, patch_HWC=patch)
+                by_feature[feature][place] = Example(image_name=refs[image].name, value=value, patch_HWC=patch)
             tick(opened)
-    examples = {feature: [by_place[place] for place in sorted(by_place)] for feature, by_place in found.items()}
+    examples = {feature: [by_place[place] for place in sorted(by_place)] for feature, by_place in by_feature.items()}
     return examples, Absent.among(errors)
 
 

@@ -89,8 +89,8 @@ def fold_batch_norm(state: Mapping[str, Tensor], name: str) -> Kernel:
 
 def _asked(preprocessing: Preprocessing) -> Scaling | None:
     """What an option says; None for `auto`."""
-    found = {scaling.name: scaling for scaling in (IMAGENET, TRANSFORM_INPUT)}.get(preprocessing)
-    return found and replace(found, told_by="as the option says")
+    chosen = {scaling.name: scaling for scaling in (IMAGENET, TRANSFORM_INPUT)}.get(preprocessing)
+    return chosen and replace(chosen, told_by="as the option says")
 
 
 def _told_by_file(state: Mapping[str, Tensor], sha256: str) -> Scaling:
@@ -99,8 +99,8 @@ def _told_by_file(state: Mapping[str, Tensor], sha256: str) -> Scaling:
         return replace(IMAGENET, told_by="the bundled file")
     if sha256.startswith(PUBLISHED_SHA256_START):  # from Google's network
         return replace(TRANSFORM_INPUT, told_by="torchvision's published file")
-    if found := recognise(state):
-        return replace(found, told_by="told by the variance that conv1's batch norm remembers")
+    if scaling := recognise(state):
+        return replace(scaling, told_by="told by the variance that conv1's batch norm remembers")
     return replace(IMAGENET, told_by="ASSUMED, since the tensors do not tell; set it with --preprocessing")
 
 

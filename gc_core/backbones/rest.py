@@ -60,8 +60,8 @@ def _network(state: dict[str, Tensor], origin: str) -> nn.Module:
     return network
 
 
-def _refuse_other_trunk(found: Backbone, expected: Backbone, origin: str) -> None:
-    theirs = dict(found.named_buffers())
+def _refuse_other_trunk(trunk: Backbone, expected: Backbone, origin: str) -> None:
+    theirs = dict(trunk.named_buffers())
     kernels = [(name, mine) for name, mine in expected.named_buffers() if not name.startswith("_")]
     if not all(torch.equal(mine.cpu(), theirs[name].to(mine.dtype)) for name, mine in kernels):
         raise ValueError(

@@ -44,13 +44,13 @@ def weight_file(weights: str) -> Path:
     if scheme not in ("", "file"):
         raise ValueError(f"{weights}: weights are read from a path or a file:// URL; download the file first.")
     try:
-        found = local_path(weights)
-        is_file = found.is_file()
+        path = local_path(weights)
+        is_file = path.is_file()
     except (ValueError, OSError) as error:  # an unknown user's `~`, or a name that no file can have
         raise ValueError(f"{weights[:200]}: no weight file can be here ({error}); check the path.") from None
     if not is_file:
         raise ValueError(f"{weights[:200]}: no such weight file, or not a regular file; check the path.")
-    return found
+    return path
 
 
 def looks_like_state(content: bytes) -> bool:

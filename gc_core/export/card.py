@@ -104,10 +104,10 @@ def _provenance(store: Mapping[str, Any]) -> dict[str, Any]:
         "seed",
         "code_version",
     )
-    found = {name: store[name] for name in known if name in store}
+    recorded = {name: store[name] for name in known if name in store}
     nested = {name: store[name] for name in ("resize", "rotation", "sampling") if name in store}
     images = store.get("config", {}).get("images")
-    return found | ({"images": images} if images else {}) | nested
+    return recorded | ({"images": images} if images else {}) | nested
 
 
 def _rows(facts: Mapping[str, Any]) -> str:

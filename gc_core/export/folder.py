@@ -26,8 +26,8 @@ def write_files(folder: Location, files: Mapping[str, bytes]) -> None:
 
 def _refuse_edited(folder: Location, name: str, ours: set[str | None]) -> None:
     try:
-        found = digest(objects.read(folder, name))
+        sha256 = digest(objects.read(folder, name))
     except FileNotFoundError:
         return
-    if found not in ours:
+    if sha256 not in ours:
         raise ForeignError(f"{folder / name}: was edited, or is not this program's; name a new folder")

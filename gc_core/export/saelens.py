@@ -51,22 +51,22 @@ def write_saelens(folder: Location, model: Crosscoder, about: dict[str, Any]) ->
     Raises:
         ValueError: the crosscoder has no such form (see `identity_autoencoder`).
     """
-    found = identity_autoencoder(model)
-    num_features, channels = found.weights["W_dec"].shape
+    autoencoder = identity_autoencoder(model)
+    num_features, channels = autoencoder.weights["W_dec"].shape
     config = {
-        "architecture": found.architecture,
+        "architecture": autoencoder.architecture,
         "d_in": channels,
         "d_sae": num_features,
-        "dtype": str(found.weights["W_dec"].dtype).removeprefix("torch."),
+        "dtype": str(autoencoder.weights["W_dec"].dtype).removeprefix("torch."),
         "device": "cpu",
         "apply_b_dec_to_input": False,
         "normalize_activations": "none",
         "reshape_activations": "none",
         "metadata": about,
     }
-    if found.k is not None:
-        config |= {"k": found.k, "rescale_acts_by_decoder_norm": False}
-    weights = {name: tensor.contiguous() for name, tensor in found.weights.items()}
+    if autoencoder.k is not None:
+        config |= {"k": autoencoder.k, "rescale_acts_by_decoder_norm": False}
+    weights = {name: tensor.contiguous() for name, tensor in autoencoder.weights.items()}
     write_files(folder, {"cfg.json": json.dumps(config, indent=1).encode(), "sae_weights.safetensors": save(weights)})
 
 

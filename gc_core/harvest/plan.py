@@ -114,8 +114,8 @@ def _spec(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Back
 
 
 def _manifest(run: RunFolder) -> dict[str, str]:
-    found = digest_of(run.manifest)
-    return {} if found is None else {store.MANIFEST: found}
+    sha256 = digest_of(run.manifest)
+    return {} if sha256 is None else {store.MANIFEST: sha256}
 
 
 def _attributes(config: HarvestConfig, backbone: Backbone) -> dict[str, Any]:

@@ -51,8 +51,8 @@ def _difference(stored: ShardArrays, again: ShardArrays, image: ImageWork) -> st
         here = np.flatnonzero((stored.image == image.image) & (stored.centre_yx == centre).all(1))
         if not len(here):
             return f"{where} should have been stored and was not"
-        found, expected = stored.activations[here[0]].astype(np.float32), acts_GC.astype(np.float32)
-        error = np.linalg.norm(found - expected) / max(float(np.linalg.norm(expected)), 1e-6)
+        stored_GC, expected = stored.activations[here[0]].astype(np.float32), acts_GC.astype(np.float32)
+        error = np.linalg.norm(stored_GC - expected) / max(float(np.linalg.norm(expected)), 1e-6)
         if error > ROUNDING:
             return f"{where}: stored activations differ by {error:.1%} from those computed now"
     return None

@@ -96,13 +96,13 @@ class _NormOfRows(torch.autograd.Function):
 def _losses(
     model: Crosscoder, z_BF: Tensor, pose_BF: Tensor | None, acts_BGC: Tensor, penalty: Tensor, target: Target
 ) -> Losses:
-    found = judge(model, model.as_code(z_BF, pose_BF), acts_BGC, target)
+    reconstruction = judge(model, model.as_code(z_BF, pose_BF), acts_BGC, target)
     return Losses(
-        total=found.error + penalty,
-        reconstruction=found.error.detach(),
+        total=reconstruction.error + penalty,
+        reconstruction=reconstruction.error.detach(),
         sparsity=penalty.detach(),
-        auxiliary=torch.zeros_like(found.error),
-        squared_error_BG=found.squared_error_BG,
+        auxiliary=torch.zeros_like(reconstruction.error),
+        squared_error_BG=reconstruction.squared_error_BG,
         fired_F=(z_BF > 0).sum(0),
-        smallest_active=found.error.new_tensor(torch.inf),
+        smallest_active=reconstruction.error.new_tensor(torch.inf),
     )

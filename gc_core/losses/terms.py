@@ -35,7 +35,7 @@ def combined(parts: Sequence[Losses]) -> Losses:
     if len(parts) == 1:
         return parts[0]
     smallest = torch.stack([part.smallest_active for part in parts])
-    found = smallest.isfinite()
+    finite = smallest.isfinite()
     return Losses(
         total=_mean([part.total for part in parts]),
         reconstruction=_mean([part.reconstruction for part in parts]),
@@ -43,7 +43,7 @@ def combined(parts: Sequence[Losses]) -> Losses:
         auxiliary=_mean([part.auxiliary for part in parts]),
         squared_error_BG=torch.cat([part.squared_error_BG for part in parts]),
         fired_F=torch.stack([part.fired_F for part in parts]).sum(0),
-        smallest_active=torch.where(found.any(), torch.where(found, smallest, 0).sum() / found.sum(), smallest[0]),
+        smallest_active=torch.where(finite.any(), torch.where(finite, smallest, 0).sum() / finite.sum(), smallest[0]),
     )
 
 

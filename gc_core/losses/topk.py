@@ -50,14 +50,14 @@ def _losses(
     model: Crosscoder, acts_BGC: Tensor, dead_F: Tensor, aux_k: int, target: Target, peers: Peers | None
 ) -> Losses:
     code, choice = model.sparse_code(acts_BGC, peers)
-    found = judge(model, code, acts_BGC, target)
-    auxiliary = _auxiliary_error(model, acts_BGC, found.residual_BSC, dead_F, aux_k, target.blocks)
+    reconstruction = judge(model, code, acts_BGC, target)
+    auxiliary = _auxiliary_error(model, acts_BGC, reconstruction.residual_BSC, dead_F, aux_k, target.blocks)
     return Losses(
-        total=found.error + AUX_COEFFICIENT * auxiliary,
-        reconstruction=found.error.detach(),
-        sparsity=torch.zeros_like(found.error),
+        total=reconstruction.error + AUX_COEFFICIENT * auxiliary,
+        reconstruction=reconstruction.error.detach(),
+        sparsity=torch.zeros_like(reconstruction.error),
         auxiliary=auxiliary.detach(),
-        squared_error_BG=found.squared_error_BG,
+        squared_error_BG=reconstruction.squared_error_BG,
         fired_F=_fired(code, len(model.features)),
         smallest_active=choice.smallest,
     )
@@ -97,7 +97,7 @@ def _weakest_kept(pre_BD: Tensor, aux_k: int, model: Crosscoder) -> Tensor:
         return pre_BD.topk(aux_k, dim=1).values[:, -1:]
     most = min(aux_k, len(model.features))
     own_BK = pre_BD.new_full((len(pre_BD), most), -torch.inf)  # as wide on every shard, however few are dead there
-    found = pre_BD.topk(min(most, pre_BD.shape[1]), dim=1).values
-    own_BK[:, : found.shape[1]] = found
+    largest_BK = pre_BD.topk(min(most, pre_BD.shape[1]), dim=1).values
+    own_BK[:, : largest_BK.shape[1]] = largest_BK
     everyone_BN = model.shards.gather(own_BK).movedim(0, 1).flatten(1)
     return everyone_BN.topk(aux_k, dim=1).values[:, -1:]

@@ -78,8 +78,8 @@ def shards_of(worker: Worker) -> Shards:
         return Shards()
 
     def gather(values: Tensor) -> Tensor:
-        found = _gathered(values.detach().to(worker.device), worker.shard_group)
-        return torch.stack(found).to(values.device)
+        gathered = _gathered(values.detach().to(worker.device), worker.shard_group)
+        return torch.stack(gathered).to(values.device)
 
     def total(part: Tensor) -> Tensor:
         return _StraightTotal.apply(part, worker)
@@ -127,6 +127,6 @@ class _SharedParameter(torch.autograd.Function):
 
 
 def _gathered(values: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:
-    found = [torch.empty_like(values) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(found, values.contiguous(), group=group)
-    return found
+    gathered = [torch.empty_like(values) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(gathered, values.contiguous(), group=group)
+    return gathered

@@ -123,14 +123,14 @@ class ChunkReader:
         """ValueError if the object ends before."""
         name = object_name(self._name, shard)
         try:
-            found = objects.read_range(self._folder, name, begin, end)
+            content = objects.read_range(self._folder, name, begin, end)
         except objects.UnavailableError:
             if objects.size(self._folder, name) < end:
                 raise ValueError("it is cut short") from None
             raise
-        if len(found) != end - begin:
+        if len(content) != end - begin:
             raise ValueError("it is cut short")
-        return found
+        return content
 
     def _key(self, shard: int, begin: int, end: int) -> str:
         """Parts of one object have its index in common, which other bytes would hardly share."""

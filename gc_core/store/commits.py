@@ -92,7 +92,7 @@ class Figures:
 
     def sha256(self) -> dict[str, str]:
         """SHA-256 of each array, by name."""
-        return {name: found.result() for name, found in self._digests.items()}
+        return {name: future.result() for name, future in self._digests.items()}
 
     def sum_squares(self) -> float:
         """Sum of the squared activations, equal to the function `sum_squares`."""

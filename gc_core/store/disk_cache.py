@@ -39,9 +39,9 @@ class DiskCache:
         """The bytes of `key`, fetched if they are not here."""
         path = self.folder / hashlib.sha256(key.encode()).hexdigest()
         with contextlib.suppress(OSError):
-            found = path.read_bytes()
+            cached = path.read_bytes()
             os.utime(path)
-            return memoryview(found)
+            return memoryview(cached)
         content = fetch()
         with contextlib.suppress(OSError):
             self._put(path, content)
@@ -71,15 +71,15 @@ class DiskCache:
 
     def _clear(self) -> None:
         """Remove what was unused for longest, if the folder holds too much."""
-        found: list[tuple[float, int, Path]] = []
+        entries: list[tuple[float, int, Path]] = []
         for path in (path for path in self.folder.iterdir() if OWN_NAMES.fullmatch(path.name)):
             with contextlib.suppress(OSError):  # another process removed it
                 about = path.stat()
-                found.append((about.st_mtime, about.st_size, path))
-        total = sum(size for _, size, _ in found)
+                entries.append((about.st_mtime, about.st_size, path))
+        total = sum(size for _, size, _ in entries)
         if total <= self.max_bytes:
             return
-        for _, size, path in sorted(found):
+        for _, size, path in sorted(entries):
             if total <= LEFT_AFTER_CLEARING * self.max_bytes:
                 return
             path.unlink(missing_ok=True)

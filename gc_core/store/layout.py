@@ -160,12 +160,12 @@ def array_of(run: RunFolder, root: zarr.Group, name: str) -> Array[Any]:
     """One of the group's arrays; StoreError if its metadata are missing or damaged."""
     try:
         with objects.one_line_errors(run.activations, name):
-            found = root[name]
+            array = root[name]
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:  # as Zarr meets damaged JSON
         raise _damaged_metadata(run, f"{name}/zarr.json", error) from error
-    if not isinstance(found, Array):
+    if not isinstance(array, Array):
         raise _damaged_metadata(run, f"{name}/zarr.json", TypeError("it is not an array"))
-    return found
+    return array
 
 
 def attributes(run: RunFolder) -> dict[str, Any] | None:
@@ -190,13 +190,13 @@ def format_version_of(plan: ShardPlan) -> int:
     return MIXED if plan.held_out_from is None else HELD_OUT_LAST
 
 
-def attributes_in(run: RunFolder, found: Any) -> dict[str, Any]:
+def attributes_in(run: RunFolder, stored: Any) -> dict[str, Any]:
     """The attributes without their own hash; StoreError if it is that of others, or they cannot be a store's."""
     try:
-        if (version := dict(found)["format_version"]) not in (MIXED, HELD_OUT_LAST):
+        if (version := dict(stored)["format_version"]) not in (MIXED, HELD_OUT_LAST):
             said = f"format version {version!r} found, expected {MIXED} or {HELD_OUT_LAST}"
             raise StoreError(f"{run.activations}: {said}; a later version of this program made it, or harvest again")
-        attrs = unsealed(dict(found), "its attributes")
+        attrs = unsealed(dict(stored), "its attributes")
         _check_attributes(attrs)
     except StoreError:
         raise
@@ -230,13 +230,13 @@ def object_name(array: str, shard: int) -> str:
 
 def stored_bytes(run: RunFolder, shard: int) -> dict[str, int]:
     """Sizes of a shard's objects, of those that exist."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for name in (object_name(array, shard) for array in ARRAYS):
         try:
-            found[name] = objects.size(run.activations, name)
+            sizes[name] = objects.size(run.activations, name)
         except FileNotFoundError:
             continue
-    return found
+    return sizes
 
 
 def to_continue(run: RunFolder, attrs: dict[str, Any]) -> str:

@@ -200,11 +200,13 @@ class Store:
         for name in ARRAYS:
             if digest(getattr(arrays, name)) != commit.sha256.get(name):
                 raise StoreError(self._damage(shard, f"{name} is not what its commit record says"))
-        found, said = sum_squares(arrays.activations), commit.sum_squares
+        computed, said = sum_squares(arrays.activations), commit.sum_squares
         if (len(rows), len(rows)) != (commit.num_rows, len(arrays.image)) or not math.isclose(
-            found, said, rel_tol=1e-9
+            computed, said, rel_tol=1e-9
         ):
-            wrong = f"its record says {commit.num_rows} rows and {said:.6g} as the sum of squares, expected {found:.6g}"
+            wrong = (
+                f"its record says {commit.num_rows} rows and {said:.6g} as the sum of squares, expected {computed:.6g}"
+            )
             raise StoreError(self._damage(shard, wrong))
         return arrays
 

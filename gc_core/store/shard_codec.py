@@ -115,11 +115,11 @@ def decode_chunk(form: Form, stored: memoryview, out: NDArray[Any]) -> None:
 
 
 def _compression_of(array: Array[Any]) -> Compression:
-    found = array.metadata.to_dict()["codecs"]
+    stored_codecs = array.metadata.to_dict()["codecs"]
     for compression in COMPRESSIONS:
-        if found == (_sharding(array.chunks, compression, array.dtype.itemsize).to_dict(),):
+        if stored_codecs == (_sharding(array.chunks, compression, array.dtype.itemsize).to_dict(),):
             return compression
-    said = f"codecs {found} found, expected sharded chunks of {', '.join(COMPRESSIONS)} with checksums"
+    said = f"codecs {stored_codecs} found, expected sharded chunks of {', '.join(COMPRESSIONS)} with checksums"
     raise ValueError(f"{said}; read it with zarr")
 
 

@@ -38,9 +38,9 @@ def create_once(
             stored, tag = objects.read_tagged(folder, key)
         except FileNotFoundError:
             continue  # another attempt found it damaged
-        found = array if stored == content else _sound(store.form(name), stored, array, threads)
-        if found is not None:
-            return Written(array=found, num_bytes=len(stored), tag=tag)
+        sound = array if stored == content else _sound(store.form(name), stored, array, threads)
+        if sound is not None:
+            return Written(array=sound, num_bytes=len(stored), tag=tag)
         objects.delete(folder, key)
     raise objects.UnavailableError(
         f"{folder / key}: another attempt at shard {shard} keeps replacing it; run again later"
@@ -67,13 +67,13 @@ def check_still_there(run: RunFolder, shard: int, written: Mapping[str, Written]
 def _sound(form: Form, stored: bytes, like: NDArray[np.generic], threads: Executor) -> NDArray[np.generic] | None:
     """What a stored object holds, if it is `like` but for rounding; None if it is damaged, or something else."""
     try:
-        found = decode(form, stored, len(like), threads)
+        decoded = decode(form, stored, len(like), threads)
     except ValueError:
         return None
-    if not np.isfinite(found).all():
+    if not np.isfinite(decoded).all():
         return None
-    if found.dtype.kind != "f":
-        return found if np.array_equal(found, like) else None
-    wide_NF, expected_NF = (values.reshape(len(values), -1).astype(np.float32) for values in (found, like))
+    if decoded.dtype.kind != "f":
+        return decoded if np.array_equal(decoded, like) else None
+    wide_NF, expected_NF = (values.reshape(len(values), -1).astype(np.float32) for values in (decoded, like))
     close_N = np.linalg.norm(wide_NF - expected_NF, axis=1) <= ROUNDING * np.linalg.norm(expected_NF, axis=1)
-    return found if close_N.mean() >= CLOSE_SHARE else None
+    return decoded if close_N.mean() >= CLOSE_SHARE else None

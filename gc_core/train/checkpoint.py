@@ -81,14 +81,14 @@ def save_part(folder: Location, state: Mapping[str, Any]) -> None:
 
 def checkpoints(folder: Location) -> list[Checkpoint]:
     """Those that are there with all their parts, oldest first."""
-    found: dict[tuple[str, str, str], set[int]] = {}
+    stored_parts: dict[tuple[str, str, str], set[int]] = {}
     for name in objects.sizes(folder):
         if match := re.fullmatch(rf"step-(\d+)-([0-9a-f]+)/{PART}", name):
             step, attempt, part, num_parts = match.groups()
-            found.setdefault((step, attempt, num_parts), set()).add(int(part))
+            stored_parts.setdefault((step, attempt, num_parts), set()).add(int(part))
     return sorted(
         Checkpoint(int(step), attempt, int(number), folder / name_of(int(step), attempt))
-        for (step, attempt, number), parts in found.items()
+        for (step, attempt, number), parts in stored_parts.items()
         if len(parts) == int(number)
     )
 

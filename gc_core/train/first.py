@@ -57,9 +57,9 @@ def first_samples(
 
 def statistics(config: ResolvedTrainConfig, data: TrainingData) -> Tensor:
     """Samples (N, G, C) scaled float32 in random order, without repetition."""
-    found = sample_train_rows(config, data, min(STATISTICS_ROWS, len(data.train_rows)))
-    order = np.random.default_rng([config.seed, 5]).permutation(len(found.row_N))
-    return _seen(SampledRows(row_N=found.row_N[order], element_N=found.element_N[order]), data)
+    sampled = sample_train_rows(config, data, min(STATISTICS_ROWS, len(data.train_rows)))
+    order = np.random.default_rng([config.seed, 5]).permutation(len(sampled.row_N))
+    return _seen(SampledRows(row_N=sampled.row_N[order], element_N=sampled.element_N[order]), data)
 
 
 def sample_train_rows(config: ResolvedTrainConfig, data: TrainingData, count: int) -> SampledRows:

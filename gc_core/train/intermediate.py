@@ -27,16 +27,16 @@ def crosscoder_at(run: RunFolder, name: str, step: int | None) -> tuple[Crosscod
     folder = run.crosscoder(name)
     if step is None:
         return Crosscoder.load(folder), read_json(folder, "config.json")
-    found = {each.step: each for each in checkpoints(folder / CHECKPOINTS)}
-    if step not in found:
-        known = f"expected one of {', '.join(map(str, found))}" if found else "nor of any other"
+    by_step = {each.step: each for each in checkpoints(folder / CHECKPOINTS)}
+    if step not in by_step:
+        known = f"expected one of {', '.join(map(str, by_step))}" if by_step else "nor of any other"
         raise ValueError(f"{folder}: no checkpoint of step {step} found, {known}; jobs.train --keep.last keeps more")
-    state = load(found[step])
+    state = load(by_step[step])
     try:
         return _folded(state, _config_of(state, folder), run)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{found[step].folder}: not a checkpoint that this version reads ({reason})") from error
+        raise ValueError(f"{by_step[step].folder}: not a checkpoint that this version reads ({reason})") from error
 
 
 def _folded(state: Mapping[str, Any], config: ResolvedTrainConfig, run: RunFolder) -> tuple[Crosscoder, dict[str, Any]]:

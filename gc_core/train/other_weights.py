@@ -80,12 +80,12 @@ def begin_with(model: Crosscoder, other: Crosscoder | None, acts_BGC: Tensor) ->
         match_size(model, acts_BGC, model.b_dec.detach())
 
 
-def _refuse_misfit(config: ResolvedTrainConfig, found: CrosscoderShape, where: Location, data: TrainingData) -> None:
+def _refuse_misfit(config: ResolvedTrainConfig, shape: CrosscoderShape, where: Location, data: TrainingData) -> None:
     wanted = shape_of(config, data.channels)
-    _refuse_families(config, found, where)
-    is_untied = found.tying == "orbit" and wanted.tying == "none"
-    offered = replace(found, tying="none", poses=1, invariant=0) if is_untied else found
-    names = ("group", "channels") if (found.tying, wanted.tying) == ("none", "orbit") else SAME
+    _refuse_families(config, shape, where)
+    is_untied = shape.tying == "orbit" and wanted.tying == "none"
+    offered = replace(shape, tying="none", poses=1, invariant=0) if is_untied else shape
+    names = ("group", "channels") if (shape.tying, wanted.tying) == ("none", "orbit") else SAME
     differing = [
         f"{name} {theirs!r}, not {mine!r}"
         for name in names
@@ -95,12 +95,12 @@ def _refuse_misfit(config: ResolvedTrainConfig, found: CrosscoderShape, where: L
         raise ValueError(f"init_from: {where} has {'; '.join(differing)}; expected the same group, kind and size")
 
 
-def _refuse_families(config: ResolvedTrainConfig, found: CrosscoderShape, where: Location) -> None:
+def _refuse_families(config: ResolvedTrainConfig, shape: CrosscoderShape, where: Location) -> None:
     """ValueError where families would have to be found among too many features, or would not be used."""
-    if (found.tying, config.tying) != ("none", "orbit"):
+    if (shape.tying, config.tying) != ("none", "orbit"):
         return
-    if found.num_rows > MOST_FEATURES:
-        too_many = f"{where} has {found.num_rows:,} features, expected at most {MOST_FEATURES:,} to find families of"
+    if shape.num_rows > MOST_FEATURES:
+        too_many = f"{where} has {shape.num_rows:,} features, expected at most {MOST_FEATURES:,} to find families of"
         raise ValueError(f"init_from: {too_many}; begin with a smaller one, or without")
     if config.init != "data":
         raise ValueError(

@@ -184,15 +184,15 @@ def plans(demand: Demand, num_workers: int, *, sharded_optimiser: bool = False) 
     return [plan(demand, mesh) for mesh in meshes]
 
 
-def recommend(found: list[Plan], memory_bytes: int) -> Plan:
+def recommend(candidates: list[Plan], memory_bytes: int) -> Plan:
     """The mesh that sends least among those whose workers fit into their memory.
 
     Raises:
         ValueError: none fits; with the numbers of the mesh that needs least.
     """
-    fitting = [one for one in found if one.memory_bytes <= memory_bytes]
+    fitting = [one for one in candidates if one.memory_bytes <= memory_bytes]
     if not fitting:
-        raise ValueError(_too_large(min(found, key=lambda one: one.memory_bytes), memory_bytes))
+        raise ValueError(_too_large(min(candidates, key=lambda one: one.memory_bytes), memory_bytes))
     return min(fitting, key=lambda one: one.sent_bytes)
 
 

@@ -30,8 +30,8 @@ def family_prototypes(
         raise ValueError(f"{len(decoder_FGC):,} features found, expected at most {MOST_FEATURES:,} to find families of")
     unit_FGC = unit(decoder_FGC[decoder_FGC.flatten(1).any(1)])
     similarity_FF, pose_FF = family_similarity(unit_FGC, unit_FGC, group, invariant_share=invariant_share)
-    found = clusters_of(similarity_FF.cpu().numpy(), pose_FF.cpu().numpy(), least_similarity=least_similarity)
-    families = by_size(found)
+    clusters = clusters_of(similarity_FF.cpu().numpy(), pose_FF.cpu().numpy(), least_similarity=least_similarity)
+    families = by_size(clusters)
     alone = sorted(set(range(len(unit_FGC))).difference(*(each.member_M.tolist() for each in families)))
     means = [_mean(unit_FGC, each, group) for each in families]
     sizes = [len(each.member_M) for each in families] + [1] * len(alone)

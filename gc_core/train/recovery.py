@@ -45,8 +45,8 @@ class Checkpointing:
 
 def newest(folders: Sequence[Location]) -> list[Checkpoint]:
     """The newest checkpoint of each crosscoder, all of one step; empty if there is no step that all have."""
-    found = _by_step(folders)
-    return [of_step[max(found[0])] for of_step in found] if found[0] else []
+    by_step = _by_step(folders)
+    return [of_step[max(by_step[0])] for of_step in by_step] if by_step[0] else []
 
 
 class Recovery:
@@ -82,11 +82,11 @@ class Recovery:
             ValueError: a checkpoint is damaged, or of other options.
             OSError: a checkpoint cannot be read, or the workers see different ones.
         """
-        found = newest(self._folders)
-        step = found[0].step if found else 0
+        latest = newest(self._folders)
+        step = latest[0].step if latest else 0
         if (first := of_first_worker(step, self._worker)) != step:
             raise OSError(f"{self._folders[0]}: a checkpoint of step {step} found, the first worker's is of {first}")
-        for trainer, checkpoint, folder in zip(trainers, found, self._folders, strict=bool(found)):
+        for trainer, checkpoint, folder in zip(trainers, latest, self._folders, strict=bool(latest)):
             state = load(checkpoint)
             _refuse_other_config(state, checkpoint, folder, trainer.config)
             trainer.restore(state)
@@ -120,8 +120,8 @@ class Recovery:
 
     def _delete_others(self) -> None:
         """Leave the newest checkpoints and the best, of those steps that all crosscoders have."""
-        found = _by_step(self._folders) if self._worker.rank == 0 else []
-        for folder, of_step, metrics in zip(self._folders, found, self._metrics, strict=bool(found)):
+        by_step = _by_step(self._folders) if self._worker.rank == 0 else []
+        for folder, of_step, metrics in zip(self._folders, by_step, self._metrics, strict=bool(by_step)):
             held_out = {row["step"]: row["held_out_fvu"] for row in metrics if "held_out_fvu" in row}
             best = sorted(of_step.keys() & held_out.keys(), key=lambda step: held_out[step])[: self._keep.best]
             last = sorted(of_step)[-self._keep.last :]
@@ -152,9 +152,9 @@ def _version_of(folder: Location) -> int:
 
 def _by_step(folders: Sequence[Location]) -> list[dict[int, Checkpoint]]:
     """Each crosscoder's checkpoints, of the steps that all have."""
-    found = [{each.step: each for each in checkpoints(folder / CHECKPOINTS)} for folder in folders]
-    common = set.intersection(*(set(of_step) for of_step in found))
-    return [{step: of_step[step] for step in common} for of_step in found]
+    by_step = [{each.step: each for each in checkpoints(folder / CHECKPOINTS)} for folder in folders]
+    common = set.intersection(*(set(of_step) for of_step in by_step))
+    return [{step: of_step[step] for step in common} for of_step in by_step]
 
 
 def _writes(trainer: Trainer, worker: Worker) -> bool:

@@ -31,11 +31,11 @@ def settle_thresholds(trainers: Sequence[Trainer], stream: Iterator[Tensor]) -> 
         return
     config, data = trainers[0].config, trainers[0].data
     num_batches = math.ceil(min(MOST_SAMPLES, len(data.train_rows)) / config.batch)
-    found: list[list[Tensor]] = [[] for _ in learning]
+    all_scores: list[list[Tensor]] = [[] for _ in learning]
     for acts_BGC in islice(stream, num_batches):
-        for (_, model), scores in zip(learning, found, strict=True):
+        for (_, model), scores in zip(learning, all_scores, strict=True):
             scores.append(largest_scores(model, acts_BGC))
-    for (trainer, _), scores in zip(learning, found, strict=True):
+    for (trainer, _), scores in zip(learning, all_scores, strict=True):
         threshold = threshold_of(torch.cat(scores), trainer.model, num_batches * config.batch, trainer.worker)
         for model in filter(None, (trainer.model, trainer.average)):
             if threshold.isfinite() and model.threshold is not None:

@@ -28,12 +28,12 @@ def describe(rows_B: NDArray[np.int64], acts_BGC: Tensor, shard_rows: int) -> st
 
 def _rows_from(order: LaneOrder, lane: int, consumed: int, count: int) -> NDArray[np.int64]:
     epoch, skip = order.start(lane, consumed)
-    found: list[NDArray[np.int64]] = []
-    while sum(map(len, found)) < count:
+    taken: list[NDArray[np.int64]] = []
+    while sum(map(len, taken)) < count:
         rows = np.concatenate(list(order.windows(lane, epoch)))
-        found.append(rows[skip:])
+        taken.append(rows[skip:])
         epoch, skip = epoch + 1, 0
-    return np.concatenate(found)[:count]
+    return np.concatenate(taken)[:count]
 
 
 def _some(numbers: NDArray[np.int64]) -> str:
