@@ -121,7 +121,7 @@ def run_analyse(
     symmetry, alive_F = _describe(team), firing.fired_F > 0
     judged = analyse.judge(_evidence(team, analyse.summed_alignment(symmetry, alive_F)), model.group, config, alive_F)
     alive = np.flatnonzero(alive_F)
-    found = _families(team, alive)
+    feature_families = _families(team, alive)
     about = {
         "config": config.to_json(),
         "fvu": firing.unexplained.fraction_unexplained(),
@@ -129,16 +129,16 @@ def run_analyse(
         "l0": float(firing.fired_F.sum() / firing.num_rows),
     }
     before_writing()
-    analyse.write_features(run, name, symmetry, judged, firing, found, model.group, about)
+    analyse.write_features(run, name, symmetry, judged, firing, feature_families, model.group, about)
     team.work.parts.clear()
     counted = _count(alive_F, judged.verdict_F)
-    in_family = found.family_F[found.family_F >= 0]
+    in_family = feature_families.family_F[feature_families.family_F >= 0]
     rows = [
         ("features", counted),
         ("families", f"{len(np.unique(in_family)):,} of {len(in_family):,} features"),
     ]
     if model.shape.tying == "orbit":
-        rows = [("prototypes", counted), ("families", _count_tied(found, len(alive)))]
+        rows = [("prototypes", counted), ("families", _count_tied(feature_families, len(alive)))]
     return [*rows, ("table", run.feature_table(name).url), ("arrays", run.feature_arrays(name).url)]
 
 
@@ -201,12 +201,12 @@ def _of_features(team: Team, kind: str, label: str, items: Sequence[Any]) -> Ite
 def _families(team: Team, alive: NDArray[np.int64]) -> Families:
     """Families of the living features: neighbours block by block, communities of these here, poses by tasks again."""
     config, num_rows = team.work.config, team.shape.num_rows
-    rows, found = families.blocks(len(alive)), list[Neighbours]()
+    rows, neighbours = families.blocks(len(alive)), list[Neighbours]()
     with console.progress("neighbours", len(alive), "features") as meter:
         for block, arrays in zip(rows, team.parts("neighbours", rows, team.plan.compare_bytes, alive), strict=True):
-            found.append(Neighbours(**arrays))
+            neighbours.append(Neighbours(**arrays))
             meter.set(block.stop)
-    pairs = families.mutual(Neighbours.joined(found), len(alive))
+    pairs = families.mutual(Neighbours.joined(neighbours), len(alive))
     members = families.communities(pairs, len(alive), resolution=config.family_similarity)
     items = list(zip(members, families.within(members, pairs, len(alive)), strict=True))
     clusters = list[Cluster]()
@@ -223,18 +223,18 @@ def _packed(
     items: list[tuple[NDArray[np.int64], Neighbours]],
 ) -> list[list[tuple[NDArray[np.int64], Neighbours]]]:
     """Small families together, so that a task has so many features, or one family."""
-    found, num_features = list[list[tuple[NDArray[np.int64], Neighbours]]](), 0
+    packed, num_features = list[list[tuple[NDArray[np.int64], Neighbours]]](), 0
     for item in items:
-        if not found or num_features + len(item[0]) > FEATURES_A_TASK:
-            found, num_features = [*found, []], 0
-        found[-1].append(item)
+        if not packed or num_features + len(item[0]) > FEATURES_A_TASK:
+            packed, num_features = [*packed, []], 0
+        packed[-1].append(item)
         num_features += len(item[0])
-    return found
+    return packed
 
 
-def _count_tied(found: Families, num_alive: int) -> str:
+def _count_tied(feature_families: Families, num_alive: int) -> str:
     """Every living prototype is a family, but for those that are one learned twice."""
-    again = int((found.family_F >= 0).sum() - found.family_F.max(initial=-1) - 1)
+    again = int((feature_families.family_F >= 0).sum() - feature_families.family_F.max(initial=-1) - 1)
     return f"{num_alive - again:,}, one a prototype" + (f"; {again:,} prototypes are another's twins" if again else "")
 
 

@@ -104,10 +104,10 @@ def source_faults(run: RunFolder, config: IngestConfig, plan: IngestPlan, shards
     planned = ray.put(plan)
     faults: list[str] = []
     with console.progress("origin", len(shards), "shards") as meter:
-        found = cluster.in_order(
+        checked = cluster.in_order(
             lambda shard: _check_source.remote(run, config, planned, shard), shards, in_flight=2 * cluster.num_cpus()
         )
-        for done, fault in enumerate(found, start=1):
+        for done, fault in enumerate(checked, start=1):
             faults += [fault] if fault else []
             meter.set(done)
     return faults

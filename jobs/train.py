@@ -83,7 +83,9 @@ def run_train(
 
     def named() -> dict[str, ResolvedTrainConfig]:
         every = zip(names, configs, resolved, strict=True)
-        return {each: claims.config_to_train(run.crosscoder(each), asked, found, data) for each, asked, found in every}
+        return {
+            each: claims.config_to_train(run.crosscoder(each), asked, config, data) for each, asked, config in every
+        }
 
     to_do = [each for each, config in named().items() if not claims.is_finished(run.crosscoder(each), config)]
     with claims.at_work([run.crosscoder(each) for each in to_do], workers) as leases:

@@ -130,10 +130,10 @@ def _mean_faults(run: RunFolder, *, mend: bool) -> list[str]:
 
 def _bare(run: RunFolder, opened: store.Store) -> list[tuple[str, str]]:
     """What nothing could be compared with, in a row of its own if there is any."""
-    found = [*(() if store.MANIFEST in opened.attrs else ["manifest.parquet"]), *not_protected(run)]
-    more = f" and {len(found) - TOLD} more" if len(found) > TOLD else ""
-    told = f"{', '.join(found[:TOLD])}{more}: written before hashes were recorded; damage to them would go unnoticed"
-    return [("not protected", told)] if found else []
+    paths = [*(() if store.MANIFEST in opened.attrs else ["manifest.parquet"]), *not_protected(run)]
+    more = f" and {len(paths) - TOLD} more" if len(paths) > TOLD else ""
+    told = f"{', '.join(paths[:TOLD])}{more}: written before hashes were recorded; damage to them would go unnoticed"
+    return [("not protected", told)] if paths else []
 
 
 def _rows(run: RunFolder, num_shards: int, faults: dict[int, str], strange: list[str], sample: int) -> list[Any]:
@@ -151,10 +151,10 @@ def _shard_faults(run: RunFolder, shards: Any) -> dict[int, str]:
     """What is wrong, by shard."""
     faults: dict[int, str] = {}
     with console.progress("verify", len(shards), "shards") as meter:
-        found = cluster.in_order(
+        checked = cluster.in_order(
             lambda shard: _check_shard.remote(run, shard), shards, in_flight=2 * cluster.num_cpus()
         )
-        for done, (shard, fault) in enumerate(zip(shards, found, strict=True), start=1):
+        for done, (shard, fault) in enumerate(zip(shards, checked, strict=True), start=1):
             if fault:
                 faults[shard] = fault
             meter.set(done)
@@ -170,11 +170,11 @@ def _origin_faults(run: RunFolder, config: HarvestConfig | IngestConfig, sound: 
     plan, table = _plan(run, config, job.moves())
     work = [harvest.shard_work(plan, table, shard) for shard in chosen]
     with console.progress("origin", len(work), "shards") as meter:
-        found = cluster.in_order(
+        checked = cluster.in_order(
             lambda item: _check_origin.remote(run, item, config), work, in_flight=cluster.num_cpus()
         )
         faults: list[str] = []
-        for done, fault in enumerate(found, start=1):
+        for done, fault in enumerate(checked, start=1):
             faults += [fault] if fault else []
             meter.set(done)
     return faults

@@ -55,11 +55,11 @@ def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench artefacts`."""
     with console.one_line_errors(remedy="Nothing was written."):
         options = cli(ArtefactReport, prog="python -m infra.bench artefacts", args=args, description=__doc__)
-        found = {kernel: compare(options, kernel) for kernel in KERNELS}
+        by_kernel = {kernel: compare(options, kernel) for kernel in KERNELS}
         if options.json is not None:
-            flat = {f"{kernel}_{name}": value for kernel, values in found.items() for name, value in values.items()}
+            flat = {f"{kernel}_{name}": value for kernel, values in by_kernel.items() for name, value in values.items()}
             write_results(options.json, flat)
-        show(found)
+        show(by_kernel)
 
 
 def compare(options: ArtefactReport, kernel: Interpolation) -> dict[str, float]:
@@ -78,12 +78,12 @@ def compare(options: ArtefactReport, kernel: Interpolation) -> dict[str, float]:
         "usual_to_resample_all": (usual_NGC, half_a_step_away(control_NGC, group)),
     }
     exact_G = torch.from_numpy(4 * group.turns % group.n == 0)
-    found: dict[str, float] = {}
+    medians: dict[str, float] = {}
     for name, (blocks_NGC, around_NGC) in comparisons.items():
         for kind, elements_G in (("exact", exact_G), ("others", ~exact_G)):
             measured = differences(blocks_NGC[:, elements_G], around_NGC[:, elements_G])
-            found |= {f"{name}_{kind}_{what}": value for what, value in measured.items()}
-    return found
+            medians |= {f"{name}_{kind}_{what}": value for what, value in measured.items()}
+    return medians
 
 
 def neighbours(acts_NGC: Tensor, group: Group) -> Tensor:
@@ -112,7 +112,7 @@ def differences(blocks_NGC: Tensor, around_NGC: Tensor) -> dict[str, float]:
     }
 
 
-def show(found: dict[str, dict[str, float]]) -> None:
+def show(by_kernel: dict[str, dict[str, float]]) -> None:
     """One row for each comparison."""
     table = Table(title="a block and the mean of its neighbours (medians)")
     headings = ("kernel", "blocks", "neighbours", "elements", "relative change", "cosine", "ratio of norms")
@@ -123,7 +123,7 @@ def show(found: dict[str, dict[str, float]]) -> None:
         "resample_all": ("resample-all", "resample-all, a step away"),
         "usual_to_resample_all": ("usual", "resample-all, half a step away"),
     }
-    for kernel, values in found.items():
+    for kernel, values in by_kernel.items():
         for name, (blocks, around) in names.items():
             for kind in ("exact", "others"):
                 change, cosine, norm = (values[f"{name}_{kind}_{what}"] for what in ("change", "cosine", "norm"))

@@ -44,7 +44,7 @@ def main(args: list[str] | None = None) -> None:
         rounds = [measure(folder, options.num_objects) for _ in range(options.rounds)]
         table = Table("client", "", "MB/s", "processor s/GB", title=f"plain objects on {folder}")
         for client, what in rounds[0]:
-            rate, cpu = (statistics.median(found[client, what][i] for found in rounds) for i in range(2))
+            rate, cpu = (statistics.median(figures[client, what][i] for figures in rounds) for i in range(2))
             table.add_row(client, what, f"{rate:.0f}", f"{cpu:.2f}")
         console.console.print(table)
 
@@ -60,13 +60,13 @@ def measure(folder: Location, count: int) -> dict[tuple[str, str], tuple[float, 
         ("obstore", "read"): lambda name: objects.read(folder, name),
         ("s3fs", "read"): lambda name: other.cat_file(f"{below}/s3fs-{name}"),
     }
-    found: dict[tuple[str, str], tuple[float, float]] = {}
+    figures: dict[tuple[str, str], tuple[float, float]] = {}
     try:
         for way, work in ways.items():
-            found[way] = _timed(work, names)
+            figures[way] = _timed(work, names)
     finally:
         objects.delete_named(folder, r"(s3fs-)?\d+")
-    return found
+    return figures
 
 
 def _timed(work: Callable[[str], object], names: list[str]) -> tuple[float, float]:

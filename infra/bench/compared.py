@@ -67,8 +67,8 @@ def share_kept(path: Path, group: Group) -> float:
     """Share of similar enough pairs, of one block's first features with all others, that ours finds."""
     source = _source(path, group)
     rows = range(min(64, len(source.features)))
-    found = nearest(rows, sketched(source), least_similarity=LEAST, most=len(source.features))
-    kept = set(zip(found.first_E.tolist(), found.second_E.tolist(), strict=True))
+    neighbours = nearest(rows, sketched(source), least_similarity=LEAST, most=len(source.features))
+    kept = set(zip(neighbours.first_E.tolist(), neighbours.second_E.tolist(), strict=True))
     true = [pair for first in range(0, len(source.features), PLAIN_COLUMNS) for pair in _true(source, rows, first)]
     return sum(pair in kept for pair in true) / max(len(true), 1)
 
@@ -100,8 +100,8 @@ def _smooth(group: Group, channels: int, count: int, generator: torch.Generator)
     white = torch.randn(count, group.order, channels, generator=generator)
     directions = torch.linalg.qr(torch.randn(channels, channels, generator=torch.Generator().manual_seed(1))).Q
     white = (white / torch.arange(1, channels + 1) ** 0.75) @ directions
-    found = torch.zeros_like(white)
+    smooth_FGC = torch.zeros_like(white)
     for number, each in enumerate(real_representations(group), 1):
         matrices = torch.from_numpy(each.matrices).float().flatten(1)
-        found += (each.weight / number) * (matrices @ (matrices.T @ white))
-    return torch.nn.functional.normalize(found.flatten(1), dim=1).view_as(found)
+        smooth_FGC += (each.weight / number) * (matrices @ (matrices.T @ white))
+    return torch.nn.functional.normalize(smooth_FGC.flatten(1), dim=1).view_as(smooth_FGC)

@@ -197,14 +197,14 @@ def _one_round(crew: list[ProcessPoolExecutor], spec: Spec, slice_s: float, shar
     seconds = {"ours_fp32": slice_s, "ours_fast": slice_s, "forward_fast": slice_s / 2, "plain_fp32": slice_s}
     seconds |= {"matmul_fp32": slice_s / 4, "matmul_fast": slice_s / 4, "decode": slice_s / 4}
     same = {"ours_fast": "ours_fp32", "matmul_fast": "matmul_fp32"} if not half else {}
-    found = {name: _together(crew, name, length) for name, length in seconds.items() if name not in same}
-    found["job"] = _together(crew, "job", shards)
+    rates = {name: _together(crew, name, length) for name, length in seconds.items() if name not in same}
+    rates["job"] = _together(crew, "job", shards)
     for name in ("plain_fp32", "ours_fp32", "ours_fast"):
         if name not in same:
             alone: Rate = _ask(crew[:1], name, slice_s / 2)[0]
-            found[f"{name}_alone"] = alone.per_s if cuda else alone.per_cpu_s
-    found |= {name: found[other] for name, other in same.items()}
-    return found | ({} if half else {"ours_fast_alone": found["ours_fp32_alone"]})
+            rates[f"{name}_alone"] = alone.per_s if cuda else alone.per_cpu_s
+    rates |= {name: rates[other] for name, other in same.items()}
+    return rates | ({} if half else {"ours_fast_alone": rates["ours_fp32_alone"]})
 
 
 def _process(spec: Spec) -> ProcessPoolExecutor:
@@ -233,4 +233,4 @@ def _ask(crew: list[ProcessPoolExecutor], name: str, *arguments: float) -> list[
 def _together(crew: list[ProcessPoolExecutor], name: str, *arguments: float) -> float:
     """The rate of all processes together."""
     rates: list[Rate] = _ask(crew, name, *arguments)
-    return sum(found.per_s for found in rates)
+    return sum(rate.per_s for rate in rates)

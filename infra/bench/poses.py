@@ -120,13 +120,13 @@ def main(args: list[str] | None = None) -> None:
         torch.set_num_threads(1)
         keep_freed_memory()
         whole = open_data(RunFolder.at(options.run), TrainConfig(group=options.group))
-        found: list[Outcome] = []
+        outcomes: list[Outcome] = []
         for outcome in compare(options, cut(whole, None, options.held_out, options.seed)):
-            found.append(outcome)
+            outcomes.append(outcome)
             console.say(f"{outcome.kind}: FVU {outcome.held_out_fvu:.3f}, in training {outcome.training_fvu:.3f}")
             if options.json is not None:
-                write_results(options.json, [asdict(each) for each in found])
-        show(found)
+                write_results(options.json, [asdict(each) for each in outcomes])
+        show(outcomes)
 
 
 def compare(options: PosesBench, data: TrainingData) -> Iterator[Outcome]:
@@ -183,12 +183,12 @@ def _trained_on(kind: str, config: TrainConfig, exported: Crosscoder, data: Trai
         return taught(f"{kind}, all weights free", replace(config, init_from=folder), data)[0].result
 
 
-def show(found: Sequence[Outcome]) -> None:
+def show(outcomes: Sequence[Outcome]) -> None:
     """The table."""
     table = Table(title="fraction of variance unexplained", caption="the first is trained, all others begin with it")
     for heading in ("", "held out", "in training", "gained over the first, held out"):
         table.add_column(heading, justify="right" if heading else "left")
-    for each in found:
-        gained = f"{found[0].held_out_fvu - each.held_out_fvu:+.4f}"
+    for each in outcomes:
+        gained = f"{outcomes[0].held_out_fvu - each.held_out_fvu:+.4f}"
         table.add_row(each.kind, f"{each.held_out_fvu:.4f}", f"{each.training_fvu:.4f}", gained)
     console.console.print(table)

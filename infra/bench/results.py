@@ -18,10 +18,10 @@ def write_results(path: Path, results: Any) -> None:
 
 def _are_alike(content: bytes, results: Any) -> bool:
     try:
-        found = json.loads(content)
+        stored = json.loads(content)
     except (ValueError, RecursionError):
         return False
-    return type(found) is type(results) and (found == [] or _names(found) == _names(results))
+    return type(stored) is type(results) and (stored == [] or _names(stored) == _names(results))
 
 
 def _names(results: Any) -> set[str]:

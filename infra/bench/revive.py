@@ -76,8 +76,10 @@ def measure(options: ReviveBench, seed: int) -> list[dict[str, Any]]:
     )
     data, configs = resolved_for(options.run, [replace(config, **WAYS[way]) for way in options.ways])
     about = {name: getattr(configs[0], name) for name in ("group", "dict_size", "activation", "encoder_reads", "steps")}
-    found = train_side_by_side(data, configs)
-    return [{"way": way, "seed": seed, **about, **asdict(each)} for way, each in zip(options.ways, found, strict=True)]
+    measured = train_side_by_side(data, configs)
+    return [
+        {"way": way, "seed": seed, **about, **asdict(each)} for way, each in zip(options.ways, measured, strict=True)
+    ]
 
 
 def means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

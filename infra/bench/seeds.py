@@ -85,13 +85,13 @@ def main(args: list[str] | None = None) -> None:
         torch.set_num_threads(1)
         keep_freed_memory()
         whole = open_data(RunFolder.at(options.run), TrainConfig(group=options.group))
-        found: list[Likeness] = []
+        likenesses: list[Likeness] = []
         for likeness in compare(options, cut(whole, None, options.held_out, seed=0)):
-            found.append(likeness)
+            likenesses.append(likeness)
             console.say(f"{likeness.kind}, {likeness.steps:,} steps: mean {likeness.mean_max_cosine:.3f}")
             if options.json is not None:
-                write_results(options.json, [asdict(each) for each in found])
-        show(found)
+                write_results(options.json, [asdict(each) for each in likenesses])
+        show(likenesses)
 
 
 def compare(options: SeedsBench, data: TrainingData) -> Iterator[Likeness]:
@@ -123,12 +123,12 @@ def _nearest(one: Crosscoder, other: Crosscoder) -> NDArray[np.float32]:
     return np.concatenate([cosine_RR.max(1), cosine_RR.max(0)])
 
 
-def show(found: Sequence[Likeness]) -> None:
+def show(likenesses: Sequence[Likeness]) -> None:
     """The table."""
     table = Table(title="prototypes (features) with a partner in the other seed's dictionary, up to pose")
     for heading in ("steps", "kind", "rows", "above 0.9", "0.8", "0.7", "mean of the largest cosine", "held-out FVU"):
         table.add_column(heading, justify="left" if heading == "kind" else "right")
-    for each in found:
+    for each in likenesses:
         shares = (f"{each.share_above_90:.1%}", f"{each.share_above_80:.1%}", f"{each.share_above_70:.1%}")
         table.add_row(
             f"{each.steps:,}", each.kind, f"{each.rows:,}", *shares, f"{each.mean_max_cosine:.3f}", f"{each.fvu:.3f}"

@@ -64,11 +64,11 @@ def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.bench stabilisers`."""
     with console.one_line_errors(remedy="Results so far are in the --json file."):
         options = cli(StabilisersBench, prog="python -m infra.bench stabilisers", args=args, description=__doc__)
-        found: list[Named] = []
+        results: list[Named] = []
         for name in options.groups:
             for width in options.widths:
                 for imperfect in options.imperfect:
-                    found.append(
+                    results.append(
                         measure(
                             groups.parse(name),
                             width=width,
@@ -80,8 +80,8 @@ def main(args: list[str] | None = None) -> None:
                         )
                     )
                     if options.json is not None:
-                        write_results(options.json, [asdict(one) for one in found])
-        show(found)
+                        write_results(options.json, [asdict(one) for one in results])
+        show(results)
 
 
 def measure(
@@ -128,16 +128,16 @@ def named(features: torch.Tensor, group: Group) -> list[str]:
     return [each.words for each in analyse.judge(evidence, group, config).verdict_F]
 
 
-def show(found: Sequence[Named]) -> None:
+def show(results: Sequence[Named]) -> None:
     """The table, and whether each dictionary was named as it should."""
     table = Table(title="planted stabilisers")
     for heading in ("group", "width", "imperfect", "features", "right words", "false positives"):
         table.add_column(heading, justify="left" if heading == "group" else "right")
-    for one in found:
+    for one in results:
         shares = (f"{one.oracle_stabiliser_accuracy:.3f}", f"{one.null_false_positive_rate:.3f}")
         table.add_row(one.group, str(one.width), f"{one.imperfect:g}", str(one.features), *shares)
     console.console.print(table)
-    for one in found:
+    for one in results:
         right, false = one.oracle_stabiliser_accuracy, one.null_false_positive_rate
         what = f"{one.group}, width {one.width}, imperfect {one.imperfect:g}: right {right:.3f}, false {false:.3f}"
         reached = right >= LEAST_ACCURACY and false <= MOST_FALSE_POSITIVES

@@ -115,15 +115,15 @@ def measure(folder: Location, num_shards: int) -> dict[str, float]:
             megabytes / _seconds(lambda: _drain(stream.in_order(_opened(its), range(num_rows))))
         )
     phases["latency_limit"], phases["latency_read"] = phases["plain_read"], phases["shuffled_read"]
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     try:
         for name, phase in ((name, phases[name]) for name in PHASES):
             with _delayed(LATENCY_S) if name.startswith("latency") else contextlib.nullcontext():
-                found[name] = phase()
+                figures[name] = phase()
             _to_disk(folder)
     finally:
         objects.delete_named(folder, r"(run-\w+|plain)/.*")
-    return found
+    return figures
 
 
 def activations(num_rows: int) -> NDArray[np.float16]:
@@ -134,7 +134,7 @@ def activations(num_rows: int) -> NDArray[np.float16]:
 def as_json(rounds: list[dict[str, float]], folder: Location, parts: list[Cost]) -> dict[str, Any]:
     """One flat object, for machines."""
     where = "local disk" if folder.is_local else "s3"
-    rates = {f"{name}_mb_per_s": statistics.median(found[name] for found in rounds) for name in PHASES}
+    rates = {f"{name}_mb_per_s": statistics.median(figures[name] for figures in rounds) for name in PHASES}
     each = {f"{cost.part}, MB/s a core": cost.mb_per_s for cost in parts}
     return {"device": device_name("cpu"), "load": load_average(), "where": where, **rates, **each}
 
@@ -146,8 +146,8 @@ def show(rounds: list[dict[str, float]], folder: Location, parts: list[Cost]) ->
     for heading in ("", "MB/s", "of the plain copy", "over rounds"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, title in PHASES.items():
-        rate = statistics.median(found[name] for found in rounds)
-        shares = [found[name] / found[_plain(name)] for found in rounds]
+        rate = statistics.median(figures[name] for figures in rounds)
+        shares = [figures[name] / figures[_plain(name)] for figures in rounds]
         spread = f"{min(shares):.0%} to {max(shares):.0%}"
         table.add_row(title, f"{rate:.0f}", f"{_ratio(rounds, name, _plain(name)):.0%}", spread)
     console.console.print(table)
@@ -178,7 +178,7 @@ def _verdict_of_writing(rounds: list[dict[str, float]], name: str) -> str:
 
 
 def _ratio(rounds: list[dict[str, float]], name: str, other: str) -> float:
-    return statistics.median(found[name] / found[other] for found in rounds)
+    return statistics.median(figures[name] / figures[other] for figures in rounds)
 
 
 def _plain(name: str) -> str:

@@ -38,7 +38,7 @@ def costs(acts_NGC: NDArray[np.float16], *, rounds: int) -> list[Cost]:
     """Cost of every part, medians of rounds."""
     torch.set_num_threads(1)
     chunks = [acts_NGC[first : first + CHUNK_ROWS] for first in range(0, len(acts_NGC), CHUNK_ROWS)]
-    found, out = [], np.empty_like(chunks[0])
+    measured, out = [], np.empty_like(chunks[0])
     for compression in COMPRESSIONS[:-1]:
         stored = [memoryview(packed(compression, chunk)) for chunk in chunks]
         share = sum(len(each) for each in stored) / acts_NGC.nbytes
@@ -46,8 +46,8 @@ def costs(acts_NGC: NDArray[np.float16], *, rounds: int) -> list[Cost]:
         undo = _rate(
             lambda of=compression, all_of=stored: [unpack(of, one, out) for one in all_of], acts_NGC.nbytes, rounds
         )
-        found += [Cost(part=f"pack, {compression}", mb_per_s=pack, stored_share=share)]
-        found += [Cost(part=f"unpack, {compression}", mb_per_s=undo)]
+        measured += [Cost(part=f"pack, {compression}", mb_per_s=pack, stored_share=share)]
+        measured += [Cost(part=f"unpack, {compression}", mb_per_s=undo)]
     raw = np.ascontiguousarray(acts_NGC).reshape(-1).view(np.uint8)
     parts: dict[str, Callable[[], object]] = {
         "CRC-32C, of what is stored": lambda: google_crc32c.value(raw),
@@ -55,15 +55,15 @@ def costs(acts_NGC: NDArray[np.float16], *, rounds: int) -> list[Cost]:
         "sum of squares": lambda: sum_squares(acts_NGC),
         "look for infinities": lambda: all_finite(acts_NGC),
     }
-    return found + [Cost(part=name, mb_per_s=_rate(work, raw.nbytes, rounds)) for name, work in parts.items()]
+    return measured + [Cost(part=name, mb_per_s=_rate(work, raw.nbytes, rounds)) for name, work in parts.items()]
 
 
-def table_of(found: list[Cost]) -> Table:
+def table_of(parts: list[Cost]) -> Table:
     """One line a part."""
     table = Table(title=f"what writing a shard costs on one core, {device_name('cpu')}")
     for heading in ("", "MB/s of processor time", "ms a MB", "stored"):
         table.add_column(heading, justify="right" if heading else "left")
-    for cost in found:
+    for cost in parts:
         stored = "" if cost.stored_share is None else f"{cost.stored_share:.0%}"
         table.add_row(cost.part, f"{cost.mb_per_s:,.0f}", f"{1e3 / cost.mb_per_s:.2f}", stored)
     return table

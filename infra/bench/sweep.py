@@ -80,11 +80,11 @@ def measure(options: SweepBench, encoder: str, activation: str, size: int) -> li
     config = TrainConfig.from_json({**TrainConfig().to_json(), **given})
     data, (default,) = resolved_for(options.run, [config])
     configs = [replace(default, learning_rate=rate * default.learning_rate) for rate in options.rates]
-    found = train_side_by_side(data, configs)
+    measured = train_side_by_side(data, configs)
     about = {"encoder": encoder, "dict_size": size} | {name: given[name] for name in ABOUT}
     return [
         {**about, "rate": rate, "learning_rate": config.learning_rate, **asdict(each)}
-        for rate, config, each in zip(options.rates, configs, found, strict=True)
+        for rate, config, each in zip(options.rates, configs, measured, strict=True)
     ]
 
 
@@ -98,7 +98,7 @@ def above_best(rows: Sequence[dict[str, Any]]) -> dict[Case, float]:
     by_case: dict[Case, dict[float, float]] = defaultdict(dict)
     for row in rows:
         by_case[row["encoder"], row["activation"], row["dict_size"]][row["rate"]] = judged(row)
-    return {case: found[1.0] / min(found.values()) - 1 for case, found in by_case.items()}
+    return {case: by_rate[1.0] / min(by_rate.values()) - 1 for case, by_rate in by_case.items()}
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:

@@ -97,15 +97,15 @@ def sizes(options: TrainBench) -> list[Size]:
 
 def measure(chosen: list[Size], device: str, *, rounds: int, seconds: float, paths: Sequence[str] = PATHS) -> Rounds:
     """Every path at every size, in turn."""
-    found: Rounds = []
+    measured: Rounds = []
     for number in range(rounds):
         console.say(f"round {number + 1} of {rounds}")
-        found.append({})
+        measured.append({})
         for size in chosen:
             for path in PATHS:
                 if path in paths and path != NOT_AT.get(size == WIDE):
-                    found[-1][size, path] = _in_a_fresh_process(size, path, seconds, device)
-    return found
+                    measured[-1][size, path] = _in_a_fresh_process(size, path, seconds, device)
+    return measured
 
 
 def as_json(rounds: Rounds, device: str) -> list[dict[str, Any]]:
@@ -166,7 +166,7 @@ def verdicts(rounds: Rounds, disagreement: dict[str, float]) -> list[str]:
         lines.append(verdict(growth <= MOST_GROWTH, what))
     for size in SMALL:
         if (size, "dense_l1") in measured:
-            share = _median_share([found[size, "dense_l1"].matmul_share for found in rounds]) or 0.0
+            share = _median_share([figures[size, "dense_l1"].matmul_share for figures in rounds]) or 0.0
             what = f"dense_l1 at {share:.0%} of the matrix rate, optimiser included, F={size.features}"
             lines.append(verdict(share >= LEAST_MATMUL_SHARE, f"{what}, wanted {LEAST_MATMUL_SHARE:.0%}"))
     what = f"losses of sparse and reference differ by {disagreement['sparse']:.1e} at most over 200 steps"
@@ -177,7 +177,7 @@ def verdicts(rounds: Rounds, disagreement: dict[str, float]) -> list[str]:
 def _verdicts_of_tied(rounds: Rounds) -> list[str]:
     plain, tied = (WIDE, "reference_all"), (WIDE, "tied")
     times = ratio(rounds, plain, tied)
-    share = max(found[tied].peak_bytes for found in rounds) / max(found[plain].peak_bytes for found in rounds)
+    share = max(figures[tied].peak_bytes for figures in rounds) / max(figures[plain].peak_bytes for figures in rounds)
     what = f"tied {times:.1f} x the dense step that reads all blocks at F={WIDE.features}, wanted {LEAST_TIED_SPEEDUP}"
     memory = f"tied takes {share:.1%} of its memory, wanted at most {MOST_TIED_MEMORY:.0%}"
     return [verdict(times >= LEAST_TIED_SPEEDUP, what), verdict(share <= MOST_TIED_MEMORY, memory)]

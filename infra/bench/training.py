@@ -200,12 +200,12 @@ def loss_disagreement(steps: int = 200) -> dict[str, float]:
         PlainTraining(random_weights(size, "reference", "cpu"), size.k, LEARNING_RATE),
         new_trainer(size, "sparse", "cpu"),
     )
-    expected, found = [], []
+    expected, losses = [], []
     for acts_BGC in acts_NBGC:
         expected.append(float(plain.step(acts_BGC)))
         ours.advance(acts_BGC)
-        found.append(ours.log()["loss"])
-    difference = max(abs(loss / other - 1) for loss, other in zip(found, expected, strict=True))
+        losses.append(ours.log()["loss"])
+    difference = max(abs(loss / other - 1) for loss, other in zip(losses, expected, strict=True))
     return {"sparse": difference, "fall": expected[-1] / expected[0]}
 
 

@@ -76,15 +76,15 @@ def main(args: list[str] | None = None) -> None:
         options = cli(TyingBench, prog="python -m infra.bench tying", args=args, description=__doc__)
         torch.set_num_threads(1)
         keep_freed_memory()
-        whole, found = open_data(RunFolder.at(options.run), TrainConfig()), []
+        whole, outcomes = open_data(RunFolder.at(options.run), TrainConfig()), []
         for rows in options.rows:
             data = cut(whole, None if rows == "all" else int(rows), options.held_out, options.seed)
             for outcome in compare(options, data):
-                found.append(outcome)
+                outcomes.append(outcome)
                 console.say(f"{outcome.kind}, {outcome.rows:,} rows, {outcome.steps:,} steps: FVU {outcome.fvu:.3f}")
                 if options.json is not None:
-                    write_results(options.json, [asdict(each) for each in found])
-        show(found)
+                    write_results(options.json, [asdict(each) for each in outcomes])
+        show(outcomes)
 
 
 def cut(data: TrainingData, num_rows: int | None, held_out: int, seed: int) -> TrainingData:
@@ -153,7 +153,7 @@ def taught(kind: str, config: TrainConfig, data: TrainingData) -> tuple[Trainer,
     return trainer, (time.process_time() - start) * trainer.num_steps / max(1, trainer.num_steps - WARM_STEPS)
 
 
-def show(found: Sequence[Outcome]) -> None:
+def show(outcomes: Sequence[Outcome]) -> None:
     """The table."""
     table = Table(title="held-out FVU")
     for heading in (
@@ -166,7 +166,7 @@ def show(found: Sequence[Outcome]) -> None:
         "dead",
     ):
         table.add_column(heading, justify="left" if heading == "kind" else "right")
-    for each in found:
+    for each in outcomes:
         interval = "" if each.interval is None else " ({:.3f} to {:.3f})".format(*each.interval)
         numbers = (f"{each.fvu:.3f}{interval}", f"{each.training_fvu:.3f}", f"{each.dead_share:.1%}")
         table.add_row(f"{each.rows:,}", each.kind, f"{each.steps:,}", f"{each.seconds:.0f} s", *numbers)

@@ -66,13 +66,13 @@ def measured(
     cases: Sequence[Case], *, rounds: int, visit: Callable[[str, int, str], Visit]
 ) -> list[dict[str, float | str]]:
     """One row a case; `visit` gets its task, its size and the way."""
-    found: dict[tuple[str, int, str], list[Visit]] = {}
+    visits: dict[tuple[str, int, str], list[Visit]] = {}
     for number in range(rounds):
         console.say(f"round {number + 1} of {rounds}")
         for task, size in cases:
             for way in WAYS:
-                found.setdefault((task, size, way), []).append(visit(task, size, way))
-    return [_row(task, size, *(found[task, size, way] for way in WAYS)) for task, size in cases]
+                visits.setdefault((task, size, way), []).append(visit(task, size, way))
+    return [_row(task, size, *(visits[task, size, way] for way in WAYS)) for task, size in cases]
 
 
 def in_a_fresh_process(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

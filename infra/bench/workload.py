@@ -150,11 +150,11 @@ class Workload:
 
     def fast_median_cosine(self) -> float:
         """Median cosine of the fast type's blocks to the float32 blocks."""
-        found, expected = (
+        fast, expected = (
             windows_to_activations(self._middles, self._group, self._networks[dtype])
             for dtype in (self._spec.fast_dtype, torch.float32)
         )
-        return float(torch.cosine_similarity(found.double(), expected.double(), dim=-1).median())
+        return float(torch.cosine_similarity(fast.double(), expected.double(), dim=-1).median())
 
     def _network(self, dtype: torch.dtype) -> Backbone:
         name = str(dtype).removeprefix("torch.")

@@ -86,9 +86,9 @@ def _init(**options: Any) -> None:
 
 def _check_home() -> None:
     """OSError unless there is a home folder to write to, where Ray keeps its token; containers may have none."""
-    found = home.folder()
-    if not os.access(found, os.W_OK | os.X_OK):
-        raise OSError(f"HOME: {found} cannot be written by this user; set it to a writable folder, as in HOME=/tmp/me")
+    folder = home.folder()
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OSError(f"HOME: {folder} cannot be written by this user; set it to a writable folder, as in HOME=/tmp/me")
 
 
 @contextlib.contextmanager
@@ -173,12 +173,12 @@ def require(workers: ResolvedWorkers, count: int) -> None:
     if _is_shared():
         _await(bundle, count, workers.wait_minutes)
         return
-    found = {"CPU": float(ray.cluster_resources().get("CPU", 0)), "GPU": float(num_gpus())}
+    available = {"CPU": float(ray.cluster_resources().get("CPU", 0)), "GPU": float(num_gpus())}
     options = {"CPU": "--workers.num-workers or --workers.cpus-per-worker", "GPU": "--workers.gpus-per-worker"}
     for kind, each in bundle.items():
-        if count * each > found[kind]:
+        if count * each > available[kind]:
             needed = f"{count} worker(s) with {each:g} {kind} each need {count * each:g}"
-            raise ValueError(f"workers: {needed}, this machine has {found[kind]:g}; lower {options[kind]}")
+            raise ValueError(f"workers: {needed}, this machine has {available[kind]:g}; lower {options[kind]}")
 
 
 def require_cpu(waiting: Waiting) -> None:

@@ -105,13 +105,13 @@ def summary(title: str, rows: list[tuple[str, str]]) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Numbers of several things under one another; the first column names them."""
-    found = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), title_style="bold")
+    rich_table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), title_style="bold")
     for place, column in enumerate(columns):
-        found.add_column(column, justify="right" if place else "left", header_style="dim", no_wrap=place == 0)
+        rich_table.add_column(column, justify="right" if place else "left", header_style="dim", no_wrap=place == 0)
     for row in rows:
-        found.add_row(*(Text(printable(value)) for value in row))
+        rich_table.add_row(*(Text(printable(value)) for value in row))
     console.print()
-    console.print(found)
+    console.print(rich_table)
 
 
 def say(text: str) -> None:

@@ -83,14 +83,14 @@ def describe(table: pa.Table) -> list[tuple[str, str]]:
 
 def _listing(folder: Location, config: HarvestConfig, window_px: int) -> pa.Table:
     """Every image at the location, or the seeded choice of them, in a stable order."""
-    found = sources.find(
+    source = sources.find(
         config.images,
         stimulus_px=window_px,
         max_stimuli=config.max_stimuli,
         image_key=config.image_key,
         tick=_count_aloud("files found"),
     )
-    table, notes = sources.joined(found, _scan_all(folder, found.containers), config.image_key)
+    table, notes = sources.joined(source, _scan_all(folder, source.containers), config.image_key)
     for note in notes:
         console.say(note)
     sources.refuse_empty(table, config.images)
@@ -106,13 +106,13 @@ def _scan_all(folder: Location, files: tuple[File, ...]) -> list[pa.Table]:
         for attempt in range(1, ATTEMPTS + 1):
             left = [file for file in files if file not in tables]
             _pause(attempt if left else 1)
-            for file, found in _outlived(lambda f: _scan.remote(folder, f), left):
-                if isinstance(found, pa.Table):
-                    tables[file] = found
-                elif found is None:
+            for file, outcome in _outlived(lambda f: _scan.remote(folder, f), left):
+                if isinstance(outcome, pa.Table):
+                    tables[file] = outcome
+                elif outcome is None:
                     tables[file] = resumable_index.deadly_file(file)
                 elif attempt == ATTEMPTS:
-                    tables[file] = resumable_index.unreadable(file, found)
+                    tables[file] = resumable_index.unreadable(file, outcome)
                 meter.set(len(tables))
     return [tables[file] for file in files]
 

@@ -94,7 +94,7 @@ def _values_of(hint: Any) -> PrimitiveConstructorSpec[tuple[Number, ...]]:
         nargs=1,
         metavar=metavar,
         instance_from_str=lambda words: tuple(value(word.strip()) for word in words[0].split(",")),
-        is_instance=lambda found: isinstance(found, tuple),
+        is_instance=lambda values: isinstance(values, tuple),
         str_from_instance=lambda values: [",".join(map(str, values))],
     )
 

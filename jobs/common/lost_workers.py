@@ -34,8 +34,8 @@ def outlived(
     """
     items = list(items)
     first = cluster.in_order(submit, items, in_flight=in_flight, lost=lambda error: isinstance(error, _RETRIED))
-    for item, found in zip(items, first, strict=True):
-        yield item, again(submit, item, ATTEMPTS - 1) if found is None else found
+    for item, returned in zip(items, first, strict=True):
+        yield item, again(submit, item, ATTEMPTS - 1) if returned is None else returned
 
 
 def again(submit: Callable[[Any], ray.ObjectRef[Any]], item: Any, attempts: int) -> Any:
@@ -59,7 +59,7 @@ def deadly(count: int, outlives: Callable[[range], bool]) -> frozenset[int]:
     Raises:
         OSError: more than `MOST_DEADLY` do.
     """
-    found, suspects = set[int](), [range(count)]
+    culprits, suspects = set[int](), [range(count)]
     while suspects:
         places = suspects.pop()
         if any(outlives(places) for _ in range(ATTEMPTS if len(places) == 1 else 1)):
@@ -67,9 +67,9 @@ def deadly(count: int, outlives: Callable[[range], bool]) -> frozenset[int]:
         middle = (places.start + places.stop) // 2
         if len(places) > 1:
             suspects += [range(middle, places.stop), range(places.start, middle)]
-        elif len(found) == MOST_DEADLY:
+        elif len(culprits) == MOST_DEADLY:
             said = f"workers were lost over more than {MOST_DEADLY} of {count:,} images"
             raise OSError(f"index: {said}; is there too little memory? Free some, or give Ray fewer CPUs")
         else:
-            found.add(places.start)
-    return frozenset(found)
+            culprits.add(places.start)
+    return frozenset(culprits)

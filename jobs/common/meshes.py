@@ -108,9 +108,9 @@ def show(choice: Choice) -> None:
         ]
         for one in every
     ]
-    found = "memory unknown until nodes start" if known is None else f"{_gb(known)} found for each worker"
+    memory = "memory unknown until nodes start" if known is None else f"{_gb(known)} found for each worker"
     columns = ["replicas x shards", "weights", "optimiser", "memory a worker", "sent a step", "remark"]
-    console.table(f"meshes of {every[0].mesh.num_workers} worker(s), {found}", columns, rows)
+    console.table(f"meshes of {every[0].mesh.num_workers} worker(s), {memory}", columns, rows)
 
 
 def memory_of_worker(workers: ResolvedWorkers) -> int | None:
@@ -127,8 +127,10 @@ def memory_of_worker(workers: ResolvedWorkers) -> int | None:
 def memory_here() -> int | None:
     """Bytes of the node that this process runs on; None where it is none of the cluster's."""
     own = ray.get_runtime_context().get_node_id()
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] == own]
-    return int(found[0].get("memory", 0) + found[0].get("object_store_memory", 0)) or None if found else None
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] == own]
+    return (
+        int(resources[0].get("memory", 0) + resources[0].get("object_store_memory", 0)) or None if resources else None
+    )
 
 
 def memory_of_task(cpus: float) -> int | None:
