@@ -191,12 +191,12 @@ def _columns(
 
 
 def _gaps(
-    firing: Firing, found: Families, stabilisers: Sequence[Subgroup], group: Group
+    firing: Firing, families: Families, stabilisers: Sequence[Subgroup], group: Group
 ) -> list[list[dict[str, Any]] | None]:
     """Gaps as the table keeps them; of tied poses none are told, for every prototype is in all orientations."""
     if firing.pose_count_FG.shape[1]:
-        return [None] * len(found.family_F)
-    gaps_F = family_gaps(found, stabilisers, group)
+        return [None] * len(families.family_F)
+    gaps_F = family_gaps(families, stabilisers, group)
     return [None if each is None else [asdict(gap) for gap in each] for each in gaps_F]
 
 
