@@ -6,6 +6,7 @@ from importlib import import_module
 BENCHMARKS = {
     "harvest": "samples a second of the harvest, next to the plain way and to what the machine can do",
     "train": "samples a second of a training step, next to a plain dense one and to what the machine can do",
+    "company": "what other work on the same cores does to a training step, by number of threads",
     "sweep": "whether the default learning rate is near the best, for each encoder, activation and size",
     "tying": "whether tied poses explain more than untied ones, over training rows and time",
     "seeds": "whether tied and untied dictionaries of two seeds find the same features",

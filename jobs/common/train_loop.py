@@ -23,6 +23,7 @@ from gc_core.train.checkpoint import METRICS, Keep, write_metrics
 from gc_core.train.loggers import LoggerName, following, usual
 from gc_core.train.recovery import Checkpointing
 from jobs.common import warned
+from jobs.common.company import Company
 from jobs.common.options import Cache
 
 
@@ -94,8 +95,10 @@ def _train(settings: LoopSettings) -> None:
         warned.listening(settings.board.warn.remote),
         following(loggers, settings.folders, settings.configs) as log,
     ):
+        company = Company(settings.threads if worker.device == "cpu" else 1)
 
         def report(metrics: list[dict[str, float]]) -> None:
+            company.look()
             if worker.rank == 0:
                 settings.board.write.remote(dict(zip(settings.configs, metrics, strict=True)))
             log(metrics)
