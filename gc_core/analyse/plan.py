@@ -14,7 +14,7 @@ from gc_core.crosscoder import CrosscoderShape
 from gc_core.families.neighbours import COLUMNS
 from gc_core.families.search import blocks
 from gc_core.families.sketch import NUMBERS
-from gc_core.groups import Group, parse
+from gc_core.groups import Group
 from gc_core.store.shards import CHUNK_ROWS
 from gc_core.symmetry import classes, features_at_once
 
@@ -69,7 +69,7 @@ def plan_analysis(
 ) -> AnalysisPlan:
     """Plan the analysis of a crosscoder of this shape on a store of so many shards, whose group has so many elements;
     all features count as alive."""
-    group = parse(shape.group)
+    group = shape.group
     count, order, block = shape.num_rows, group.order, shape.channels * FLOAT32
     decoder, candidates = order * block, config.top_examples * SPARE_CANDIDATES
     seen = count * (14 * candidates + 8 + (8 * order if shape.tying == "orbit" else 0))
@@ -103,7 +103,7 @@ def _evidence_bytes(group: Group, decoder_bytes: int, surrogates: int) -> int:
 def _comparison_bytes(shape: CrosscoderShape) -> int:
     """Memory of a block of features and some others with their decoders, the sketches of all features, and products."""
     count, block = shape.num_rows, shape.channels * FLOAT32
-    decoders = (len(blocks(count)[0]) + COLUMNS) * COPIES_OF_DECODERS * parse(shape.group).order * block
+    decoders = (len(blocks(count)[0]) + COLUMNS) * COPIES_OF_DECODERS * shape.group.order * block
     pairs = PAIR_BYTES * len(blocks(count)[0]) * COLUMNS
     return decoders + 2 * count * (block + NUMBERS * FLOAT32) + PRODUCT_BYTES + pairs
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core import groups
 from gc_core.analyse import features, firing, parts
 from gc_core.analyse.parts import Arrays, Parts
 from gc_core.arrays import as_arrays
@@ -101,7 +100,7 @@ def _dictionary(of: Parts, invariant_share: float, alive: bytes, device: str) ->
 @lru_cache(maxsize=2)
 def _decoder(of: Parts) -> tuple[StoredDecoder, Group]:
     folder = of.run.crosscoder(of.name)
-    return open_decoder(folder), groups.parse(read_shape(folder).group)
+    return open_decoder(folder), read_shape(folder).group
 
 
 @lru_cache(maxsize=2)

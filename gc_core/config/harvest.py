@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from gc_core import bounds, groups
 from gc_core.config.record import Config
+from gc_core.groups import Group
 
 Compression = Literal["zstd", "lz4", "none"]
 
@@ -88,9 +89,14 @@ class HarvestConfig(Config):
     seed: int = 0
     """Decides which centres are taken and how images are spread over shards."""
 
+    @property
+    def parsed_group(self) -> Group:
+        """What `group` names."""
+        return groups.parse(self.group)
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        group = groups.parse(self.group)
+        group = self.parsed_group
         if self.resample_all and group.n == groups.quarter_turns(group.n):
             raise ValueError(f"resample_all: every element of {group.name} is exact, none is resampled; leave it out")
         if self.shard_rows is not None and self.shard_rows % 128:

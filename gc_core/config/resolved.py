@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gc_core import groups
 from gc_core.config.train import TrainConfig
+from gc_core.groups import Group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,11 @@ class ResolvedTrainConfig(TrainConfig):
         super().__post_init__()
         if self.tying == "orbit" and self.prototypes is None:
             raise ValueError("prototypes: found None with tying orbit, expected their number")
+
+    @property
+    def parsed_group(self) -> Group:
+        """What `group` names."""
+        return groups.parse(self.group)
 
     @property
     def num_rows(self) -> int:

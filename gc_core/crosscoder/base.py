@@ -19,7 +19,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from gc_core import groups
 from gc_core.crosscoder.activation_functions import Choice, SparseCode
 from gc_core.crosscoder.files import entries, read_crosscoder, write_crosscoder
 from gc_core.crosscoder.shape import CrosscoderShape
@@ -46,7 +45,7 @@ class Crosscoder(nn.Module, ABC):
         self.shape, self.shards = shape, shards
         self.features = shards.features(shape.num_rows)
         """Numbers, in the whole dictionary, of the features that are here; of prototypes where poses are tied."""
-        self.group: Group = groups.parse(shape.group)
+        self.group: Group = shape.group
         num_rows, channels = len(self.features), shape.channels
         self.threshold: Tensor | None
         self.log_threshold: nn.Parameter | None
@@ -221,6 +220,6 @@ class Crosscoder(nn.Module, ABC):
 
 def _check_size(tensors: Mapping[str, Tensor], shape: CrosscoderShape) -> None:
     """ValueError unless the decoder is of this shape: before memory is taken for one that a damaged record tells of."""
-    expected = (shape.num_rows, groups.parse(shape.group).order, shape.channels)
+    expected = (shape.num_rows, shape.group.order, shape.channels)
     if (found := tuple(tensors["W_dec"].shape)) != expected:
         raise ValueError(f"W_dec: {found} found, expected {expected} as config.json says")

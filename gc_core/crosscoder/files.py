@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from gc_core import groups
 from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.crosscoder.stored import StoredDecoder
 from gc_core.io import objects
@@ -72,7 +73,7 @@ def read_shape(folder: Location) -> CrosscoderShape:
 
 def entries(shape: CrosscoderShape, weights_file: bytes) -> dict[str, Any]:
     """Entries of `config.json` that `read_crosscoder` needs."""
-    return {"crosscoder": asdict(shape), "files": {WEIGHTS: digest(weights_file)}}
+    return {"crosscoder": asdict(shape) | {"group": shape.group.name}, "files": {WEIGHTS: digest(weights_file)}}
 
 
 def write_crosscoder(folder: Location, weights_file: bytes, about: Mapping[str, Any]) -> None:
@@ -103,7 +104,8 @@ def _config_of(folder: Location) -> dict[str, Any]:
 
 
 def _shape_in(config: Mapping[str, Any]) -> CrosscoderShape:
-    return record_of(CrosscoderShape, config["crosscoder"], where="crosscoder")
+    named = config["crosscoder"]
+    return record_of(CrosscoderShape, named | {"group": asdict(groups.parse(named["group"]))}, where="crosscoder")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gc_core import groups
+from gc_core.groups import Group
 
 Activation = Literal["topk", "batchtopk", "jumprelu", "l1"]
 
@@ -12,8 +12,7 @@ Activation = Literal["topk", "batchtopk", "jumprelu", "l1"]
 class CrosscoderShape:
     """What a crosscoder is, apart from its weights."""
 
-    group: str
-    """Name that `groups.parse` reads."""
+    group: Group
     channels: int
     dict_size: int
     reads: tuple[int, ...]
@@ -31,7 +30,7 @@ class CrosscoderShape:
     @property
     def copies(self) -> int:
         """Features that share a row of the weights: |G| where poses are tied."""
-        return groups.parse(self.group).order if self.tying == "orbit" else 1
+        return self.group.order if self.tying == "orbit" else 1
 
     @property
     def num_rows(self) -> int:

@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape
 from gc_core.evaluate.held_out import HeldOut
 
@@ -57,12 +56,12 @@ class Point:
         if held_out.fvu is None or held_out.fvu_identity is None:
             found = f"figure: the FVU of a crosscoder of {shape.dict_size:,} features is undefined"
             raise ValueError(f"{found} (held-out samples hardly vary), expected a number; leave it out with --name")
-        alone = groups.parse(shape.group).order == 1
+        alone = shape.group.order == 1
         method = WORDS.get(shape.activation, shape.activation)
         if not alone and len(shape.reads) > 1:
             method += f", reads {len(shape.reads)} blocks"
         return Point(
-            method=f"SAE, {method}" if alone else f"{_in_print(shape.group)} crosscoder, {method}",
+            method=f"SAE, {method}" if alone else f"{_in_print(shape.group.name)} crosscoder, {method}",
             autoencoder=alone,
             dict_size=shape.dict_size,
             l0=held_out.l0,
@@ -184,7 +183,7 @@ def _scale(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_ylim(max(0, 0.75 * min(heights)), 1.12 * max(heights))
 
 
-def _in_print(group: str) -> str:
+def _in_print(group_name: str) -> str:
     """`D_32` with its number set low."""
-    letter, _, number = groups.parse(group).name.partition("_")
+    letter, _, number = group_name.partition("_")
     return f"{letter}$_{{{number}}}$"

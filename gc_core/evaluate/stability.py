@@ -57,7 +57,7 @@ def compare(one: Crosscoder, other: Crosscoder, *, up_to_pose: bool, seed: int =
         ValueError: the two do not explain the same blocks.
     """
     if (one.group, one.shape.channels) != (other.group, other.shape.channels):
-        found, expected = (f"{m.shape.group} with {m.shape.channels} channels" for m in (other, one))
+        found, expected = (f"{m.group.name} with {m.shape.channels} channels" for m in (other, one))
         raise ValueError(
             f"against: a crosscoder over {found} found, expected one over {expected}; features of different blocks "
             "cannot be matched"

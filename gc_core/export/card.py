@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape
 
 _CARD = """\
@@ -60,8 +59,8 @@ def card(
     options = trained.get("train", {})
     return _CARD.format(
         name=name,
-        group=groups.parse(shape.group).name,
-        order=groups.parse(shape.group).order,
+        group=shape.group.name,
+        order=shape.group.order,
         backbone=store.get("backbone", "unknown"),
         layer=store.get("layer", "unknown"),
         dict_size=shape.dict_size,

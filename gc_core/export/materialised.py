@@ -1,6 +1,5 @@
 """Tied poses as an ordinary crosscoder, for programs that know no prototypes: every feature with weights of its own."""
 
-from gc_core import groups
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
 
 COPIES = 2
@@ -26,5 +25,5 @@ def materialised_bytes(shape: CrosscoderShape) -> int:
     """What untying takes besides the tied weights; nothing where poses are not tied."""
     if shape.tying == "none":
         return 0
-    blocks = groups.parse(shape.group).order + len(shape.reads)
+    blocks = shape.group.order + len(shape.reads)
     return COPIES * 4 * shape.dict_size * (blocks * shape.channels + 1)

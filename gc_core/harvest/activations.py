@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core import backbones, groups, transforms
+from gc_core import backbones, transforms
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.groups import Group
@@ -61,7 +61,7 @@ class Geometry:
     @staticmethod
     def of(config: HarvestConfig, backbone: Backbone) -> "Geometry":
         """The geometry that the config says, for this network's field."""
-        group = groups.parse(config.group)
+        group = config.parsed_group
         resampling = Resampling(
             interpolation=config.interpolation, half_step=config.resample_all, disc_mask=config.disc_mask
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gc_core import __version__, groups, store
+from gc_core import __version__, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.activations import Geometry
@@ -108,7 +108,7 @@ def _spec(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Back
         compression=config.compression,
         shard_rows=plan.shard_rows,
         channels=backbone.channels,
-        group=groups.parse(config.group),
+        group=config.parsed_group,
         attrs=_attributes(config, backbone) | _manifest(run),
     )
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 from gc_core import bounds, groups
 from gc_core.config import Compression, Config
+from gc_core.groups import Group
 from gc_core.io.location import Location
 
 
@@ -62,6 +63,11 @@ class IngestConfig(Config):
     seed: int = 0
     """Decides how samples are spread over shards."""
 
+    @property
+    def parsed_group(self) -> Group:
+        """What `group` names."""
+        return groups.parse(self.group)
+
     def absolute(self) -> Self:
         """Write places as absolute URLs, which mean the same wherever they are read again."""
         image = self.image and str(Location.parse(self.image))
@@ -69,7 +75,7 @@ class IngestConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        groups.parse(self.group)
+        _ = self.parsed_group  # refused here if there is none of this name
         if not (math.isfinite(self.scale) and self.scale):
             raise ValueError(f"scale: found {self.scale}, expected a number other than 0")
         if self.shard_rows is not None and self.shard_rows % 128:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gc_core import __version__, groups, manifest, store
+from gc_core import __version__, manifest, store
 from gc_core.ingest.config import IngestConfig
 from gc_core.ingest.source import Source, image_ids
 from gc_core.io.run_folder import RunFolder
@@ -178,7 +178,7 @@ def _spec(run: RunFolder, config: IngestConfig, plan: IngestPlan) -> store.Store
         compression=config.compression,
         shard_rows=plan.shards.shard_rows,
         channels=plan.source.channels,
-        group=groups.parse(config.group),
+        group=config.parsed_group,
         attrs=attrs | ({} if manifest_sha256 is None else {store.MANIFEST: manifest_sha256}),
     )
 

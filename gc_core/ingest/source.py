@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core import groups
 from gc_core.ingest import zarr_arrays
 from gc_core.ingest.config import IngestConfig, IngestError
 from gc_core.ingest.forms import FORMATS, UNREADABLE, Arrays, Opened, arrays_in
@@ -198,7 +197,7 @@ def _blocks(piece: Piece, config: IngestConfig) -> tuple[int, int]:
     """G and C of a piece's rows."""
     if not FLOATS.fullmatch(piece.dtype):
         raise IngestError(f"{piece.name}: numbers of type {piece.dtype} found, expected floats; convert them first")
-    order, row = groups.parse(config.group).order, list(piece.shape[1:])
+    order, row = config.parsed_group.order, list(piece.shape[1:])
     while len(row) > 2 and row[-1] == 1:
         row.pop()
     if order == 1 and len(row) == 1:

@@ -2,7 +2,6 @@
 
 import torch
 
-from gc_core import groups
 from gc_core.config import ResolvedTrainConfig
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
 from gc_core.crosscoder.initialise import FirstSamples, initialise
@@ -46,9 +45,9 @@ def new_model(config: ResolvedTrainConfig, first: FirstSamples, worker: Worker) 
 
 def shape_of(config: ResolvedTrainConfig, channels: int) -> CrosscoderShape:
     """The shape of a config's crosscoder."""
-    group = groups.parse(config.group)
+    group = config.parsed_group
     return CrosscoderShape(
-        group=group.name,
+        group=group,
         channels=channels,
         dict_size=config.dict_size,
         reads=config.elements_read(group.order),

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -22,11 +22,12 @@ from typing import Any, Literal
 
 import torch
 from rich.table import Table
+from torch import Tensor
 
 from gc_core.train import keep_freed_memory
 from infra.bench import machine
 from infra.bench.results import write_results
-from infra.bench.training import NUM_BATCHES, PLAIN, Size, make_step, random_batches
+from infra.bench.training import PLAIN, Size, make_step, random_batches
 from infra.bench.visits import in_a_fresh_process
 from jobs.common import console
 from jobs.common.options import cli
@@ -78,16 +79,16 @@ def visit(path: str, options: CompanyBench) -> dict[Meeting, list[float]]:
     for _ in range(options.rounds):
         for threads, neighbours in product(options.threads, options.neighbours):
             torch.set_num_threads(threads)
-            turn = iter(range(2**31))
-
-            def one() -> float:
-                step(pool_NBGC[next(turn) % NUM_BATCHES])
-                return 1.0
-
             with busy(neighbours):
-                took = machine.rate(lambda: sum(one() for _ in range(3)), options.seconds, "cpu")
+                took = machine.rate(lambda: _every_batch(step, pool_NBGC), options.seconds, "cpu")
             found.setdefault((threads, neighbours), []).append(took.seconds / took.amount)
     return found
+
+
+def _every_batch(step: Callable[[Tensor], object], pool_NBGC: Tensor) -> int:
+    for acts_BGC in pool_NBGC:
+        step(acts_BGC)
+    return len(pool_NBGC)
 
 
 @contextmanager

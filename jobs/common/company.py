@@ -7,7 +7,6 @@ core again and again; beside busy processes one thread is faster (`python -m inf
 import contextlib
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
