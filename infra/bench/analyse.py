@@ -118,7 +118,12 @@ def _write(folder: Path, num_features: int, options: AnalyseBench) -> None:
     if set(options.tasks) <= {"compare", "random"}:
         return
     shape = CrosscoderShape(
-        group=options.group, channels=options.channels, dict_size=num_features, reads=(0,), activation="topk", k=24
+        group=groups.parse(options.group),
+        channels=options.channels,
+        dict_size=num_features,
+        reads=(0,),
+        activation="topk",
+        k=24,
     )
     model = Crosscoder.of(shape)
     torch.manual_seed(0)
@@ -153,7 +158,7 @@ def _seen(folder: str, num_shards: int, peak: Peak) -> Iterator[Firing]:
             top_row_FT=rng.integers(0, SHARD_ROWS, value_FT.shape) + shard * SHARD_ROWS,
             top_pose_FT=np.zeros(value_FT.shape, np.int16),
             pose_count_FG=np.zeros((shape.dict_size, 0), np.int64),
-            unexplained=VarianceSums.zeros(groups.parse(shape.group).order, shape.channels),
+            unexplained=VarianceSums.zeros(shape.group.order, shape.channels),
         )
         peak.look()
 

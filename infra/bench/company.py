@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -104,7 +104,7 @@ def busy(count: int) -> Iterator[None]:
             process.wait()
 
 
-def rows_of(path: str, found: dict[Meeting, Sequence[float]]) -> list[dict[str, Any]]:
+def rows_of(path: str, found: Mapping[Meeting, Sequence[float]]) -> list[dict[str, Any]]:
     """Flat objects, for machines; ratios are medians of those of each round."""
     device = machine.device_name("cpu")
     rows: list[dict[str, Any]] = []

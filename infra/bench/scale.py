@@ -148,9 +148,7 @@ def _match(num_features: int, folder: str) -> Ways:
 
 
 def _model(num_features: int) -> Crosscoder:
-    shape = CrosscoderShape(
-        group=GROUP.name, channels=CHANNELS, dict_size=num_features, reads=(0,), activation="topk", k=K
-    )
+    shape = CrosscoderShape(group=GROUP, channels=CHANNELS, dict_size=num_features, reads=(0,), activation="topk", k=K)
     model = Crosscoder.of(shape)
     for number, weights in enumerate((model.W_enc, model.W_dec)):
         torch.nn.init.normal_(weights, generator=torch.Generator().manual_seed(number))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.parallel.sharded_state import gather_rows
 
@@ -13,7 +14,7 @@ pytestmark = [
 
 
 def test_a_crosscoder_leaves_its_device_without_a_copy_there() -> None:
-    shape = CrosscoderShape(group="D_8", channels=64, dict_size=4096, reads=(0,), activation="topk", k=8)
+    shape = CrosscoderShape(group=groups.parse("D_8"), channels=64, dict_size=4096, reads=(0,), activation="topk", k=8)
     model = GroupCrosscoder(shape)
     torch.nn.init.normal_(model.W_dec)
     expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -18,6 +18,7 @@ import pytest
 import ray
 import torch
 
+from gc_core import groups
 from gc_core.analyse import load_features
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
@@ -45,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> RunFolde
     places = ["--activations", str(folder / "acts.npy"), "--image", str(folder / "ids.npy"), "--group", "D2"]
     ingest.main([*places, "--shard-rows", "128", "--out", str(folder / "run")])
     found = RunFolder.at(str(folder / "run"))
-    shape = CrosscoderShape(group="D_2", channels=6, dict_size=900, reads=(0,), activation="topk", k=8)
+    shape = CrosscoderShape(group=groups.parse("D_2"), channels=6, dict_size=900, reads=(0,), activation="topk", k=8)
     model = GroupCrosscoder(shape)
     originals = torch.from_numpy(rng.standard_normal((300, 4, 6)))
     columns = [torch.from_numpy(model.group.cayley[:, h]) for h in range(3)]

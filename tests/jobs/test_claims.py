@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gc_core import groups
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.io import lease, objects
@@ -20,7 +21,7 @@ from jobs.common.options import Workers
 from support.resolved_configs import made
 
 CONFIG = made(dict_size=8, k=2, steps=30, batch=32)
-SHAPE = CrosscoderShape(group="C2", channels=4, dict_size=8, reads=(0,), activation="topk", k=2)
+SHAPE = CrosscoderShape(group=groups.parse("C2"), channels=4, dict_size=8, reads=(0,), activation="topk", k=2)
 
 
 def never(holder: str, waited_s: float) -> None:

@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from gc_core import groups
 from gc_core.crosscoder import Activation, CrosscoderShape, GroupCrosscoder
 
 ACTIVATIONS = get_args(Activation)
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
 
 
-def random_crosscoder(**changes: Any) -> GroupCrosscoder:
+def random_crosscoder(*, group: str = "D_3", **changes: Any) -> GroupCrosscoder:
     """Float64, twelve features over D_3 and five channels, decoder norms from a tenth to ten; thresholds that bite."""
-    options = {"group": "D_3", "channels": 5, "dict_size": 12, "reads": (0,), "activation": "topk", "k": 4}
-    model = GroupCrosscoder(CrosscoderShape(**options | changes)).double()
+    options = {"channels": 5, "dict_size": 12, "reads": (0,), "activation": "topk", "k": 4}
+    model = GroupCrosscoder(CrosscoderShape(group=groups.parse(group), **options | changes)).double()
     generator = torch.Generator().manual_seed(0)
     state = {
         name: torch.randn(tensor.shape, dtype=torch.float64, generator=generator)

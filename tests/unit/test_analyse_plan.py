@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gc_core import groups
 from gc_core.analyse.firing import Firing
 from gc_core.analyse.parts import of_firing
 from gc_core.analyse.plan import (
@@ -26,7 +27,9 @@ from gc_core.metrics import VarianceSums
 
 
 def shape(dict_size: int) -> CrosscoderShape:
-    return CrosscoderShape(group="D_32", channels=480, dict_size=dict_size, reads=(0,), activation="topk", k=24)
+    return CrosscoderShape(
+        group=groups.parse("D_32"), channels=480, dict_size=dict_size, reads=(0,), activation="topk", k=24
+    )
 
 
 def plan(dict_size: int, *, num_shards: int = 100, neighbours: int = 256) -> AnalysisPlan:
@@ -120,7 +123,7 @@ def watch():
 
 torch.set_num_threads(1)
 folder, count = sys.argv[1], 2048
-shape = CrosscoderShape(group="D32", channels=32, dict_size=count, reads=(0,), activation="topk", k=4)
+shape = CrosscoderShape(group=groups.parse("D32"), channels=32, dict_size=count, reads=(0,), activation="topk", k=4)
 save_file({"W_dec": torch.randn(count, 64, 32)}, folder + "/w")  # the worst: every pair is a candidate
 decoder, config = StoredDecoder(Path(folder + "/w")), AnalyseConfig().resolved(tied=False)
 

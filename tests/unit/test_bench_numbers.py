@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from gc_core import groups
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import Crosscoder, CrosscoderShape
 from gc_core.symmetry import translate
@@ -98,8 +99,15 @@ def test_two_seeds_of_each_kind_are_compared(planted: Any, tmp_path: Path) -> No
 
 
 def test_turned_copies_are_partners_and_strangers_are_none() -> None:
-    shape = CrosscoderShape(group="D4", channels=32, dict_size=6 * 8, reads=tuple(range(8)), activation="topk", k=2,
-                            tying="orbit")  # fmt: skip
+    shape = CrosscoderShape(
+        group=groups.parse("D4"),
+        channels=32,
+        dict_size=6 * 8,
+        reads=tuple(range(8)),
+        activation="topk",
+        k=2,
+        tying="orbit",
+    )
     one, other = Crosscoder.of(shape), Crosscoder.of(shape)
     with torch.no_grad():
         one.W_dec.normal_(generator=torch.Generator().manual_seed(0))
@@ -148,8 +156,15 @@ def test_what_follows_tied_poses_is_judged_on_the_same_images(planted: Any, tmp_
 
 
 def test_fixed_weights_with_the_biases_they_had_are_the_tied_model() -> None:
-    shape = CrosscoderShape(group="D4", channels=16, dict_size=6 * 8, reads=tuple(range(8)), activation="topk", k=2,
-                            tying="orbit")  # fmt: skip
+    shape = CrosscoderShape(
+        group=groups.parse("D4"),
+        channels=16,
+        dict_size=6 * 8,
+        reads=tuple(range(8)),
+        activation="topk",
+        k=2,
+        tying="orbit",
+    )
     tied = Crosscoder.of(shape)
     for number, parameter in enumerate(tied.parameters()):
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
@@ -163,8 +178,9 @@ def test_fixed_weights_with_the_biases_they_had_are_the_tied_model() -> None:
 
 def test_a_preferred_pose_is_found_by_a_bias_of_its_own(planted: Any) -> None:
     """Where the first pose alone helps, the biases of the others fall behind its own."""
-    shape = CrosscoderShape(group="C4", channels=8, dict_size=4, reads=tuple(range(4)), activation="topk", k=1,
-                            tying="orbit")  # fmt: skip
+    shape = CrosscoderShape(
+        group=groups.parse("C4"), channels=8, dict_size=4, reads=tuple(range(4)), activation="topk", k=1, tying="orbit"
+    )
     tied = Crosscoder.of(shape)
     with torch.no_grad():
         tied.W_enc.normal_(generator=torch.Generator().manual_seed(0))

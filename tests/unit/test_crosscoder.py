@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.io import objects
 from gc_core.io.json_objects import read_json, write_json
@@ -22,10 +23,10 @@ every_encoder = pytest.mark.parametrize("reads", READS, ids=["identity", "all", 
 every_activation = pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu", "l1"])
 
 
-def crosscoder(**changes: Any) -> GroupCrosscoder:
+def crosscoder(*, group: str = "D_3", **changes: Any) -> GroupCrosscoder:
     """Random float64 weights, decoder rows of very different norms."""
-    options = {"group": "D_3", "channels": 5, "dict_size": 12, "reads": (0,), "activation": "topk", "k": 4}
-    model = GroupCrosscoder(CrosscoderShape(**options | changes)).double()
+    options = {"channels": 5, "dict_size": 12, "reads": (0,), "activation": "topk", "k": 4}
+    model = GroupCrosscoder(CrosscoderShape(group=groups.parse(group), **options | changes)).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weights in model.parameters():
@@ -270,7 +271,7 @@ def test_what_is_no_crosscoder_is_refused_in_one_line(tmp_path: Path, damage: st
 
 
 def test_loading_maps_the_file_and_copies_nothing(tmp_path: Path) -> None:
-    shape = CrosscoderShape(group="D_8", channels=64, dict_size=16384, reads=(0,), activation="topk", k=8)
+    shape = CrosscoderShape(group=groups.parse("D_8"), channels=64, dict_size=16384, reads=(0,), activation="topk", k=8)
     model = GroupCrosscoder(shape)
     torch.nn.init.normal_(model.W_dec)
     model.save(str(tmp_path))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gc_core import groups
 from gc_core.crosscoder import Crosscoder, CrosscoderShape, GroupCrosscoder, OrbitCrosscoder
 from gc_core.losses import JumpReLUPenalty, Target, batchtopk_losses, jumprelu_losses, l1_losses, topk_losses
 from gc_core.sparse import drop_row_gradient, row_gradient
@@ -25,11 +26,11 @@ def tied(name: str, **changes: Any) -> OrbitCrosscoder:
     """Float64, six prototypes of five channels, decoder norms from a half to two."""
     options: dict[str, Any] = {"channels": C, "activation": "topk", "k": K, "tying": "orbit"} | changes
     order, invariant = (
-        CrosscoderShape(group=name, dict_size=P, reads=(0,), **options).copies,
+        CrosscoderShape(group=groups.parse(name), dict_size=P, reads=(0,), **options).copies,
         changes.get("invariant", 0),
     )
     num_features = invariant + (P - invariant) * order
-    shape = CrosscoderShape(group=name, dict_size=num_features, reads=tuple(range(order)), **options)
+    shape = CrosscoderShape(group=groups.parse(name), dict_size=num_features, reads=tuple(range(order)), **options)
     model = Crosscoder.of(shape).double()
     assert isinstance(model, OrbitCrosscoder)
     generator = torch.Generator().manual_seed(0)
@@ -323,6 +324,8 @@ def test_ties_of_invariant_prototypes_are_kept_and_the_others_left_alone() -> No
 
 
 def test_features_that_are_no_whole_orbits_are_refused() -> None:
-    shape = CrosscoderShape(group="D3", channels=C, dict_size=10, reads=(0,), activation="topk", k=K, tying="orbit")
+    shape = CrosscoderShape(
+        group=groups.parse("D3"), channels=C, dict_size=10, reads=(0,), activation="topk", k=K, tying="orbit"
+    )
     with pytest.raises(ValueError, match="dict_size: found 10, expected a multiple of 6 tied poses"):
         Crosscoder.of(shape)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import googlenet
 
-from gc_core import backbones
+from gc_core import backbones, groups
 from gc_core.backbones.rest import load_rest
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.evaluate import Batch, mean_activation, measure_downstream
@@ -61,7 +61,9 @@ def with_labels(batches: list[Batch]) -> list[Batch]:
 
 def exact_autoencoder(channels: int) -> GroupCrosscoder:
     """Codes are the channels themselves, none of which is negative after a ReLU; the second block is other things."""
-    shape = CrosscoderShape(group="C_2", channels=channels, dict_size=channels, reads=(0,), activation="l1", k=1)
+    shape = CrosscoderShape(
+        group=groups.parse("C_2"), channels=channels, dict_size=channels, reads=(0,), activation="l1", k=1
+    )
     model = GroupCrosscoder(shape)
     with torch.no_grad():
         model.W_enc[:, 0] = torch.eye(channels)
@@ -201,7 +203,7 @@ def test_every_position_is_reconstructed_by_itself() -> None:
 
 
 def test_an_encoder_that_reads_transformed_blocks_is_refused() -> None:
-    shape = CrosscoderShape(group="C_2", channels=3, dict_size=4, reads=(0, 1), activation="l1", k=1)
+    shape = CrosscoderShape(group=groups.parse("C_2"), channels=3, dict_size=4, reads=(0, 1), activation="l1", k=1)
     with pytest.raises(ValueError, match="every position has only its untransformed activation; train with"):
         measure_downstream(GroupCrosscoder(shape), FirstChannel(), FirstChannel(), [], torch.zeros(3))
 

@@ -23,7 +23,9 @@ from support.small_runs import MakeRun, Planted
 
 def planted_crosscoder(planted: Planted) -> GroupCrosscoder:
     """The features that the samples are made of, and an encoder that reads their code off all blocks."""
-    shape = CrosscoderShape(group="C_4", channels=8, dict_size=10, reads=(0, 1, 2, 3), activation="l1", k=2)
+    shape = CrosscoderShape(
+        group=groups.parse("C_4"), channels=8, dict_size=10, reads=(0, 1, 2, 3), activation="l1", k=2
+    )
     model = GroupCrosscoder(shape)
     decoder_FGC = torch.from_numpy(planted.decoder_FGC)
     inverse_FGC = torch.linalg.pinv(decoder_FGC.flatten(1)).T.view(10, 4, 8)
@@ -105,21 +107,21 @@ def test_the_histogram_of_l0_keeps_few_bins_and_loses_no_sample(num_active: int)
 
 
 def test_a_crosscoder_of_other_channels_is_refused(planted: Planted) -> None:
-    shape = CrosscoderShape(group="C_4", channels=7, dict_size=3, reads=(0,), activation="l1", k=1)
+    shape = CrosscoderShape(group=groups.parse("C_4"), channels=7, dict_size=3, reads=(0,), activation="l1", k=1)
     with pytest.raises(ValueError, match="8 channels found, expected the crosscoder's 7"):
         measure_held_out(planted.run, GroupCrosscoder(shape))
 
 
 def test_a_run_without_held_out_samples_is_refused(make_run: MakeRun) -> None:
     run = make_run(np.random.default_rng(0).standard_normal((10, 4, 8)).astype(np.float32), groups.cyclic(4))
-    shape = CrosscoderShape(group="C_4", channels=8, dict_size=3, reads=(0,), activation="l1", k=1)
+    shape = CrosscoderShape(group=groups.parse("C_4"), channels=8, dict_size=3, reads=(0,), activation="l1", k=1)
     with pytest.raises(ValueError, match="0 held-out samples found, expected at least 2; harvest more images"):
         measure_held_out(run, GroupCrosscoder(shape))
 
 
 def test_samples_that_do_not_vary_have_no_score_and_no_interval(make_run: MakeRun) -> None:
     run = make_run(np.full((200, 4, 8), 0.7, np.float32), groups.cyclic(4), held_out_images=(1, 2))
-    shape = CrosscoderShape(group="C_4", channels=8, dict_size=3, reads=(0,), activation="l1", k=1)
+    shape = CrosscoderShape(group=groups.parse("C_4"), channels=8, dict_size=3, reads=(0,), activation="l1", k=1)
     found = measure_held_out(run, GroupCrosscoder(shape))
     assert (found.fvu, found.fvu_interval, found.fvu_identity) == (None, None, None)
     assert found.fvu_per_block == [None] * 4

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from gc_core import groups
 from gc_core.crosscoder import Crosscoder, CrosscoderShape, GroupCrosscoder
 from gc_core.export import Story, identity_autoencoder, materialised, materialised_bytes, write_hub
 from gc_core.io.location import Location
@@ -30,9 +31,15 @@ STORY = Story(
 
 def tied() -> Crosscoder:
     shape = CrosscoderShape(
-        group="D3", channels=5, dict_size=2 + 4 * 6, reads=tuple(range(6)), activation="topk", k=2, tying="orbit",
+        group=groups.parse("D3"),
+        channels=5,
+        dict_size=2 + 4 * 6,
+        reads=tuple(range(6)),
+        activation="topk",
+        k=2,
+        tying="orbit",
         invariant=2,
-    )  # fmt: skip
+    )
     model = Crosscoder.of(shape)
     with torch.no_grad():
         for weights in model.parameters():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.crosscoder.initialise import FirstSamples, geometric_median, initialise
 
@@ -18,9 +19,9 @@ every_activation = pytest.mark.parametrize("activation", ["topk", "batchtopk", "
 every_init = pytest.mark.parametrize("init", ["data", "transpose"])
 
 
-def crosscoder(**changes: Any) -> GroupCrosscoder:
-    options = {"group": "D_3", "channels": 5, "dict_size": 12, "reads": (0,), "activation": "topk", "k": 4}
-    return GroupCrosscoder(CrosscoderShape(**options | changes)).double()
+def crosscoder(*, group: str = "D_3", **changes: Any) -> GroupCrosscoder:
+    options = {"channels": 5, "dict_size": 12, "reads": (0,), "activation": "topk", "k": 4}
+    return GroupCrosscoder(CrosscoderShape(group=groups.parse(group), **options | changes)).double()
 
 
 def samples() -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.losses import Losses, batchtopk_losses, l1_losses, penalty_norm, topk_losses
 
@@ -18,7 +19,7 @@ SOME_DEAD = torch.arange(F) % 3 == 1  # 1, 4, 7
 
 
 def crosscoder(activation: str = "topk", reads: tuple[int, ...] = (0,)) -> GroupCrosscoder:
-    shape = CrosscoderShape(group="C_4", channels=6, dict_size=F, reads=reads, activation=activation, k=3)
+    shape = CrosscoderShape(group=groups.parse("C_4"), channels=6, dict_size=F, reads=reads, activation=activation, k=3)
     model = GroupCrosscoder(shape).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

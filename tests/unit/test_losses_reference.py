@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.crosscoder.activation_functions import choose_per_batch, jump_relu
 from gc_core.losses import JumpReLUPenalty, Target, batchtopk_losses, jumprelu_losses, penalty_norm
@@ -24,7 +25,7 @@ PENALTY = JumpReLUPenalty(coefficient=0.7, tanh_scale=0.3, pre_coefficient=0.2, 
 
 
 def crosscoder(activation: str, reads: tuple[int, ...] = (0,)) -> GroupCrosscoder:
-    shape = CrosscoderShape(group="C_4", channels=6, dict_size=F, reads=reads, activation=activation, k=K)
+    shape = CrosscoderShape(group=groups.parse("C_4"), channels=6, dict_size=F, reads=reads, activation=activation, k=K)
     model = GroupCrosscoder(shape).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.losses import (
     JumpReLUPenalty,
@@ -35,7 +36,7 @@ every_activation = pytest.mark.parametrize("activation", LOSSES)
 
 
 def crosscoder(activation: str) -> GroupCrosscoder:
-    shape = CrosscoderShape(group="C_4", channels=6, dict_size=F, reads=(0,), activation=activation, k=3)
+    shape = CrosscoderShape(group=groups.parse("C_4"), channels=6, dict_size=F, reads=(0,), activation=activation, k=3)
     model = GroupCrosscoder(shape).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

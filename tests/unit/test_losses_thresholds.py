@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.crosscoder.activation_functions import step_above
 from gc_core.losses import JumpReLUPenalty, jumprelu_losses
@@ -15,7 +16,9 @@ NUM_SAMPLES, BANDWIDTH = 20_000, 0.3
 
 
 def crosscoder(threshold: float) -> GroupCrosscoder:
-    shape = CrosscoderShape(group="C_4", channels=6, dict_size=5, reads=(0, 1, 2, 3), activation="jumprelu", k=2)
+    shape = CrosscoderShape(
+        group=groups.parse("C_4"), channels=6, dict_size=5, reads=(0, 1, 2, 3), activation="jumprelu", k=2
+    )
     model, generator = GroupCrosscoder(shape).double(), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weights in (model.W_enc, model.W_dec):

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.scoring import Samples, Sums, encode_and_score
 
-SHAPE = CrosscoderShape(group="C_3", channels=5, dict_size=12, reads=(0, 1, 2), activation="topk", k=3)
+SHAPE = CrosscoderShape(group=groups.parse("C_3"), channels=5, dict_size=12, reads=(0, 1, 2), activation="topk", k=3)
 NUM_IMAGES = 4
 
 
