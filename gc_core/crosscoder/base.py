@@ -12,6 +12,7 @@ R rows of the weights (features, or prototypes where poses are tied), K active f
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +28,20 @@ from gc_core.io.location import Location
 from gc_core.parallel.collectives import ALONE, Peers, Shards
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arithmetic:
+    """How a crosscoder computes, which is no part of what it is and never stored."""
+
+    product_dtype: torch.dtype | None = None
+    """Type of the dense matrix products, where it is not the weights' own."""
+    gradients_by_row: bool = False
+    """Whether gradients of sparse products stay in factors with W_enc, b_enc and W_dec (`gc_core.sparse`), for an
+    optimiser that reads them there."""
+
+
+PLAIN = Arithmetic()
+
+
 class Crosscoder(nn.Module, ABC):
     """W_enc (R, E, C), b_enc (R,), W_dec (R, G, C), and b_dec as the kind has it; blocks in the group's order.
 
@@ -40,9 +55,9 @@ class Crosscoder(nn.Module, ABC):
         super().__init_subclass__()
         Crosscoder._kinds[tying] = cls
 
-    def __init__(self, shape: CrosscoderShape, shards: Shards = ALONE) -> None:
+    def __init__(self, shape: CrosscoderShape, shards: Shards = ALONE, arithmetic: Arithmetic = PLAIN) -> None:
         super().__init__()
-        self.shape, self.shards = shape, shards
+        self.shape, self.shards, self.arithmetic = shape, shards, arithmetic
         self.features = shards.features(shape.num_rows)
         """Numbers, in the whole dictionary, of the features that are here; of prototypes where poses are tied."""
         self.group: Group = shape.group
@@ -57,16 +72,11 @@ class Crosscoder(nn.Module, ABC):
         # Not a number until training knows it; then the k largest of each sample are taken.
         threshold = torch.tensor(torch.nan) if shape.activation == "batchtopk" else None
         self.register_buffer("threshold", threshold)
-        self.product_dtype: torch.dtype | None = None
-        """Arithmetic of the dense matrix products, where it is not the weights' own."""
-        self.gradients_by_row = False
-        """Whether gradients of sparse products stay in factors with W_enc, b_enc and W_dec (`gc_core.sparse`), for an
-        optimiser that reads them there."""
 
     @staticmethod
-    def of(shape: CrosscoderShape, shards: Shards = ALONE) -> "Crosscoder":
+    def of(shape: CrosscoderShape, shards: Shards = ALONE, arithmetic: Arithmetic = PLAIN) -> "Crosscoder":
         """A crosscoder of the kind that the shape says, all weights zero."""
-        return Crosscoder._kinds[shape.tying](shape, shards)
+        return Crosscoder._kinds[shape.tying](shape, shards, arithmetic)
 
     @staticmethod
     def load(place: str | Path | Location) -> "Crosscoder":
@@ -90,6 +100,12 @@ class Crosscoder(nn.Module, ABC):
         if name := model.not_finite():
             raise ValueError(f"{name} has values that are not finite")
         return model
+
+    def computing(self, arithmetic: Arithmetic) -> "Crosscoder":
+        """A crosscoder of the same weights, which are shared, not copied, that computes so."""
+        model = Crosscoder.of(self.shape, self.shards, arithmetic)
+        model.load_state_dict(self.state_dict(), assign=True)
+        return model.to(self.b_enc.device)  # tables of the group lie in no state
 
     @abstractmethod
     def encode(self, acts_BGC: Tensor) -> Tensor:

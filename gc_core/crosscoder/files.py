@@ -73,7 +73,7 @@ def read_shape(folder: Location) -> CrosscoderShape:
 
 def entries(shape: CrosscoderShape, weights_file: bytes) -> dict[str, Any]:
     """Entries of `config.json` that `read_crosscoder` needs."""
-    return {"crosscoder": asdict(shape) | {"group": shape.group.name}, "files": {WEIGHTS: digest(weights_file)}}
+    return {"crosscoder": shape.as_record(), "files": {WEIGHTS: digest(weights_file)}}
 
 
 def write_crosscoder(folder: Location, weights_file: bytes, about: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ from gc_core.crosscoder.activation_functions import (
     choose_per_sample,
     gathered_left,
 )
-from gc_core.crosscoder.base import Crosscoder
+from gc_core.crosscoder.base import PLAIN, Arithmetic, Crosscoder
 from gc_core.crosscoder.correlations import correlations, transform
 from gc_core.crosscoder.shape import CrosscoderShape
 from gc_core.crosscoder.untied import GroupCrosscoder
@@ -60,8 +60,8 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
     theirs, and those of the others follow from N on. What is said of rows, and of `features` here, is of prototypes.
     """
 
-    def __init__(self, shape: CrosscoderShape, shards: Shards = ALONE) -> None:
-        super().__init__(shape, shards)
+    def __init__(self, shape: CrosscoderShape, shards: Shards = ALONE, arithmetic: Arithmetic = PLAIN) -> None:
+        super().__init__(shape, shards, arithmetic)
         turns = Turns.of(torch.from_numpy(self.group.cayley), torch.from_numpy(self.group.inverse))
         self._products: Tensor
         self._undone: Tensor
@@ -271,7 +271,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
 
     def _pre_activations_at(self, acts_BGC: Tensor, index_BK: Tensor, pose_BK: Tensor, known_BK: Tensor) -> Tensor:
         """Pre-activations (B, K) with gradient, of which `known_BK` is known but for the bias b_p."""
-        dense, biased_BK = not self.gradients_by_row, known_BK + self.b_enc.detach()[index_BK]
+        dense, biased_BK = not self.arithmetic.gradients_by_row, known_BK + self.b_enc.detach()[index_BK]
         weights, bias_C = (self.W_enc, self.b_enc), self.shards.shared(self.b_dec)
 
         def pre(read_BGC: Tensor) -> Tensor:
@@ -286,7 +286,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
 
     def _decoded(self, value_BK: Tensor, index_BK: Tensor, pose_BK: Tensor) -> Tensor:
         def summed(some_BK: Tensor) -> Tensor:
-            dense = not self.gradients_by_row
+            dense = not self.arithmetic.gradients_by_row
             return turned_decode(some_BK, index_BK, pose_BK, self.W_dec, self._turns, dense_grad=dense)
 
         if not self._num_invariant:
@@ -311,7 +311,11 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
 
     def _transform(self, blocks_NGC: Tensor) -> list[Tensor]:
         found = transform(blocks_NGC, self.group)
-        return found if self.product_dtype is None else [part.to(self.product_dtype) for part in found]
+        return (
+            found
+            if self.arithmetic.product_dtype is None
+            else [part.to(self.arithmetic.product_dtype) for part in found]
+        )
 
     def _parts(self, acts_BGC: Tensor, num_prototypes: int) -> Iterator[slice]:
         """Parts of a batch, whose correlations are computed one after the other."""

@@ -1,7 +1,7 @@
 """What a crosscoder is, apart from its weights."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from gc_core.groups import Group
 
@@ -26,6 +26,10 @@ class CrosscoderShape:
     """Most copies of one prototype that are active at once, where poses are tied."""
     invariant: int = 0
     """Number of prototypes, the first ones, whose blocks are all equal: one feature each, which has one pose."""
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain values, for JSON and for people; the group by its name."""
+        return asdict(self) | {"group": self.group.name}
 
     @property
     def copies(self) -> int:

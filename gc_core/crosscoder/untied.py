@@ -47,7 +47,7 @@ class GroupCrosscoder(Crosscoder, tying="none"):
 
     def encode_sparse(self, acts_BGC: Tensor, index_BK: Tensor) -> Tensor:
         """Pre-activations (B, K) of the features chosen for each sample, with gradient."""
-        read, dense = self._read(acts_BGC), not self.gradients_by_row
+        read, dense = self._read(acts_BGC), not self.arithmetic.gradients_by_row
         return sparse_encode(read, self.W_enc, self.b_enc, index_BK, dense_grad=dense)
 
     def sparse_code(self, acts_BGC: Tensor, peers: Peers | None = None) -> tuple[SparseCode, Choice]:
@@ -114,7 +114,7 @@ class GroupCrosscoder(Crosscoder, tying="none"):
         self, code: SparseCode, *, blocks: Tensor | None = None, onto_BGC: Tensor | None = None
     ) -> Tensor:
         """What `decode` gives for the same code, (B, G, C), at a cost that follows the active features."""
-        by_row = self.gradients_by_row and blocks is None
+        by_row = self.arithmetic.gradients_by_row and blocks is None
         weights = _some_blocks(self.W_dec, blocks)
         summed = sparse_decode(code.value_BK, code.index_BK, weights, dense_grad=not by_row)
         return self.shards.total(summed) + self._base(onto_BGC, blocks)
@@ -133,7 +133,7 @@ class GroupCrosscoder(Crosscoder, tying="none"):
 
     def _choose(self, acts_BGC: Tensor, peers: Peers | None) -> Choice:
         norm_F = self.decoder_norm()
-        if self.shape.activation == "topk" and self.product_dtype is None:
+        if self.shape.activation == "topk" and self.arithmetic.product_dtype is None:
             most = min(self.shape.k, len(self.features))
             index_BK, score_BK = choose_with_scores(self._read(acts_BGC), self.W_enc, self.b_enc, norm_F, most)
             return best_of_shards(score_BK, index_BK, self.shape.k, self.shards)  # what is not positive becomes zero
@@ -151,15 +151,15 @@ class GroupCrosscoder(Crosscoder, tying="none"):
         return self.group.order, self.shape.channels
 
     def _rows(self, parameter: Tensor, features: Tensor) -> Tensor:
-        return select_rows(parameter, features, dense_grad=not self.gradients_by_row)
+        return select_rows(parameter, features, dense_grad=not self.arithmetic.gradients_by_row)
 
     def _read(self, acts_BGC: Tensor) -> Tensor:
         return acts_BGC[:, list(self.shape.reads)]
 
     def _product(self, left: Tensor, right: Tensor) -> Tensor:
-        if self.product_dtype is None:
+        if self.arithmetic.product_dtype is None:
             return left @ right
-        return (left.to(self.product_dtype) @ right.to(self.product_dtype)).to(left.dtype)
+        return (left.to(self.arithmetic.product_dtype) @ right.to(self.arithmetic.product_dtype)).to(left.dtype)
 
 
 def _some_blocks(weights_FGC: Tensor, blocks: Tensor | None) -> Tensor:

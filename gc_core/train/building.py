@@ -1,11 +1,9 @@
-"""What a config's training begins with: a new crosscoder, and its optimiser."""
+"""What a config asks for, without its first weights: the crosscoder's shape, how it computes, and its optimiser."""
 
 import torch
 
 from gc_core.config import ResolvedTrainConfig
-from gc_core.crosscoder import Crosscoder, CrosscoderShape
-from gc_core.crosscoder.initialise import FirstSamples, initialise
-from gc_core.parallel.collectives import shards_of
+from gc_core.crosscoder import Arithmetic, Crosscoder, CrosscoderShape
 from gc_core.parallel.worker import Worker
 from gc_core.train.recipe import learning_rate, rate_scale, touches_active_rows
 from gc_core.train.row_adam import RowAdam
@@ -29,20 +27,6 @@ def new_optimiser(model: Crosscoder, config: ResolvedTrainConfig, worker: Worker
     return RowAdam(groups_of_one, **options)
 
 
-def new_model(config: ResolvedTrainConfig, first: FirstSamples, worker: Worker) -> Crosscoder:
-    """A config's first weights, of the features that are here. Every worker makes them from the same samples
-    and seed.
-
-    Raises:
-        ValueError: the features cannot be shared out to the shards.
-    """
-    model = Crosscoder.of(shape_of(config, first.acts_BGC.shape[2]), shards_of(worker))
-    model.gradients_by_row = touches_active_rows(config, model.group.order)
-    generator = torch.Generator().manual_seed(config.seed)
-    initialise(model, first, generator, init=config.init, bias_init=config.bias_init)
-    return model
-
-
 def shape_of(config: ResolvedTrainConfig, channels: int) -> CrosscoderShape:
     """The shape of a config's crosscoder."""
     group = config.parsed_group
@@ -56,4 +40,12 @@ def shape_of(config: ResolvedTrainConfig, channels: int) -> CrosscoderShape:
         tying=config.tying,
         poses=config.poses,
         invariant=config.invariant_prototypes,
+    )
+
+
+def arithmetic_of(config: ResolvedTrainConfig, order: int) -> Arithmetic:
+    """How a config's crosscoder over `order` elements computes."""
+    return Arithmetic(
+        product_dtype=torch.bfloat16 if config.dtype == "bfloat16" else None,
+        gradients_by_row=touches_active_rows(config, order),
     )

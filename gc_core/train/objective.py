@@ -73,4 +73,6 @@ def over_workers(objective: Objective) -> Objective | DistributedDataParallel:
 
 def is_by_row(model: Crosscoder, parameter: Tensor) -> bool:
     """Whether the parameter's gradient stays in factors."""
-    return model.gradients_by_row and any(parameter is one for one in (model.W_enc, model.b_enc, model.W_dec))
+    return model.arithmetic.gradients_by_row and any(
+        parameter is one for one in (model.W_enc, model.b_enc, model.W_dec)
+    )

@@ -81,15 +81,13 @@ def begin_with(model: Crosscoder, other: Crosscoder | None, acts_BGC: Tensor) ->
 
 
 def _refuse_misfit(config: ResolvedTrainConfig, shape: CrosscoderShape, where: Location, data: TrainingData) -> None:
-    wanted = shape_of(config, data.channels)
+    wanted = shape_of(config, data.channels).as_record()
     _refuse_families(config, shape, where)
-    is_untied = shape.tying == "orbit" and wanted.tying == "none"
-    offered = replace(shape, tying="none", poses=1, invariant=0) if is_untied else shape
-    names = ("group", "channels") if (shape.tying, wanted.tying) == ("none", "orbit") else SAME
+    is_untied = shape.tying == "orbit" and config.tying == "none"
+    offered = (replace(shape, tying="none", poses=1, invariant=0) if is_untied else shape).as_record()
+    names = ("group", "channels") if (shape.tying, config.tying) == ("none", "orbit") else SAME
     differing = [
-        f"{name} {theirs!r}, not {mine!r}"
-        for name in names
-        if (theirs := getattr(offered, name)) != (mine := getattr(wanted, name))
+        f"{name} {theirs!r}, not {mine!r}" for name in names if (theirs := offered[name]) != (mine := wanted[name])
     ]
     if differing:
         raise ValueError(f"init_from: {where} has {'; '.join(differing)}; expected the same group, kind and size")

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gc_core.config import ResolvedTrainConfig
 from gc_core.crosscoder import Crosscoder
-from gc_core.crosscoder.initialise import SAMPLES_TO_MATCH, FirstSamples
+from gc_core.crosscoder.initialise import FirstSamples
 from gc_core.losses import Losses, combined
 from gc_core.parallel.collectives import sum_over_replicas
 from gc_core.parallel.sharded_state import BY_FEATURE, gather_rows, rows_of_optimiser, rows_of_tensors
@@ -26,21 +26,18 @@ from gc_core.sparse import average_over_workers
 from gc_core.stream import batches, lane_order
 from gc_core.stream.ahead import one_ahead
 from gc_core.train.augmentation import Fetched, blocks_to_read, sample_elements
-from gc_core.train.building import new_model, new_optimiser
+from gc_core.train.building import new_optimiser
 from gc_core.train.data import TrainingData
-from gc_core.train.first import first_samples
+from gc_core.train.first_weights import first_crosscoder
 from gc_core.train.objective import Objective, is_by_row, over_workers
-from gc_core.train.other_weights import along_families, begin_with, read_other
 from gc_core.train.planner import obstacle
 from gc_core.train.recipe import learning_rate
 from gc_core.train.row_adam import clip_gradients
+from gc_core.train.running_means import copy_of_weights, follow_threshold, follow_weights
 from gc_core.train.running_metrics import Progress
 from gc_core.train.validation import HeldOutSamples, Score
 from gc_core.train.whereabouts import describe, rows_of_step
 
-THRESHOLD_RATE = 0.01
-"""Rate of the running mean of smallest active scores: over the last hundred steps, or all of fewer. It follows
-falling scores late; `gc_core.train.threshold` replaces it at the end."""
 DIVERGED_FVU = 1000.0
 """The mean scores 1, and first weights somewhat less."""
 
@@ -59,12 +56,8 @@ class Trainer:
         self._order = lane_order(
             data.train_rows, num_lanes=config.lanes, buffer_rows=config.buffer_rows, seed=config.seed
         )
-        first, other = first_samples(config, data) if first is None else first, read_other(config, data)
-        self.model = new_model(config, along_families(first, other, config), worker)
-        begin_with(self.model, other, first.acts_BGC[:SAMPLES_TO_MATCH])
-        self.model.to(worker.device)
-        self.model.product_dtype = torch.bfloat16 if config.dtype == "bfloat16" else None
-        self.average = self._copy_of_weights() if config.average_decay else None
+        self.model = first_crosscoder(config, data, worker, first)
+        self.average = copy_of_weights(self.model) if config.average_decay else None
         self._losses = over_workers(Objective(self.model, config, worker))
         self._optimiser = new_optimiser(self.model, config, worker)
         self.samples_since_fired_F = torch.zeros(len(self.model.features), dtype=torch.int64, device=worker.device)
@@ -75,7 +68,7 @@ class Trainer:
         """The weights that are evaluated and exported: the running mean, if there is one, or the last ones."""
         if self.average:
             return self.average
-        return self.model if self.model.product_dtype is None else self._copy_of_weights()
+        return self.model if self.model.arithmetic.product_dtype is None else copy_of_weights(self.model)
 
     @property
     def dead_F(self) -> Tensor:
@@ -121,7 +114,9 @@ class Trainer:
         self._optimiser.step()
         self.model.keep_ties()
         self._optimiser.zero_grad(set_to_none=True)
-        self._follow(losses)
+        follow_threshold(self.model, losses, self.step)
+        if self.average:
+            follow_weights(self.average, self.model, self.step, self.config.average_decay)
         fired_F = sum_over_replicas(losses.fired_F, self.worker)
         self.samples_since_fired_F = torch.where(fired_F > 0, 0, self.samples_since_fired_F + self.config.batch)
         self._progress.add(acts_BGC, losses, fired_F)
@@ -250,27 +245,6 @@ class Trainer:
         if not torch.isfinite(clip_gradients(self.model.parameters(), at, split=split, shards=shards)):
             found = f"step {self.step}: the loss is {losses.total.item():.3g} and its gradient not finite"
             raise FloatingPointError(f"{found} ({self._whereabouts(acts_BGC)}); {self._advice}")
-
-    @torch.no_grad()
-    def _follow(self, losses: Losses) -> None:
-        """Running means that follow the weights: the threshold of batchtopk, and the averaged weights."""
-        if self.model.threshold is not None:  # decided on the device, which nothing waits for
-            known, new = self.model.threshold, losses.smallest_active
-            followed = known + max(THRESHOLD_RATE, 1 / (self.step + 1)) * (new - known)
-            known.copy_(torch.where(new.isfinite(), torch.where(known.isnan(), new, followed), known))
-        if self.average:
-            # The mean of few weights follows fast, so that the first ones do not linger.
-            decay = min(self.config.average_decay, (self.step + 1) / (self.step + 10))
-            for mean, last in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                mean.lerp_(last, 1 - decay)
-            for mean, last in zip(self.average.buffers(), self.model.buffers(), strict=True):
-                mean.copy_(last)
-
-    def _copy_of_weights(self) -> Crosscoder:
-        """Float32 products, no gradients."""
-        model = Crosscoder.of(self.model.shape, self.model.shards).to(self.worker.device)
-        model.load_state_dict(self.model.state_dict())
-        return model.requires_grad_(False)
 
     @property
     def _rows_to_step(self) -> slice:

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gc_core import groups
-from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
+from gc_core.crosscoder import Arithmetic, CrosscoderShape, GroupCrosscoder
 from gc_core.io import objects
 from gc_core.io.json_objects import read_json, write_json
 from gc_core.io.location import Location
@@ -113,8 +113,8 @@ def test_bfloat16_products_are_near_and_never_stored() -> None:
     model = crosscoder(activation="l1").float()
     acts_BGC = samples(model).float()
     exact = model.decode(model.encode(acts_BGC))
-    model.product_dtype = torch.bfloat16
-    rough = model.decode(model.encode(acts_BGC))
+    in_halves = model.computing(Arithmetic(product_dtype=torch.bfloat16))
+    rough = in_halves.decode(in_halves.encode(acts_BGC))
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).norm() / exact.norm() < 0.02
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gc_core import groups
-from gc_core.crosscoder import Crosscoder, CrosscoderShape, GroupCrosscoder, OrbitCrosscoder
+from gc_core.crosscoder import Arithmetic, Crosscoder, CrosscoderShape, GroupCrosscoder, OrbitCrosscoder
 from gc_core.losses import JumpReLUPenalty, Target, batchtopk_losses, jumprelu_losses, l1_losses, topk_losses
 from gc_core.sparse import drop_row_gradient, row_gradient
 from support import plain_orbit
@@ -80,8 +80,7 @@ def assert_same(model: OrbitCrosscoder, fast: Tensor, plain: Tensor) -> None:
 @pytest.mark.parametrize("poses", [1, 3])
 @either
 def test_topk_is_its_equation_in_numbers_and_gradients(name: str, by_row: bool, poses: int, invariant: int) -> None:
-    model = tied(name, invariant=invariant, poses=poses)
-    model.gradients_by_row = by_row
+    model = tied(name, invariant=invariant, poses=poses).computing(Arithmetic(gradients_by_row=by_row))
     acts_BGC, none_dead = samples(model), torch.zeros(P, dtype=torch.bool)
     losses = topk_losses(model, acts_BGC, none_dead, 4)
     errors = [
@@ -98,8 +97,8 @@ def test_topk_is_its_equation_in_numbers_and_gradients(name: str, by_row: bool, 
 def test_dead_prototypes_learn_from_what_the_others_leave_over(
     name: str, by_row: bool, aux_k: int, invariant: int
 ) -> None:
-    model, dead = tied(name, invariant=invariant), torch.tensor([False, True, False, True, True, False])
-    model.gradients_by_row = by_row
+    model = tied(name, invariant=invariant).computing(Arithmetic(gradients_by_row=by_row))
+    dead = torch.tensor([False, True, False, True, True, False])
     acts_BGC = samples(model)
     losses = topk_losses(model, acts_BGC, dead, aux_k)
     errors = []

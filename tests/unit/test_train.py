@@ -79,8 +79,8 @@ def test_gradients_in_factors_train_as_dense_ones_do(
     by_row = trained(planted.run, **options)
     monkeypatch.setattr("gc_core.train.building.touches_active_rows", lambda *_: False)
     dense = trained(planted.run, **options)
-    assert by_row.model.gradients_by_row
-    assert not dense.model.gradients_by_row
+    assert by_row.model.arithmetic.gradients_by_row
+    assert not dense.model.arithmetic.gradients_by_row
     assert any(row["auxiliary"] > 0 for row in dense.metrics), "dead features take part"
     for row, expected in zip(by_row.metrics, dense.metrics, strict=True):
         assert row == pytest.approx(expected, rel=1e-3)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from gc_core.crosscoder import Crosscoder
+from gc_core.crosscoder import Arithmetic, Crosscoder
 from support.small_trainings import new_trainer, num_recovered, trained
 
 
@@ -59,7 +59,7 @@ def test_an_export_makes_no_crosscoder_but_the_exported(
     monkeypatch.setattr(Crosscoder, "of", lambda *shape: made.append(of(*shape)) or made[-1])
     monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", lambda self, memo: pytest.fail("copied where it is"))
     assert [trainer.exported()] == made
-    assert made[0].product_dtype is None
+    assert made[0].arithmetic == Arithmetic()
 
 
 def test_clipping_can_be_turned_off(planted: Any) -> None:
