@@ -1,7 +1,7 @@
 """Planted truth: are families, symmetries and poses found that are known, by the whole chain, and none where none is?
 
     python -m infra.bench planted [--seeds 0 1] [--json FILE]
-    python -m infra.bench planted --kinds tied sae --curve noise 0.05 0.2 0.5 --json FILE
+    python -m infra.bench planted --kinds tied sae --curve noise 0.2 0.5 channels 64 32 --json FILE
     python -m infra.bench planted --stabilisers C1 D1 D16 --invariant-prototypes 8
 
 Samples are made of families whose features, stabilisers and poses are known (the difficulties are options); tied and
@@ -82,8 +82,8 @@ class PlantedBench(World, Training):
     kinds: tuple[str, ...] = KINDS
     """Which of given, tied, untied and sae."""
     curve: tuple[str, ...] = ()
-    """One of the options above and further values of it, such as `noise 0.1 0.3`: the same is done once more for each,
-    `None` where an option may be."""
+    """Options above, each with further values of it, such as `noise 0.1 0.3 channels 64`: the same is done once more
+    for each, all else being as given."""
     null: bool = True
     """Train on a null store too, for false positives."""
     seeds: tuple[int, ...] = (0,)
@@ -150,18 +150,21 @@ def main(args: list[str] | None = None) -> None:
 
 
 def points(options: PlantedBench) -> list[tuple[str, Any, PlantedBench]]:
-    """The world that the options give, then those of the curve: what is changed, to what, and the options with it.
+    """The world that the options give, then those of the curves: what is changed, to what, and the options with it.
 
     Raises:
         ValueError: there is no such option, or it cannot have that value.
     """
+    known = [each.name for each in fields(World) + fields(Training) if each.name != "stabilisers"]
     found: list[tuple[str, Any, PlantedBench]] = [("", None, options)]
-    if options.curve:
-        name, values = options.curve[0], options.curve[1:]
-        known = [each.name for each in fields(World) + fields(Training) if each.name != "stabilisers"]
-        if name not in known:
-            raise ValueError(f"curve: found {name[:20]!r}, expected one of {' '.join(known)}")
-        for value in (_value(name, text) for text in values):
+    name = ""
+    for word in options.curve:
+        if word in known:
+            name = word
+        elif not name:
+            raise ValueError(f"curve: found {word[:20]!r}, expected one of {' '.join(known)}")
+        else:
+            value = _value(name, word)
             found.append((name, value, replace(options, curve=(), **{name: value})))
     return found
 

@@ -47,7 +47,7 @@ class Training:
     """Number of these prototypes with all blocks equal."""
     features: int = 512
     """Features of the untied crosscoder and of the SAE."""
-    steps: int = 1000
+    steps: int = 600
     batch: int = 256
     learning_rate: float | None = None
     """None for the default of `jobs.train`."""

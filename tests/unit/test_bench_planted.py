@@ -133,8 +133,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(changes: dict[str
         replace(SMALL, **changes)
 
 
-def test_a_curve_changes_one_difficulty_to_each_value() -> None:
-    curve = bench.points(replace(SMALL, curve=("width", "2", "None")))
-    assert [(name, value) for name, value, _ in curve] == [("", None), ("width", 2.0), ("width", None)]
-    assert [world.width for _, _, world in curve] == [None, 2.0, None]
-    assert all(world.channels == SMALL.channels for _, _, world in curve)
+def test_a_curve_changes_one_difficulty_at_a_time() -> None:
+    curve = bench.points(replace(SMALL, curve=("width", "2", "None", "channels", "8")))
+    assert [(name, value) for name, value, _ in curve] == [("", None), ("width", 2.0), ("width", None), ("channels", 8)]
+    assert [(world.width, world.channels) for _, _, world in curve] == [(None, 24), (2.0, 24), (None, 24), (None, 8)]
