@@ -92,6 +92,9 @@ class Found:
     mean_max_cosine: float
     stabiliser_accuracy: float | None
     axis_accuracy: float | None
+    learned_family_ari: float | None
+    """Over the learned features instead of the planted ones, so that missing ones do not count."""
+    learned_stabiliser_accuracy: float | None
     living: int
     num_families: int
     """Learned ones, with features that are alone."""
@@ -189,15 +192,21 @@ def score(about: Described, truth: Truth) -> Found:
     cosine_FL = cosines(about, truth)
     partner_F = scores.match(cosine_FL)
     row_L, _ = about.columns
-    words_L = [about.verdict_R[row].words for row in row_L]
     words_P = [symmetry.in_words(each, truth.group) for each in truth.stabiliser_P]
     plain = about.group.order < truth.group.order
-    accuracy = None if plain else scores.stabiliser_accuracy(family_F, words_P, words_L, partner_F)
+    cosine_FR = cosine_FL.reshape(len(cosine_FL), len(about.label_R), -1).max(2)
+    nearest_R = scores.nearest_family(cosine_FR, family_F)
+    words_R = [each.words for each in about.verdict_R]
+    accuracy = (
+        None if plain else scores.stabiliser_accuracy(family_F, words_P, [words_R[row] for row in row_L], partner_F)
+    )
     return Found(
         family_ari=scores.family_ari(family_F, about.label_R[row_L], partner_F),
         mean_max_cosine=scores.mean_max_cosine(cosine_FL),
         stabiliser_accuracy=accuracy,
         axis_accuracy=None if plain else _axes(about, truth, partner_F),
+        learned_family_ari=None if about.tied else scores.learned_family_ari(nearest_R, about.label_R),
+        learned_stabiliser_accuracy=None if plain else scores.learned_stabiliser_accuracy(nearest_R, words_P, words_R),
         living=len(about.label_R),
         num_families=len(np.unique(about.label_R)),
     )

@@ -54,6 +54,26 @@ def found_in(family_F: NDArray[np.int64], label_L: NDArray[np.int64], partner_F:
     return found
 
 
+def nearest_family(cosine_FR: NDArray[np.float32], family_F: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(R,) the planted family that each learned feature is nearest to; `UNMATCHED` below `LEAST_COSINE` of all."""
+    return np.where(cosine_FR.max(0, initial=0.0) >= LEAST_COSINE, family_F[cosine_FR.argmax(0)], UNMATCHED)
+
+
+def learned_family_ari(nearest_R: NDArray[np.int64], label_R: NDArray[np.int64]) -> float:
+    """Adjusted Rand index over the learned features: are those that are there grouped right, however many are missing?
+    One that is near nothing planted should be alone."""
+    alone_R = nearest_R.max(initial=-1) + 1 + np.arange(len(nearest_R))
+    return float(adjusted_rand_score(np.where(nearest_R == UNMATCHED, alone_R, nearest_R), label_R))
+
+
+def learned_stabiliser_accuracy(nearest_R: NDArray[np.int64], words_P: Sequence[str], words_R: Sequence[str]) -> float:
+    """Share of learned features that have the words of the family that they are nearest to, `none` where there is no
+    such; 0 of no features."""
+    expected = ["none" if family == UNMATCHED else words_P[family] for family in nearest_R]
+    right = [word == told for word, told in zip(expected, words_R, strict=True)]
+    return float(np.mean(right)) if right else 0.0
+
+
 def stabiliser_accuracy(
     family_F: NDArray[np.int64], words_P: Sequence[str], words_L: Sequence[str], partner_F: NDArray[np.int64]
 ) -> float:

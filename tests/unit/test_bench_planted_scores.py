@@ -63,6 +63,17 @@ def test_each_family_counts_alike_for_stabilisers_and_what_is_missed_is_wrong() 
     assert scores.stabiliser_accuracy(FAMILY, words, undecided, own) == 0
 
 
+def test_what_is_learned_is_judged_by_what_it_is_nearest_to() -> None:
+    cosine = np.array([[0.9, 0.1, 0.5, 0.8], [0.1, 0.8, 0.6, 0.1]], np.float32)
+    nearest = scores.nearest_family(cosine, np.array([4, 2]))
+    assert nearest.tolist() == [4, 2, MISSING, 4]
+    assert scores.learned_family_ari(nearest, np.array([1, 0, 5, 1])) == 1, "those that are missing do not count"
+    assert scores.learned_family_ari(nearest, np.array([1, 0, 1, 1])) < 1, "what is near nothing belongs to nothing"
+    words = ["", "", "mirror", "", "2-fold"]
+    assert scores.learned_stabiliser_accuracy(nearest, words, ["2-fold", "mirror", "none", "none"]) == 0.75
+    assert scores.learned_stabiliser_accuracy(nearest[:0], words, []) == 0
+
+
 def test_false_positives_are_symmetries_and_not_doubts() -> None:
     assert scores.false_positive_rate(["none", "undecided", "mirror", "invariant"]) == 0.5
     assert scores.false_positive_rate([]) == 0
