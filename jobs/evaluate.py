@@ -19,7 +19,7 @@ from gc_core import backbones, bounds, evaluate
 from gc_core.backbones import Backbone
 from gc_core.backbones.rest import load_rest
 from gc_core.crosscoder import Crosscoder
-from gc_core.evaluate import Downstream, Evaluation, HeldOut, Images, Stability
+from gc_core.evaluate import Downstream, Evaluation, HeldOut, Images, Probing, Stability
 from gc_core.evaluate.figure import Point, draw, file_format, refuse_other_file
 from gc_core.ingest import is_ingested
 from gc_core.io.location import local_path
@@ -101,6 +101,8 @@ def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
     headings += ["same features"] if job.against else []
     headings += ["loss recovered", "in the interior", "same answer"] if job.classifier else []
     console.table("evaluated on held-out samples", headings, rows)
+    headings = ["crosscoder", "Hoyer sparsity", "over blocks", "cosine with the nearest", "classes told apart"]
+    console.table("their features", headings, [[name, *_of_features(each.held_out)] for name, each in found.items()])
     first = next(iter(found.values())).held_out
     kept = RunFolder.at(job.run).location / "crosscoders"
     console.summary(
@@ -156,6 +158,15 @@ def _figure(share: float | None) -> str:
 
 def _interval(held_out: HeldOut) -> str:
     return "-" if held_out.fvu_interval is None else "{:.3f} to {:.3f}".format(*held_out.fvu_interval)
+
+
+def _of_features(held_out: HeldOut) -> list[str]:
+    figures = held_out.hoyer, held_out.block_hoyer, held_out.max_decoder_cosine
+    return [*("-" if each is None else f"{each:.3f}" for each in figures), _told_apart(held_out.probing)]
+
+
+def _told_apart(probing: Probing | None) -> str:
+    return "-" if probing is None else f"{probing.mean_auc:.2f} (chance {probing.chance_mean_auc:.2f})"
 
 
 def _agreement(stability: Stability) -> str:

@@ -74,10 +74,15 @@ def test_every_number_is_in_its_file_and_in_the_table(
     assert 1 <= first["downstream"]["num_images"] <= 4
     assert first["held_out"]["num_rows"] == first["held_out"]["num_images"] >= 2
     for name, found in (("seed-0", first), ("seed-1", second)):
-        (line,) = [line for line in said.splitlines() if line.strip().startswith(name)]
+        line, of_features = [line for line in said.splitlines() if line.strip().startswith(name)]
         assert f"{found['held_out']['fvu']:.3f}" in line
         assert f"{found['downstream']['recovered']:.3f}" in line
         assert found["held_out"]["l0"] <= 4
+        assert f"{found['held_out']['hoyer']:.3f}" in of_features
+        assert f"{found['held_out']['max_decoder_cosine']:.3f}" in of_features
+        probing = found["held_out"]["probing"]
+        told = "-" if probing is None else f"{probing['mean_auc']:.2f} (chance {probing['chance_mean_auc']:.2f})"
+        assert of_features.rstrip().endswith(told)
     evaluate.main(["--run", run.url, "--figure", str(tmp_path / "new" / "fvu.png")])
     with Image.open(tmp_path / "new" / "fvu.png") as image:
         assert image.format == "PNG"

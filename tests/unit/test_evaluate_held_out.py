@@ -13,7 +13,14 @@ from torch import Tensor
 
 from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
-from gc_core.evaluate import held_out, measure_held_out
+from gc_core.evaluate import (
+    Classes,
+    histograms,
+    hoyer_sparsity,
+    largest_cosines,
+    measure_held_out,
+    probe,
+)
 from gc_core.evaluate.held_out import HeldOut, summarise
 from gc_core.scoring import Samples
 from gc_core.store import open_store
@@ -95,12 +102,37 @@ def test_histograms_count_everything_once(activation: str) -> None:
         assert histogram.edges == sorted(histogram.edges)
 
 
+@every_activation
+def test_hoyer_cosines_and_probes_are_those_of_the_arrays_however_batches_fall(activation: str) -> None:
+    model = random_crosscoder(activation=activation)
+    acts_BGC = samples(model, 50)
+    label_I, image_B = np.array([0, 1, 1, 0, -1]), torch.arange(50) % 5
+    found = [
+        summarise(
+            model,
+            (Samples(*parts) for parts in zip(acts_BGC.split(size), image_B.split(size), strict=True)),
+            num_images=5,
+            mean_GC=acts_BGC.mean(0),
+            classes=Classes(label_I=label_I, names=["a", "b"]),
+        )
+        for size in (50, 7)
+    ]
+    assert found[0].probing == found[1].probing
+    z_BF = model.encode(acts_BGC).detach()
+    assert found[0].probing == probe(z_BF.float().numpy(), image_B.numpy(), label_I, ["a", "b"])
+    some_BF = z_BF[(z_BF > 0).any(1)] * model.decoder_norm()
+    assert found[1].hoyer == pytest.approx(float(hoyer_sparsity(some_BF).mean()))
+    assert found[1].block_hoyer == pytest.approx(float(hoyer_sparsity(model.W_dec.detach().norm(dim=2)).mean()))
+    assert found[1].max_decoder_cosine == pytest.approx(float(largest_cosines(model.W_dec).mean()))
+    assert sum(found[1].decoder_cosine_histogram.counts) == 12
+
+
 @pytest.mark.parametrize("num_active", [1, 39, 40, 41, 500])
 def test_the_histogram_of_l0_keeps_few_bins_and_loses_no_sample(num_active: int) -> None:
     samples_by_l0 = np.zeros(1000, np.int64)
     samples_by_l0[[0, num_active]] += [2, 3]
-    found = held_out._l0_histogram(samples_by_l0)
-    assert len(found.counts) <= held_out.MAX_L0_BINS
+    found = histograms.l0_histogram(samples_by_l0)
+    assert len(found.counts) <= histograms.MAX_L0_BINS
     assert sum(found.counts) == 5
     assert found.counts[-1] == 3 or num_active < found.edges[1]
     assert found.edges[0] == 0 <= num_active < found.edges[-1]
@@ -125,4 +157,5 @@ def test_samples_that_do_not_vary_have_no_score_and_no_interval(make_run: MakeRu
     found = measure_held_out(run, GroupCrosscoder(shape))
     assert (found.fvu, found.fvu_interval, found.fvu_identity) == (None, None, None)
     assert found.fvu_per_block == [None] * 4
+    assert found.probing is None, "nobody knows the images' classes"
     assert json.dumps(dataclasses.asdict(found), allow_nan=False)
