@@ -5,6 +5,7 @@ Letters: N rows, G group elements, C channels, P prototypes.
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +62,9 @@ def test_what_was_seen_of_poses_is_stored(make_run: MakeRun) -> None:
     table = load_features(run, "tied")
     assert [row["family_gaps"] for row in table.rows] == [None] * P, "a prototype is in every pose"
     arrays = table.arrays
+    explained = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
+    named = {*table.rows[0], *arrays, *table.attrs, "irreps"}
+    assert {name for name in named if f"`{name}`" not in explained} == set()
     np.testing.assert_array_equal(arrays["pose_counts"], firing.pose_count_FG)
     np.testing.assert_array_equal(arrays["top_poses"], firing.top_pose_FT)
     np.testing.assert_array_equal(arrays["block_steps"], described.block_step_FG)
