@@ -27,6 +27,7 @@ from gc_core.io.run_folder import RunFolder
 from jobs import analyse, ingest
 from jobs.common import meshes, teams
 from jobs.common.options import Workers
+from support.processes import interrupted
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
@@ -145,10 +146,6 @@ def test_parts_that_are_damaged_or_of_other_options_are_not_used(
     assert ("encode", int(first.name.split("-")[1])) in computed
     assert len([each for each in computed if each[0] == "encode"]) < NUM_SHARDS
     assert results(run) == expected
-
-
-def interrupted(*arguments: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def test_the_table_says_how_each_family_hangs_together(run: RunFolder) -> None:

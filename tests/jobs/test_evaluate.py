@@ -12,7 +12,6 @@ from torchvision.models import googlenet
 from gc_core.config import HarvestConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.io.json_objects import write_json
-from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from jobs import evaluate, export
 from jobs.common.options import Workers
@@ -53,12 +52,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None, classifier:
     return found
 
 
-def path_of(location: Location) -> Path:
-    return location.local_path
-
-
 def evaluation_of(run: RunFolder, name: str) -> dict[str, dict[str, float]]:
-    return json.loads((path_of(run.crosscoder(name)) / "evaluation.json").read_text())
+    return json.loads((run.crosscoder(name).local_path / "evaluation.json").read_text())
 
 
 def test_every_number_is_in_its_file_and_in_the_table(

@@ -22,6 +22,7 @@ from jobs.common import index
 from jobs.common.options import Workers
 from jobs.harvest import run_harvest
 from support.image_files import as_folder, as_parquet, as_tar, encoded, png
+from support.processes import interrupted
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
@@ -141,7 +142,7 @@ def test_an_interrupted_index_continues_and_ends_as_if_it_had_not_been(
     assert kept == ["part-00000.parquet", "part-00001.parquet"]
     before = {name: objects.read(run.index, name) for name in objects.sizes(run.index)}
     with monkeypatch.context() as patched:
-        patched.setattr(index.manifest, "write", _interrupt)
+        patched.setattr(index.manifest, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             indexed(run, images)
     assert len(objects.sizes(run.index)) == 5
@@ -156,10 +157,6 @@ def _stop_after_two(submit, items, *, in_flight, lost):
     import ray
 
     yield from (ray.get(submit(item)) for item in list(items)[:2])
-    raise KeyboardInterrupt
-
-
-def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -46,30 +46,26 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Run
     return RunFolder.at(str(folder))
 
 
-def path_of(location: Location) -> Path:
-    return location.local_path
-
-
 def test_every_part_of_the_run_folder_is_there(finished: RunFolder) -> None:
-    manifest = pq.read_table(path_of(finished.manifest))
+    manifest = pq.read_table(finished.manifest.local_path)
     assert manifest.num_rows == 200
     opened = open_store(finished)
     assert (opened.num_rows, opened.group.name, opened.channels) == (200, "D_8", 480)
     assert sorted(np.unique(opened.image)) == list(range(200))
     model = GroupCrosscoder.load(finished.crosscoder("topk-64"))
     assert tuple(model.W_dec.shape) == (64, 16, 480)
-    metrics = pq.read_table(path_of(finished.crosscoder("topk-64")) / "metrics.parquet").to_pylist()
+    metrics = pq.read_table(finished.crosscoder("topk-64").local_path / "metrics.parquet").to_pylist()
     assert [row["step"] for row in metrics] == [10, 20, 30]
     assert metrics[-1]["fvu"] < metrics[0]["fvu"] < 3
-    table = pq.read_table(path_of(finished.feature_table("topk-64")))
+    table = pq.read_table(finished.feature_table("topk-64").local_path)
     assert table.num_rows == 64
     assert {"symmetry", "family", "spectrum"} <= set(table.column_names)
-    page = (path_of(finished.atlas("topk-64")) / "index.html").read_text()
+    page = (finished.atlas("topk-64").local_path / "index.html").read_text()
     assert "inception3b" in page
 
 
 def test_files_of_others_in_every_folder_of_a_run_outlast_every_command(finished: RunFolder, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(path_of(finished.location), tmp_path / "run"))
+    run = Path(shutil.copytree(finished.location.local_path, tmp_path / "run"))
     (run / "index/src").mkdir(parents=True)
     planted = [folder / "thesis.tex" for folder in [run, *run.rglob("*")] if folder.is_dir()]
     for stranger in planted:
@@ -114,7 +110,7 @@ def test_a_folder_of_others_is_refused_before_anything_is_written(
 def test_a_finished_run_is_left_as_it_is(finished: RunFolder) -> None:
     before = {
         file: file.stat().st_mtime_ns
-        for file in path_of(finished.location).rglob("*")
+        for file in finished.location.local_path.rglob("*")
         if file.is_file() and "atlas" not in file.parts
     }
     run_harvest(finished, HARVEST, Workers())
@@ -183,7 +179,7 @@ def test_two_training_workers_reach_what_one_reaches(finished: RunFolder, dict_s
     workers = Workers(num_workers=2, cpus_per_worker=1, gpus_per_worker=0, dict_shards=dict_shards)
     run_train(finished, f"two-workers-{dict_shards}", [TRAIN], workers)
     one, two = (
-        json.loads((path_of(finished.crosscoder(n)) / "config.json").read_text())["results"]
+        json.loads((finished.crosscoder(n).local_path / "config.json").read_text())["results"]
         for n in ("topk-64", f"two-workers-{dict_shards}")
     )
     for name in ("fvu", "held_out_fvu", "l0"):
@@ -218,7 +214,7 @@ def test_divergence_ends_with_one_line_and_is_not_repeated(finished: RunFolder, 
     config = replace(TRAIN, activation="l1", learning_rate=1e18, seed=num_workers)
     with pytest.raises(ValueError, match=r"^step \d+: the .*lower learning_rate \(now 1e\+18\)"):
         run_train(finished, f"wild-{num_workers}", [config], Workers(num_workers=num_workers, gpus_per_worker=0))
-    kept = path_of(finished.crosscoder(f"wild-{num_workers}"))
+    kept = finished.crosscoder(f"wild-{num_workers}").local_path
     assert not (kept / "model.safetensors").exists()
 
 
@@ -259,7 +255,7 @@ def test_a_killed_worker_is_started_again_where_it_left_off(finished: RunFolder)
     run_train(finished, "killed", [config], Workers(num_workers=1, gpus_per_worker=0))
     killer.join(60)
     assert len(killed) == 1
-    rows = pq.read_table(path_of(folder) / "metrics.parquet").to_pylist()
+    rows = pq.read_table(folder.local_path / "metrics.parquet").to_pylist()
     assert [row["step"] for row in rows] == list(range(10, 401, 10))
     opened = training.open_data(finished, config)
     (trainer,) = training.train(
@@ -268,7 +264,7 @@ def test_a_killed_worker_is_started_again_where_it_left_off(finished: RunFolder)
     for row, expected in zip(rows, trainer.metrics, strict=True):
         assert {name: value for name, value in row.items() if value is not None} == pytest.approx(expected, rel=1e-4)
     assert [each.step for each in checkpoint.checkpoints(Location.parse(f"{folder}/checkpoints"))][-2:] == [380, 400]
-    assert list((path_of(folder) / "tensorboard").glob("events.*"))
+    assert list((folder.local_path / "tensorboard").glob("events.*"))
 
 
 def training_workers() -> list[int]:

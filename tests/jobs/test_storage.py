@@ -24,6 +24,7 @@ from jobs.common.options import Workers
 from jobs.harvest import run_harvest
 from jobs.pipeline import Pipeline, run_pipeline
 from support.processes import await_end, descendants
+from support.small_runs import contents
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
@@ -47,10 +48,6 @@ def local(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> RunFol
 def copy(local: RunFolder, tmp_path: Path) -> RunFolder:
     shutil.copytree(local.location.local_path, tmp_path / "run")
     return RunFolder.at(str(tmp_path / "run"))
-
-
-def contents(run: RunFolder) -> dict[str, bytes]:
-    return {name: objects.read(run.activations, name) for name in objects.sizes(run.activations)}
 
 
 @pytest.mark.s3

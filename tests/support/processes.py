@@ -1,8 +1,9 @@
-"""Which processes belong to a job, and whether they end with it."""
+"""Which processes belong to a job, whether they end with it, and what stands for Ctrl-C in one."""
 
 import contextlib
 import time
 from pathlib import Path
+from typing import NoReturn
 
 SECONDS_TO_FOLLOW = 120
 """Ray's own agents look for their parent from time to time."""
@@ -32,3 +33,8 @@ def is_running(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+def interrupted(*_: object) -> NoReturn:
+    """Stands where a job is interrupted from the keyboard."""
+    raise KeyboardInterrupt

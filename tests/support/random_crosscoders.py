@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gc_core import groups
 from gc_core.crosscoder import Activation, CrosscoderShape, GroupCrosscoder
+from gc_core.groups import Group
 
 ACTIVATIONS = get_args(Activation)
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -38,3 +39,9 @@ def samples(model: GroupCrosscoder, count: int = 40) -> Tensor:
     """(B, G, C) random activations."""
     shape = (count, *model.b_dec.shape)
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def random_decoder(group: Group, num_features: int, channels: int, seed: int = 0) -> Tensor:
+    """(F, G, C) float64, without structure."""
+    shape = (num_features, group.order, channels)
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

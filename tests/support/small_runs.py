@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gc_core import manifest, store
 from gc_core.groups import Group
 from gc_core.images import ImageRef
+from gc_core.io import objects
 from gc_core.io.run_folder import RunFolder
 from gc_core.manifest import ImageRecord
 
@@ -70,3 +71,8 @@ class Planted:
     run: RunFolder
     decoder_FGC: NDArray[np.float64]
     """Of unit norm; each sample adds two of them, one to two times, to a constant."""
+
+
+def contents(run: RunFolder) -> dict[str, bytes]:
+    """Every object of the store, by name."""
+    return {name: objects.read(run.activations, name) for name in objects.sizes(run.activations)}

@@ -17,6 +17,7 @@ from gc_core.crosscoder import Arithmetic, CrosscoderShape, GroupCrosscoder
 from gc_core.io import objects
 from gc_core.io.json_objects import read_json, write_json
 from gc_core.io.location import Location
+from support.random_crosscoders import samples
 
 READS = [(0,), tuple(range(6)), (4, 1)]
 every_encoder = pytest.mark.parametrize("reads", READS, ids=["identity", "all", "some"])
@@ -35,11 +36,6 @@ def crosscoder(*, group: str = "D_3", **changes: Any) -> GroupCrosscoder:
     return model
 
 
-def samples(model: GroupCrosscoder, count: int = 9) -> Tensor:
-    shape = (count, *model.b_dec.shape)
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-
 def plain_pre_activations(model: GroupCrosscoder, acts_BGC: Tensor) -> Tensor:
     return torch.einsum("fec,bec->bf", model.W_enc, acts_BGC[:, list(model.shape.reads)]) + model.b_enc
 
@@ -47,14 +43,14 @@ def plain_pre_activations(model: GroupCrosscoder, acts_BGC: Tensor) -> Tensor:
 @every_encoder
 def test_an_l1_code_is_the_rectified_linear_map_of_the_blocks_read(reads: tuple[int, ...]) -> None:
     model = crosscoder(activation="l1", reads=reads)
-    acts_BGC = samples(model)
+    acts_BGC = samples(model, 9)
     torch.testing.assert_close(model.encode(acts_BGC), plain_pre_activations(model, acts_BGC).clamp_min(0))
 
 
 @every_encoder
 def test_a_topk_code_keeps_the_k_values_that_move_the_reconstruction_most(reads: tuple[int, ...]) -> None:
     model = crosscoder(reads=reads)
-    acts_BGC = samples(model)
+    acts_BGC = samples(model, 9)
     pre_BF = plain_pre_activations(model, acts_BGC)
     weight_BF = pre_BF * model.W_dec.square().sum((1, 2)).sqrt()
     least_B1 = weight_BF.sort(dim=1, descending=True).values[:, 3:4]
@@ -64,7 +60,7 @@ def test_a_topk_code_keeps_the_k_values_that_move_the_reconstruction_most(reads:
 
 def test_the_decoder_norm_takes_part_in_the_choice() -> None:
     model = crosscoder()
-    acts_BGC = samples(model)
+    acts_BGC = samples(model, 9)
     by_value = plain_pre_activations(model, acts_BGC).topk(4, dim=1).indices
     assert (model.encode(acts_BGC).gather(1, by_value) == 0).any()
 
@@ -72,7 +68,7 @@ def test_the_decoder_norm_takes_part_in_the_choice() -> None:
 @every_encoder
 def test_a_jumprelu_code_keeps_what_exceeds_its_threshold(reads: tuple[int, ...]) -> None:
     model = crosscoder(activation="jumprelu", reads=reads)
-    acts_BGC = samples(model)
+    acts_BGC = samples(model, 9)
     pre_BF = plain_pre_activations(model, acts_BGC)
     expected = pre_BF * (pre_BF > torch.exp(model.log_threshold))
     torch.testing.assert_close(model.encode(acts_BGC), expected)
@@ -82,7 +78,7 @@ def test_a_jumprelu_code_keeps_what_exceeds_its_threshold(reads: tuple[int, ...]
 @every_encoder
 def test_a_batchtopk_code_keeps_scores_from_the_threshold_on(reads: tuple[int, ...]) -> None:
     model, plain = crosscoder(activation="batchtopk", reads=reads), crosscoder(reads=reads)
-    acts_BGC = samples(model)
+    acts_BGC = samples(model, 9)
     torch.testing.assert_close(model.encode(acts_BGC), plain.encode(acts_BGC))  # while none is known
     model.threshold.fill_(3.0)
     pre_BF = plain_pre_activations(model, acts_BGC)
@@ -95,14 +91,14 @@ def test_a_batchtopk_code_keeps_scores_from_the_threshold_on(reads: tuple[int, .
 
 def test_some_features_are_encoded_as_among_all() -> None:
     model = crosscoder()
-    acts_BGC, features = samples(model), torch.tensor([7, 2, 2])
+    acts_BGC, features = samples(model, 9), torch.tensor([7, 2, 2])
     torch.testing.assert_close(model.pre_activations(acts_BGC, features), model.pre_activations(acts_BGC)[:, features])
 
 
 @pytest.mark.parametrize("sparse", [True, False])
 def test_some_blocks_are_decoded_as_among_all(sparse: bool) -> None:
     model = crosscoder()
-    acts_BGC, blocks = samples(model), torch.tensor([4, 0])
+    acts_BGC, blocks = samples(model, 9), torch.tensor([4, 0])
     code = model.sparse_code(acts_BGC)[0] if sparse else model.encode(acts_BGC)
     decode = model.decode_sparse if sparse else model.decode
     torch.testing.assert_close(decode(code, blocks=blocks), decode(code)[:, blocks])
@@ -111,7 +107,7 @@ def test_some_blocks_are_decoded_as_among_all(sparse: bool) -> None:
 
 def test_bfloat16_products_are_near_and_never_stored() -> None:
     model = crosscoder(activation="l1").float()
-    acts_BGC = samples(model).float()
+    acts_BGC = samples(model, 9).float()
     exact = model.decode(model.encode(acts_BGC))
     in_halves = model.computing(Arithmetic(product_dtype=torch.bfloat16))
     rough = in_halves.decode(in_halves.encode(acts_BGC))
@@ -122,7 +118,7 @@ def test_bfloat16_products_are_near_and_never_stored() -> None:
 @every_encoder
 def test_only_the_blocks_read_change_the_code(reads: tuple[int, ...]) -> None:
     model = crosscoder(reads=reads)
-    acts_BGC = samples(model)
+    acts_BGC = samples(model, 9)
     for g in range(6):
         changed = acts_BGC.clone()
         changed[:, g] += 1
@@ -142,7 +138,7 @@ def test_reconstructing_at_once_is_encoding_and_decoding(activation: str, known:
     model = crosscoder(activation=activation)
     if model.threshold is not None:
         model.threshold.fill_(2.0 if known else torch.nan)
-    acts_BGC = samples(model)
+    acts_BGC = samples(model, 9)
     z_BF, recon_BGC = model.reconstruct(acts_BGC)
     torch.testing.assert_close(z_BF, model.encode(acts_BGC).detach(), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(recon_BGC, model.decode(z_BF).detach(), rtol=1e-12, atol=1e-12)
@@ -151,7 +147,7 @@ def test_reconstructing_at_once_is_encoding_and_decoding(activation: str, known:
 @pytest.mark.parametrize("k", [1, 4, 12])
 def test_sparse_and_dense_decoding_agree_in_value_and_gradient(k: int) -> None:
     model = crosscoder(k=k)
-    acts_BGC = samples(model)
+    acts_BGC = samples(model, 9)
     probe_BGC = torch.linspace(-1, 1, acts_BGC.numel(), dtype=torch.float64).view_as(acts_BGC)
 
     def sparse() -> Tensor:
@@ -175,7 +171,7 @@ def test_folding_the_scale_keeps_codes_and_unscales_reconstructions(activation: 
         if each.threshold is not None:
             each.threshold.fill_(2.0)
     folded.fold_scale(2.5)
-    raw_BGC = samples(model)
+    raw_BGC = samples(model, 9)
     z_BF = model.encode(2.5 * raw_BGC)
     assert ((z_BF == 0) & (plain_pre_activations(model, 2.5 * raw_BGC) > 0)).any() or activation == "l1"
     torch.testing.assert_close(folded.encode(raw_BGC), z_BF)
@@ -185,7 +181,7 @@ def test_folding_the_scale_keeps_codes_and_unscales_reconstructions(activation: 
 @every_activation
 def test_the_trivial_group_gives_a_plain_autoencoder(activation: str) -> None:
     model = crosscoder(group="trivial", activation=activation)
-    acts_B1C = samples(model)
+    acts_B1C = samples(model, 9)
     assert model.W_dec.shape == (12, 1, 5)
     assert model.decode(model.encode(acts_B1C)).shape == acts_B1C.shape
 

@@ -12,6 +12,7 @@ from gc_core import groups
 from gc_core.families import Families, best_poses, family_similarity, group_families, shown_poses
 from gc_core.groups import Group, Subgroup
 from gc_core.symmetry import changing_part, translate
+from support.random_crosscoders import random_decoder
 
 GROUPS = [
     groups.trivial(),
@@ -25,15 +26,9 @@ GROUPS = [
 every_group = pytest.mark.parametrize("group", GROUPS, ids=lambda g: g.name)
 
 
-def decoder(group: Group, num_features: int = 7, channels: int = 5, seed: int = 0) -> Tensor:
-    return torch.randn(
-        num_features, group.order, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-    )
-
-
 @every_group
 def test_the_fourier_way_is_the_plain_maximum_over_poses(group: Group) -> None:
-    mine, others = decoder(group, seed=1), decoder(group, 4, seed=2)
+    mine, others = random_decoder(group, 7, 5, seed=1), random_decoder(group, 4, 5, seed=2)
     cosines = torch.stack(
         [
             torch.nn.functional.cosine_similarity(
@@ -50,7 +45,7 @@ def test_the_fourier_way_is_the_plain_maximum_over_poses(group: Group) -> None:
 
 @every_group
 def test_similarity_is_the_same_from_both_sides_and_the_pose_the_inverse(group: Group) -> None:
-    features = decoder(group)
+    features = random_decoder(group, 7, 5)
     similarity, pose = best_poses(features, features, group)
     torch.testing.assert_close(similarity, similarity.T, atol=1e-12, rtol=0)
     np.testing.assert_array_equal(group.inverse[pose.numpy()], pose.T.numpy())
@@ -63,7 +58,7 @@ def families_of(features: Tensor, group: Group) -> Families:
 
 @pytest.mark.parametrize("group", [groups.dihedral(8), groups.cyclic(6)], ids=lambda g: g.name)
 def test_transformed_copies_are_one_family_with_their_poses(group: Group) -> None:
-    originals = decoder(group, 3, channels=20)
+    originals = random_decoder(group, 3, 20)
     turns = [0, 2, 5]
     copies = torch.cat([translate(originals, h, group) for h in turns])  # features i, i + 3, i + 6 belong together
     found = families_of(copies, group)
@@ -78,7 +73,7 @@ def test_transformed_copies_are_one_family_with_their_poses(group: Group) -> Non
 
 
 def test_unrelated_features_stay_alone() -> None:
-    found = families_of(decoder(groups.dihedral(4), 6, channels=40), groups.dihedral(4))
+    found = families_of(random_decoder(groups.dihedral(4), 6, 40), groups.dihedral(4))
     assert (found.family_F == -1).all()
     np.testing.assert_array_equal(found.representative_F, np.arange(6))
 
@@ -100,7 +95,7 @@ def cosine(mine: Tensor, others: Tensor) -> Tensor:
 
 @every_group
 def test_family_similarity_is_the_plain_largest_of_the_smaller_cosine(group: Group) -> None:
-    mine, others = decoder(group, seed=1) + 0.5, decoder(group, 4, seed=2) + 0.5
+    mine, others = random_decoder(group, 7, 5, seed=1) + 0.5, random_decoder(group, 4, 5, seed=2) + 0.5
     both = torch.stack(
         [
             torch.minimum(cosine(mine, moved), cosine(changing_part(mine), changing_part(moved)))
@@ -115,8 +110,8 @@ def test_family_similarity_is_the_plain_largest_of_the_smaller_cosine(group: Gro
 
 
 def test_unrelated_features_that_share_half_of_their_energy_stay_alone() -> None:
-    group, level = groups.dihedral(8), decoder(groups.trivial(), 1, channels=40, seed=1)
-    changing = changing_part(decoder(group, 60, channels=40))
+    group, level = groups.dihedral(8), random_decoder(groups.trivial(), 1, 40, seed=1)
+    changing = changing_part(random_decoder(group, 60, 40))
     changing /= changing.flatten(1).norm(dim=1)[:, None, None]
     features = changing + level / (level.norm() * group.order**0.5)
     whole, pose = best_poses(features, features, group)
@@ -129,17 +124,15 @@ def test_unrelated_features_that_share_half_of_their_energy_stay_alone() -> None
 
 def test_invariant_features_are_compared_as_a_whole() -> None:
     group = groups.dihedral(4)
-    levels = decoder(groups.trivial(), 2, channels=30, seed=1).repeat_interleave(
-        3, 0
-    )  # two kinds, three copies of each
-    features = levels.expand(-1, group.order, -1) + 0.05 * decoder(group, 6, channels=30)
+    levels = random_decoder(groups.trivial(), 2, 30, seed=1).repeat_interleave(3, 0)  # two kinds, three copies of each
+    features = levels.expand(-1, group.order, -1) + 0.05 * random_decoder(group, 6, 30)
     assert families_of(features, group).family_F.tolist() in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
 
 
 @pytest.mark.parametrize("group", [groups.dihedral(8), groups.cyclic(6)], ids=lambda g: g.name)
 def test_the_pose_shown_is_how_far_the_stimulus_is_turned_smallest_of_its_coset(group: Group) -> None:
     for stabiliser in group.subgroups():
-        original = decoder(group, 1, channels=20)
+        original = random_decoder(group, 1, 20)
         original = torch.stack([translate(original, h, group) for h in stabiliser.elements]).mean(0)
         turned = torch.cat([translate(original, h, group) for h in range(group.order)])
         similarity, pose = family_similarity(turned, turned, group, invariant_share=0.9)

@@ -12,6 +12,7 @@ from torch import Tensor
 from gc_core import groups
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.losses import Losses, batchtopk_losses, l1_losses, penalty_norm, topk_losses
+from support.compared_losses import gradients, same, samples
 
 F = 10
 NONE_DEAD = torch.zeros(F, dtype=torch.bool)
@@ -27,10 +28,6 @@ def crosscoder(activation: str = "topk", reads: tuple[int, ...] = (0,)) -> Group
             weights.copy_(torch.randn(weights.shape, dtype=torch.float64, generator=generator))
         model.b_enc[SOME_DEAD] -= 100  # these never fire
     return model
-
-
-def samples() -> Tensor:
-    return torch.randn(8, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 def plain_topk(model: GroupCrosscoder, acts_BGC: Tensor, dead: list[int], aux_k: int) -> tuple[Tensor, Tensor]:
@@ -50,15 +47,6 @@ def plain_topk(model: GroupCrosscoder, acts_BGC: Tensor, dead: list[int], aux_k:
             attempts.append((((acts_GC - recon).detach() - attempt) ** 2).sum())
     nothing = torch.zeros((), dtype=torch.float64)
     return torch.stack(errors).mean(), torch.stack(attempts).mean() if attempts else nothing
-
-
-def gradients(model: GroupCrosscoder, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
-    names, weights = zip(*model.named_parameters(), strict=True)
-    return dict(zip(names, torch.autograd.grad(loss(), weights), strict=True))
-
-
-def same(left: object, right: object) -> None:
-    torch.testing.assert_close(left, right, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("aux_k", [0, 1, 2, 3, 5])

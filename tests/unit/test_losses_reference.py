@@ -17,6 +17,7 @@ from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.crosscoder.activation_functions import choose_per_batch, jump_relu
 from gc_core.losses import JumpReLUPenalty, Target, batchtopk_losses, jumprelu_losses, penalty_norm
 from gc_core.parallel.collectives import Peers
+from support.compared_losses import gradients, same, samples
 
 B, F, K = 8, 10, 3
 NONE_DEAD = torch.zeros(F, dtype=torch.bool)
@@ -33,10 +34,6 @@ def crosscoder(activation: str, reads: tuple[int, ...] = (0,)) -> GroupCrosscode
             weights.copy_(torch.randn(weights.shape, dtype=torch.float64, generator=generator) * 0.6)
         model.W_dec.mul_(torch.logspace(-0.3, 0.3, F)[:, None, None])
     return model
-
-
-def samples(count: int = B) -> Tensor:
-    return torch.randn(count, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 def plain_pre(model: GroupCrosscoder, acts_GC: Tensor) -> list[Tensor]:
@@ -101,15 +98,6 @@ def plain_jumprelu(model: GroupCrosscoder, acts_BGC: Tensor, norm_over: str) -> 
             total = total + PENALTY.coefficient * cost * plain_step(pre[i], theta[i], PENALTY.bandwidth)
             total = total + PENALTY.pre_coefficient * torch.clamp(theta[i] - pre[i], min=0) * norm
     return total / len(acts_BGC)
-
-
-def gradients(model: GroupCrosscoder, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
-    names, weights = zip(*model.named_parameters(), strict=True)
-    return dict(zip(names, torch.autograd.grad(loss(), weights), strict=True))
-
-
-def same(left: object, right: object) -> None:
-    torch.testing.assert_close(left, right, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("reads", [(0,), (0, 1, 2, 3), (2, 1)], ids=["identity", "all", "some"])

@@ -22,6 +22,7 @@ from gc_core.losses import (
     l1_losses,
     topk_losses,
 )
+from support.compared_losses import same, samples
 
 F = 10
 SOME_DEAD = torch.arange(F) % 3 == 1
@@ -45,10 +46,6 @@ def crosscoder(activation: str) -> GroupCrosscoder:
     return model
 
 
-def samples(count: int = 8) -> Tensor:
-    return torch.randn(count, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-
 def code_of(model: GroupCrosscoder, acts_BGC: Tensor) -> Tensor:
     """The code that training uses, dense, with gradient."""
     if model.shape.activation == "batchtopk":
@@ -60,10 +57,6 @@ def code_of(model: GroupCrosscoder, acts_BGC: Tensor) -> Tensor:
 def gradients(model: GroupCrosscoder, loss: Tensor) -> dict[str, Tensor]:
     named = {name: weights for name, weights in model.named_parameters() if name != "log_threshold"}
     return dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
-
-
-def same(left: object, right: object) -> None:
-    torch.testing.assert_close(left, right, rtol=1e-8, atol=1e-8)
 
 
 @every_activation

@@ -29,6 +29,7 @@ from gc_core.sparse import (
     sparse_encode,
     topk,
 )
+from support.worker_group import member
 
 F_, D = 11, 7
 SHAPES = [(4, 3), (5, 1), (1, 8), (0, 3), (3, 0)]
@@ -298,19 +299,16 @@ def share(rank: int) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
 
 
 def average_in_process(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=(folder / "meeting").as_uri(), rank=rank, world_size=2)
-    parameters, calls = share(rank), []
-    gather = dist.all_gather
-    dist.all_gather = lambda *args, **options: calls.append(args) or gather(*args, **options)
-    average_over_workers(parameters)
-    average_over_workers([dictionary(F_, D)])
-    average_over_workers([])
-    found = [row_gradient(parameter) for parameter in parameters]
-    dense = [None if gradient is None else gradient.dense() for gradient in found]
-    torch.save([*dense, len(calls)], folder / f"rank {rank}.pt")
-    dist.destroy_process_group()
+    with member(rank, 2, folder / "meeting"):
+        parameters, calls = share(rank), []
+        gather = dist.all_gather
+        dist.all_gather = lambda *args, **options: calls.append(args) or gather(*args, **options)
+        average_over_workers(parameters)
+        average_over_workers([dictionary(F_, D)])
+        average_over_workers([])
+        found = [row_gradient(parameter) for parameter in parameters]
+        dense = [None if gradient is None else gradient.dense() for gradient in found]
+        torch.save([*dense, len(calls)], folder / f"rank {rank}.pt")
 
 
 @pytest.mark.slow

@@ -14,18 +14,15 @@ import numpy as np
 import pytest
 
 from gc_core import store
-from gc_core.io import objects, s3
+from gc_core.io import s3
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import REQUESTS_A_SHARD, StoreError
 from infra.object_store import ObjectServer
 from support.faulty_s3 import FaultyProxy, faulty, some_of
+from support.small_runs import contents
 from support.small_store import NUM_ROWS, NUM_SHARDS, assert_intact, create, numbers, shard_of, write, write_forever
 
 KILLS = 50
-
-
-def contents(run: RunFolder) -> dict[str, bytes]:
-    return {name: objects.read(run.activations, name) for name in objects.sizes(run.activations)}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gc_core import groups, symmetry
 from gc_core.groups import Group, Subgroup
+from support.random_crosscoders import random_decoder
 
 GROUPS = [
     groups.cyclic(1),
@@ -22,12 +23,6 @@ GROUPS = [
 every_group = pytest.mark.parametrize("group", GROUPS, ids=lambda g: g.name)
 
 
-def decoder(group: Group, num_features: int = 4, channels: int = 30, seed: int = 0) -> Tensor:
-    return torch.randn(
-        num_features, group.order, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-    )
-
-
 def symmetrised(features: Tensor, subgroup: Subgroup, group: Group) -> Tensor:
     """The mean over rho(h), h in the subgroup: exactly kept by it."""
     return torch.stack([symmetry.translate(features, h, group) for h in subgroup.elements]).mean(0)
@@ -35,7 +30,7 @@ def symmetrised(features: Tensor, subgroup: Subgroup, group: Group) -> Tensor:
 
 @every_group
 def test_self_similarity_is_the_cosine_with_the_translated_feature(group: Group) -> None:
-    features = decoder(group)
+    features = random_decoder(group, 4, 30)
     plain = [
         torch.cosine_similarity(features.flatten(1), symmetry.translate(features, h, group).flatten(1))
         for h in range(group.order)
@@ -45,7 +40,7 @@ def test_self_similarity_is_the_cosine_with_the_translated_feature(group: Group)
 
 @every_group
 def test_translating_twice_is_translating_by_the_product(group: Group) -> None:
-    features = decoder(group)
+    features = random_decoder(group, 4, 30)
     for g in range(group.order):
         for h in range(group.order):
             twice = symmetry.translate(symmetry.translate(features, h, group), g, group)
@@ -54,27 +49,27 @@ def test_translating_twice_is_translating_by_the_product(group: Group) -> None:
 
 @every_group
 def test_energies_over_representations_sum_to_the_whole(group: Group) -> None:
-    features = decoder(group)
+    features = random_decoder(group, 4, 30)
     torch.testing.assert_close(symmetry.spectrum(features, group).sum(1), features.square().sum((1, 2)))
 
 
 @every_group
 def test_the_first_energy_is_the_invariant_share(group: Group) -> None:
-    features = decoder(group)
+    features = random_decoder(group, 4, 30)
     share = symmetry.spectrum(features, group)[:, 0] / features.square().sum((1, 2))
     torch.testing.assert_close(symmetry.invariant_energy_share(features), share)
 
 
 @every_group
 def test_the_spectrum_does_not_change_when_the_stimulus_is_transformed(group: Group) -> None:
-    features = decoder(group)
+    features = random_decoder(group, 4, 30)
     for h in range(group.order):
         moved = symmetry.translate(features, h, group)
         torch.testing.assert_close(symmetry.spectrum(moved, group), symmetry.spectrum(features, group))
 
 
 def test_curve_is_one_at_the_identity_and_the_cosine_elsewhere() -> None:
-    features = decoder(groups.dihedral(4))
+    features = random_decoder(groups.dihedral(4), 4, 30)
     curve = symmetry.transform_block_curve(features)
     expected = torch.cosine_similarity(features[:, :1], features, dim=2)
     torch.testing.assert_close(curve, expected)
@@ -84,7 +79,7 @@ def test_curve_is_one_at_the_identity_and_the_cosine_elsewhere() -> None:
 @pytest.mark.parametrize("group", [groups.dihedral(8), groups.cyclic(8), groups.dihedral(6)], ids=lambda g: g.name)
 def test_every_subgroup_that_was_built_in_is_found_with_its_axis(group: Group) -> None:
     for subgroup in group.subgroups():
-        features = symmetrised(decoder(group), subgroup, group)
+        features = symmetrised(random_decoder(group, 4, 30), subgroup, group)
         for found in symmetry.verdicts(features, group, threshold=0.8, invariant_share=0.9):
             assert found.subgroup == subgroup
             assert found.words == symmetry.in_words(subgroup, group)
@@ -93,8 +88,8 @@ def test_every_subgroup_that_was_built_in_is_found_with_its_axis(group: Group) -
 def test_a_large_invariant_part_does_not_hide_the_symmetry_of_the_rest() -> None:
     group = groups.dihedral(8)
     mirror = next(h for h in group.subgroups() if h.name == "D_1" and h.axis_deg == 45.0)
-    offset = 1.5 * decoder(groups.trivial(), 1, seed=1)
-    features = symmetrised(decoder(group), mirror, group) + offset
+    offset = 1.5 * random_decoder(groups.trivial(), 1, 30, seed=1)
+    features = symmetrised(random_decoder(group, 4, 30), mirror, group) + offset
     plain = symmetry.self_similarity(features, group)
     assert (plain > 0.7).all()  # everything looks symmetric
     assert {v.subgroup for v in symmetry.verdicts(features, group, threshold=0.7, invariant_share=0.95)} == {mirror}
@@ -102,9 +97,9 @@ def test_a_large_invariant_part_does_not_hide_the_symmetry_of_the_rest() -> None
 
 def test_random_features_have_no_symmetry_and_constant_ones_all() -> None:
     group = groups.dihedral(16)
-    random = symmetry.verdicts(decoder(group, 50), group, threshold=0.5, invariant_share=0.9)
+    random = symmetry.verdicts(random_decoder(group, 50, 30), group, threshold=0.5, invariant_share=0.9)
     assert {v.words for v in random} == {"none"}
-    constant = decoder(group)[:, :1].expand(-1, group.order, -1).contiguous()
+    constant = random_decoder(group, 4, 30)[:, :1].expand(-1, group.order, -1).contiguous()
     assert {v.words for v in symmetry.verdicts(constant, group, threshold=0.5, invariant_share=0.9)} == {"invariant"}
 
 
@@ -142,7 +137,7 @@ def half_turned(features: Tensor, similarity: float, group: Group) -> Tensor:
 @pytest.mark.parametrize("group", [groups.dihedral(8), groups.dihedral(16)], ids=lambda g: g.name)
 def test_an_exact_mirror_does_not_carry_a_weak_half_turn(group: Group) -> None:
     mirror = next(h for h in group.subgroups() if h.name == "D_1")
-    features = half_turned(symmetrised(decoder(group, 12), mirror, group), 0.3, group)
+    features = half_turned(symmetrised(random_decoder(group, 12, 30), mirror, group), 0.3, group)
     similarity = symmetry.self_similarity(features, group)
     torch.testing.assert_close(similarity[:, group.n // 2], torch.full((12,), 0.3, dtype=torch.float64))
     with_mirrors = next(h for h in group.subgroups() if h.name == "D_2" and {*mirror.elements} < {*h.elements})
@@ -155,7 +150,7 @@ def test_an_exact_mirror_does_not_carry_a_weak_half_turn(group: Group) -> None:
 def test_a_strong_half_turn_is_still_found_and_its_weakest_element_told() -> None:
     group = groups.dihedral(8)
     mirror = next(h for h in group.subgroups() if h.name == "D_1")
-    features = half_turned(symmetrised(decoder(group, 12), mirror, group), 0.7, group)
+    features = half_turned(symmetrised(random_decoder(group, 12, 30), mirror, group), 0.7, group)
     for found in symmetry.verdicts(features, group, threshold=0.5, invariant_share=0.9):
         assert found.words == "2-fold with mirrors"
         assert found.weakest == pytest.approx(0.7)
@@ -166,7 +161,7 @@ def test_a_strong_half_turn_is_still_found_and_its_weakest_element_told() -> Non
 def test_planted_symmetries_are_found_beside_a_large_invariant_part(share: float) -> None:
     group = groups.dihedral(8)
     for subgroup in group.subgroups()[:-1]:
-        changing = symmetry.changing_part(symmetrised(decoder(group, 3, channels=60), subgroup, group))
+        changing = symmetry.changing_part(symmetrised(random_decoder(group, 3, 60), subgroup, group))
         level = torch.ones(1, 1, 60, dtype=torch.float64) / (60 * group.order) ** 0.5
         unit = changing / changing.flatten(1).norm(dim=1)[:, None, None]
         features = share**0.5 * level + (1 - share) ** 0.5 * unit
@@ -176,7 +171,7 @@ def test_planted_symmetries_are_found_beside_a_large_invariant_part(share: float
 
 def test_random_half_normal_features_are_not_invariant() -> None:
     """Blocks with nothing in common but their sign hold 64% of their energy in the mean."""
-    features = decoder(groups.dihedral(16), 50).abs()
+    features = random_decoder(groups.dihedral(16), 50, 30).abs()
     assert (symmetry.invariant_energy_share(features) > 0.6).all()
     found = symmetry.verdicts(features, groups.dihedral(16), threshold=0.5, invariant_share=0.9)
     assert {v.words for v in found} == {"none"}
@@ -185,6 +180,6 @@ def test_random_half_normal_features_are_not_invariant() -> None:
 def test_the_changing_part_of_an_invariant_feature_is_described_too() -> None:
     group = groups.dihedral(8)
     mirror = next(h for h in group.subgroups() if h.name == "D_1" and h.axis_deg == 45.0)
-    features = symmetrised(decoder(group), mirror, group) + 20
+    features = symmetrised(random_decoder(group, 4, 30), mirror, group) + 20
     for found in symmetry.verdicts(features, group, threshold=0.5, invariant_share=0.9):
         assert (found.words, found.subgroup.order, found.changing_subgroup) == ("invariant", group.order, mirror)

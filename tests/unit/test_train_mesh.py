@@ -3,15 +3,12 @@
 Letters: F features, G group elements, C channels.
 """
 
-import os
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing
 
 from gc_core.config import TrainConfig
@@ -22,6 +19,7 @@ from gc_core.train import Trainer, Worker, open_data, resolve, train
 from gc_core.train.checkpoint import Keep, checkpoints, load
 from gc_core.train.recovery import Checkpointing
 from support.small_trainings import cut_at
+from support.worker_group import member
 
 pytestmark = pytest.mark.slow  # four processes that import torch
 
@@ -114,21 +112,16 @@ def stops_with_a_bad_value_on_the_last_rank(run: RunFolder, worker: Worker) -> b
 
 def work(rank: int, run: RunFolder, folder: Path) -> None:
     """What each worker process does on every mesh; its findings go to a file."""
-    warnings.simplefilter("error")  # a new process does not know pytest's rule
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    meeting = (folder / "meeting").as_uri()
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=NUM_WORKERS)
-    found: dict[Any, Any] = {}
-    for mesh, dict_shards in SHARDS.items():
-        worker = join(Mesh.of(NUM_WORKERS, dict_shards, sharded_optimiser="shared out" in mesh), rank=rank)
-        found[mesh] = {way: outcome(run, config, worker) for way, config in CONFIGS.items() if tried(mesh, way)}
-        found[mesh]["resumed"] = outcome(run, TOPK, worker, folder / f"cut for {mesh}")
-        found[mesh]["kept"] = outcome(run, TOPK, worker, folder / mesh)["metrics"]
-        found[mesh]["gradient"] = gradient_through_a_total(worker)
-        found[mesh]["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, worker)
-    torch.save(found, folder / f"rank {rank}.pt")
-    dist.destroy_process_group()
+    with member(rank, NUM_WORKERS, folder / "meeting"):
+        found: dict[Any, Any] = {}
+        for mesh, dict_shards in SHARDS.items():
+            worker = join(Mesh.of(NUM_WORKERS, dict_shards, sharded_optimiser="shared out" in mesh), rank=rank)
+            found[mesh] = {way: outcome(run, config, worker) for way, config in CONFIGS.items() if tried(mesh, way)}
+            found[mesh]["resumed"] = outcome(run, TOPK, worker, folder / f"cut for {mesh}")
+            found[mesh]["kept"] = outcome(run, TOPK, worker, folder / mesh)["metrics"]
+            found[mesh]["gradient"] = gradient_through_a_total(worker)
+            found[mesh]["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, worker)
+        torch.save(found, folder / f"rank {rank}.pt")
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,12 @@
 Letters: B samples, F features.
 """
 
-import os
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing
 
 from gc_core.config import TrainConfig
@@ -22,6 +19,7 @@ from gc_core.train import Trainer, Worker, open_data, resolve, train
 from gc_core.train.checkpoint import Keep, checkpoints
 from gc_core.train.recovery import Checkpointing
 from support.small_trainings import cut_at
+from support.worker_group import member
 
 pytestmark = pytest.mark.slow  # two processes that import torch
 
@@ -73,18 +71,13 @@ def stops_with_a_bad_value_on_the_last_rank(run: RunFolder, worker: Worker) -> b
 
 def work(rank: int, run: RunFolder, folder: Path, num_workers: int) -> None:
     """What each worker process does; its findings go to a file."""
-    warnings.simplefilter("error")  # a new process does not know pytest's rule
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    meeting = (folder / f"meeting of {num_workers}").as_uri()
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=num_workers)
-    worker = Worker(rank=rank, mesh=Mesh(replicas=num_workers))
-    places = [folder / f"of {num_workers}", *[None] * len(CONFIGS)]
-    found: dict[Any, Any] = {way: outcome(run, config, worker, places[way]) for way, config in enumerate(CONFIGS)}
-    found["resumed"] = outcome(run, TOPK, worker, folder / f"cut for {num_workers}")
-    found["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, worker)
-    torch.save(found, folder / f"rank {rank} of {num_workers}.pt")
-    dist.destroy_process_group()
+    with member(rank, num_workers, folder / f"meeting of {num_workers}"):
+        worker = Worker(rank=rank, mesh=Mesh(replicas=num_workers))
+        places = [folder / f"of {num_workers}", *[None] * len(CONFIGS)]
+        found: dict[Any, Any] = {way: outcome(run, config, worker, places[way]) for way, config in enumerate(CONFIGS)}
+        found["resumed"] = outcome(run, TOPK, worker, folder / f"cut for {num_workers}")
+        found["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, worker)
+        torch.save(found, folder / f"rank {rank} of {num_workers}.pt")
 
 
 @pytest.fixture(scope="module")
