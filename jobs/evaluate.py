@@ -194,7 +194,7 @@ def _images(run: RunFolder, job: EvaluateJob) -> tuple[Images | None, torch.Tens
     return images, cluster.result(_mean.options(**_options(job)).remote(run, job, images))
 
 
-def _network(run: RunFolder, classifier: str, device: str = "cpu") -> tuple[Backbone, torch.nn.Module]:
+def network_of(run: RunFolder, classifier: str, device: str = "cpu") -> tuple[Backbone, torch.nn.Module]:
     """The trunk that the run harvested, and what follows it, on a device."""
     store = open_store(run).attrs
     if is_ingested(store):
@@ -221,7 +221,7 @@ def _options(job: EvaluateJob) -> dict[str, float]:
 def _mean(run: RunFolder, job: EvaluateJob, images: Images) -> torch.Tensor:
     assert job.classifier is not None, "only a classifier looks at images"
     cluster.use_threads(job.workers)
-    trunk, _ = _network(run, job.classifier, cluster.device())
+    trunk, _ = network_of(run, job.classifier, cluster.device())
     return evaluate.mean_activation(trunk, images.batches())
 
 
@@ -236,7 +236,7 @@ def _evaluate(
     held_out = evaluate.measure_held_out(run, model)  # first, for it refuses what does not fit the run
     downstream: Downstream | None = None
     if job.classifier is not None and images is not None and mean is not None:
-        trunk, rest = _network(run, job.classifier, device)
+        trunk, rest = network_of(run, job.classifier, device)
         downstream = evaluate.measure_downstream(model, trunk, rest, images.batches(), mean)
     stability: dict[str, Stability] = {}
     if job.against is not None:

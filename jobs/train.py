@@ -102,7 +102,7 @@ def run_train(
                 terms=tuple(each.term for each in leases),
                 upkeep=upkeep,
             )
-            _fit(settings, placed, leases)
+            fit(settings, placed, leases)
     return {each: _summary(run.crosscoder(each), config, data) for each, config in wanted.items()}
 
 
@@ -155,7 +155,12 @@ def placement(workers: Workers) -> ResolvedWorkers:
     return workers.resolve(num_cpus=cluster.num_cpus(), num_gpus=gpus)
 
 
-def _fit(settings: LoopSettings, workers: ResolvedWorkers, leases: Sequence[Lease]) -> None:
+def fit(settings: LoopSettings, workers: ResolvedWorkers, leases: Sequence[Lease]) -> None:
+    """Train in Ray's workers until all steps are done, and draw how far they are.
+
+    Raises:
+        ValueError: training diverged. LostError: another process works in one of the folders by now.
+    """
     trainer = _trainer(settings, workers)
     done = max((checkpoint.step for checkpoint in newest(list(settings.folders.values()))), default=0)
     with board.shown(settings.board, settings.first.steps, done), board.ended(settings.board):

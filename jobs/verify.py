@@ -100,7 +100,7 @@ def _number_faults(run: RunFolder, opened: store.Store, *, shards_sound: bool, m
     """What is wrong outside the shards: the mean, recomputed of the shards' sums if they are sound, else they are told
     and say nothing of it; and the manifest and its splits. With `mend`, what can be told from parts that are sound is
     written anew."""
-    faults = _mean_faults(run, mend=mend) if shards_sound else []
+    faults = mean_faults(run, mend=mend) if shards_sound else []
     sha256 = opened.attrs.get(store.MANIFEST)
     try:
         table = manifest.load_table(run.manifest)
@@ -116,7 +116,7 @@ def _number_faults(run: RunFolder, opened: store.Store, *, shards_sound: bool, m
     return [*faults, *([fault] if fault else [])]
 
 
-def _mean_faults(run: RunFolder, *, mend: bool) -> list[str]:
+def mean_faults(run: RunFolder, *, mend: bool) -> list[str]:
     """Faults of the mean; or that a shard, which was sound before, has changed since."""
     try:
         fault = store.fault_of_mean(run)

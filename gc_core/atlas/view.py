@@ -166,7 +166,7 @@ def _feature(card: FeatureCard, page: AtlasPage, symmetry_class: int, family_siz
         symmetry_class=symmetry_class,
         strip=f"examples/{strip_name(card.feature)}" if card.examples else "",
         summary=_summary(card, page),
-        pose=_pose(card.pose, page),
+        pose=words_of_pose(card.pose, page),
         stabiliser=stabiliser,
         changing=None if changing == stabiliser else changing,
         curve_paths=[plots.polar_path(half) for half in _halves(card.curve_G, page)],
@@ -197,7 +197,8 @@ def _letter(name: str) -> tuple[str, str]:
     return letter, index
 
 
-def _pose(element: int, page: AtlasPage) -> str:
+def words_of_pose(element: int, page: AtlasPage) -> str:
+    """An element of the page's group for a person, as in `mirrored, 45°`: mirrored first, then turned anticlockwise."""
     turn = f"{360 * (element % page.group_n) / page.group_n:g}°"
     return f"mirrored, {turn}" if element >= page.group_n else turn
 

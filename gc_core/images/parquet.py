@@ -60,7 +60,7 @@ def read(ref: ImageRef) -> bytes:
         group = bisect_right(ends, ref.offset)
         if ref.offset < 0 or group == len(ends):
             raise ImageError(f"no such row ({ref.offset} of {ends[-1] if ends else 0})")
-        values = _kept.get((ref.location, group, column.name), lambda: _read_group(ref.location, group, column))
+        values = _kept.get((ref.location, group, column.name), lambda: read_group(ref.location, group, column))
     except pa.ArrowException as error:
         raise ImageError(f"damaged Parquet file ({_line(error)})") from error
     value = values[ref.offset - (ends[group - 1] if group else 0)].as_py()
@@ -179,7 +179,8 @@ def _layout(location: Location) -> tuple[list[int], pa.Schema]:
         return list(accumulate(groups)), parquet.schema_arrow
 
 
-def _read_group(location: Location, group: int, column: Column) -> pa.ChunkedArray:
+def read_group(location: Location, group: int, column: Column) -> pa.ChunkedArray:
+    """All of a row group's images, encoded."""
     with _opened(location) as (file, parquet):
         part = f"{column.name}.bytes" if column.form == "struct" and not column.is_list else column.name
         return pa.chunked_array(list(_read_parts(file, parquet, group, part)))

@@ -57,7 +57,7 @@ def open_ranges(location: Location) -> BinaryIO:
     with objects.one_line_errors(folder, name):
         if location.is_local:
             return location.local_path.open("rb")
-        return io.BufferedReader(_Ranges(location, objects.size(folder, name)), BUFFER_BYTES)
+        return io.BufferedReader(RangeFile(location, objects.size(folder, name)), BUFFER_BYTES)
 
 
 def each_file(location: Location) -> Iterator[list[Found]]:
@@ -89,7 +89,7 @@ def _batches(files: Iterable[Found]) -> Iterator[list[Found]]:
         yield batch
 
 
-class _Ranges(io.RawIOBase):
+class RangeFile(io.RawIOBase):
     """An object as an unbuffered file; each read is a request."""
 
     def __init__(self, location: Location, size: int) -> None:

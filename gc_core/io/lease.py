@@ -165,20 +165,20 @@ def _taken(folder: Location, wait: Callable[[str, float], None], rhythm: Rhythm)
         if newest != seen:
             seen, seen_s = newest, now_s
         if newest.is_free or now_s - seen_s > rhythm.dead_s:
-            if lease := _created(folder, newest.number + 1, rhythm):
+            if lease := create(folder, newest.number + 1, rhythm):
                 return lease
             continue
         wait(newest.holder(), now_s - began_s)
         time.sleep(rhythm.look_s)
 
 
-def _created(folder: Location, number: int, rhythm: Rhythm) -> Lease | None:
+def create(folder: Location, number: int, rhythm: Rhythm) -> Lease | None:
     """The next lease, if this process gets it and no newer one was made meanwhile."""
     record = {
         "host": socket.gethostname(),
         "process": os.getpid(),
-        "machine": _machine(),
-        "process_began": _began(os.getpid()),
+        "machine": this_machine(),
+        "process_began": began(os.getpid()),
         "since_unix_s": int(time.time()),
         "token": secrets.token_hex(8),
         "beats": 0,
@@ -225,15 +225,15 @@ def _name(number: int) -> str:
 
 def _has_ended(record: dict[str, Any]) -> bool:
     """Whether the holder was a process of this machine, and is no more: after a crash nobody need wait."""
-    pid, here = record.get("process"), _machine()
+    pid, here = record.get("process"), this_machine()
     return isinstance(pid, int) and here is not None and record.get("machine") == here and _is_other(pid, record)
 
 
 def _is_other(pid: int, record: dict[str, Any]) -> bool:
-    return _began(pid) != record.get("process_began")
+    return began(pid) != record.get("process_began")
 
 
-def _machine() -> str | None:
+def this_machine() -> str | None:
     """This start of this machine, and the processes that see one another there; None where that cannot be told."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -242,7 +242,7 @@ def _machine() -> str | None:
         return None
 
 
-def _began(pid: int) -> str | None:
+def began(pid: int) -> str | None:
     """When a process of this machine began, in ticks of its kernel: numbers of processes are used again."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -77,7 +77,7 @@ def read_tagged(
 ) -> tuple[bytes, str]:
     """The object's bytes and their tag."""
     with one_line_errors(location, name):
-        result = obstore.get(*_object(location, name))
+        result = obstore.get(*client_and_key(location, name))
         check_bytes(result.meta["size"])
         return bytes(result.bytes()), result.meta["e_tag"] or ""
 
@@ -85,14 +85,14 @@ def read_tagged(
 def read_range(location: Location, name: str, start: int, stop: int) -> memoryview:
     """Some of the object's bytes, in one request and without a copy."""
     with one_line_errors(location, name):
-        folder, key = _object(location, name)
+        folder, key = client_and_key(location, name)
         return memoryview(obstore.get_range(folder, key, start=start, length=stop - start))
 
 
 def read_tail(location: Location, name: str, num_bytes: int) -> memoryview:
     """The object's last bytes, fewer if it has fewer."""
     with one_line_errors(location, name):
-        folder, key = _object(location, name)
+        folder, key = client_and_key(location, name)
         return memoryview(obstore.get(folder, key, options={"range": {"suffix": num_bytes}}).bytes())
 
 
@@ -103,7 +103,7 @@ def write(location: Location, name: str, content: bytes, *, media_type: str | No
     """
     attributes = {"Content-Type": media_type} if media_type and not location.is_local else None
     with one_line_errors(location, name):
-        obstore.put(*_object(location, name, create=True), content, attributes=attributes)
+        obstore.put(*client_and_key(location, name, create=True), content, attributes=attributes)
         _to_disk(location, name)
 
 
@@ -119,7 +119,7 @@ def create(location: Location, name: str, content: bytes) -> str | None:
     """`write_once`, with the tag by which `stat` knows these bytes again; None if the object existed."""
     with one_line_errors(location, name):
         try:
-            folder, key = _object(location, name, create=True)
+            folder, key = client_and_key(location, name, create=True)
             done = _repeated(lambda: obstore.put(folder, key, content, mode="create", use_multipart=False))
         except AlreadyExistsError:
             return None
@@ -130,7 +130,7 @@ def create(location: Location, name: str, content: bytes) -> str | None:
 def stat(location: Location, name: str) -> tuple[int, str]:
     """The object's size in bytes, and its tag: another when other bytes are written there."""
     with one_line_errors(location, name):
-        meta = obstore.head(*_object(location, name))
+        meta = obstore.head(*client_and_key(location, name))
         return meta["size"], meta["e_tag"] or ""
 
 
@@ -138,7 +138,7 @@ def delete(location: Location, name: str) -> None:
     """Remove the object, if there is one."""
     with one_line_errors(location, name):
         try:
-            folder, key = _object(location, name)
+            folder, key = client_and_key(location, name)
             _repeated(lambda: obstore.delete(folder, key))
         except FileNotFoundError:
             return
@@ -261,7 +261,7 @@ def _remove_empty_folders(top: Path) -> None:
             Path(folder).rmdir()
 
 
-def _object(location: Location, name: str, *, create: bool = False) -> tuple[ObjectStore, str]:
+def client_and_key(location: Location, name: str, *, create: bool = False) -> tuple[ObjectStore, str]:
     """The client to ask, and the object's key there. A bucket has one client, however many folders are read in it."""
     if location.is_local:
         return open_folder(location, create=create), name

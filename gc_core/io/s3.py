@@ -81,6 +81,11 @@ def open_prefix(bucket: str, prefix: str) -> S3Store:
     return _open(bucket, prefix or None, _environment())
 
 
+def forget_clients() -> None:
+    """Make a new client for every bucket at its next use, as timeouts and tries are by then."""
+    _open.cache_clear()
+
+
 def file_system() -> S3FileSystem:
     """Arrow file system with the same settings, for Ray Train. Arrow itself finds credentials that expire."""
     s3_settings = settings(_environment())

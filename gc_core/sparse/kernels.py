@@ -54,10 +54,10 @@ def row_dots(left_BD: Tensor, W_FD: Tensor, index_BK: Tensor) -> Tensor:
 
         return triton_kernels.row_dots(left_BD.contiguous(), W_FD.contiguous(), index_BK.contiguous(), dtype)
     if dtype in HALF_PRECISION or W_FD.dtype in HALF_PRECISION:
-        return _widened_dots(left_BD, W_FD, index_BK).to(dtype)
+        return widened_dots(left_BD, W_FD, index_BK).to(dtype)
     if left_BD.is_cuda or not index_BK.numel():
-        return _gathered_dots(left_BD.to(dtype), W_FD.to(dtype), index_BK)
-    return _sampled_dots(left_BD.to(dtype), W_FD.to(dtype), index_BK)
+        return gathered_dots(left_BD.to(dtype), W_FD.to(dtype), index_BK)
+    return sampled_dots(left_BD.to(dtype), W_FD.to(dtype), index_BK)
 
 
 def has_triton(tensor: Tensor) -> bool:
@@ -70,7 +70,7 @@ def _triton_installed() -> bool:
     return find_spec("triton") is not None
 
 
-def _sampled_dots(left_BD: Tensor, W_FD: Tensor, index_BK: Tensor) -> Tensor:
+def sampled_dots(left_BD: Tensor, W_FD: Tensor, index_BK: Tensor) -> Tensor:
     """PyTorch's dense product evaluated at the entries of a sparse pattern; CSR on a CPU only."""
     num_samples, num_active = index_BK.shape
     rows = torch.arange(num_samples + 1) * num_active
@@ -85,7 +85,7 @@ def _sampled_dots(left_BD: Tensor, W_FD: Tensor, index_BK: Tensor) -> Tensor:
     return found.values().view(num_samples, num_active)
 
 
-def _gathered_dots(left_BD: Tensor, W_FD: Tensor, index_BK: Tensor) -> Tensor:
+def gathered_dots(left_BD: Tensor, W_FD: Tensor, index_BK: Tensor) -> Tensor:
     """Sample by sample, so that a sample's rows stay in the cache."""
     dots_BK = left_BD.new_zeros(index_BK.shape)
     for sample, index_K in enumerate(index_BK):
@@ -93,7 +93,8 @@ def _gathered_dots(left_BD: Tensor, W_FD: Tensor, index_BK: Tensor) -> Tensor:
     return dots_BK
 
 
-def _widened_dots(left_BD: Tensor, W_FD: Tensor, index_BK: Tensor) -> Tensor:
+def widened_dots(left_BD: Tensor, W_FD: Tensor, index_BK: Tensor) -> Tensor:
+    """Sample by sample, summed in float32 where the numbers are of half precision."""
     dtype = _wide(left_BD, W_FD)
     dots_BK = left_BD.new_zeros(index_BK.shape, dtype=dtype)
     for sample, index_K in enumerate(index_BK):

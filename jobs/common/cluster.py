@@ -59,11 +59,11 @@ def connect() -> Iterator[None]:
             stack.callback(ray.shutdown)
             _init(address=given)
         else:
-            _check_home()
+            check_home()
             say("starting Ray on this machine ...")
-            folder = stack.enter_context(_private_folder())
+            folder = stack.enter_context(private_folder())
             stack.callback(ray.shutdown)  # of what has started, too, when a signal comes in the middle
-            _start_here(folder)
+            start_here(folder)
         _keep_token_private()
         yield
 
@@ -84,7 +84,7 @@ def _init(**options: Any) -> None:
     interrupt.check()
 
 
-def _check_home() -> None:
+def check_home() -> None:
     """OSError unless there is a home folder to write to, where Ray keeps its token; containers may have none."""
     folder = home.folder()
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -92,7 +92,7 @@ def _check_home() -> None:
 
 
 @contextlib.contextmanager
-def _private_folder() -> Iterator[str]:
+def private_folder() -> Iterator[str]:
     """Where a Ray of our own keeps its sockets and logs, closed to others of this machine, and gone in the end.
 
     Raises:
@@ -114,8 +114,8 @@ def _private_folder() -> Iterator[str]:
     )
 
 
-def _start_here(folder: str) -> None:
-    """Ray allows its own processes 30 seconds, which a machine busy with other work may exceed.
+def start_here(folder: str) -> None:
+    """Start Ray on this machine, whose processes it allows 30 seconds: a machine busy with other work may exceed them.
 
     Raises:
         OSError: it exceeds them every time.
@@ -171,7 +171,7 @@ def require(workers: ResolvedWorkers, count: int) -> None:
     """
     bundle = {"CPU": workers.cpus_per_worker, "GPU": workers.gpus_per_worker}
     if _is_shared():
-        _await(bundle, count, workers.wait_minutes)
+        await_workers(bundle, count, workers.wait_minutes)
         return
     available = {"CPU": float(ray.cluster_resources().get("CPU", 0)), "GPU": float(num_gpus())}
     options = {"CPU": "--workers.num-workers or --workers.cpus-per-worker", "GPU": "--workers.gpus-per-worker"}
@@ -188,7 +188,7 @@ def require_cpu(waiting: Waiting) -> None:
         OSError: none became free in time.
     """
     if _is_shared():
-        _await({"CPU": 1, "GPU": 0}, 1, waiting.wait_minutes)
+        await_workers({"CPU": 1, "GPU": 0}, 1, waiting.wait_minutes)
 
 
 def require_task(workers: Workers) -> None:
@@ -199,7 +199,7 @@ def require_task(workers: Workers) -> None:
     """
     refuse_impossible(workers)
     if _is_shared():
-        _await({"CPU": workers.cpus_per_worker, "GPU": workers.gpus_per_worker or 0}, 1, workers.wait_minutes)
+        await_workers({"CPU": workers.cpus_per_worker, "GPU": workers.gpus_per_worker or 0}, 1, workers.wait_minutes)
 
 
 def task_options(workers: ResolvedWorkers, memory_bytes: int) -> dict[str, float]:
@@ -225,7 +225,7 @@ def refuse_impossible(workers: Workers) -> None:
         require(wanted, wanted.num_workers)
 
 
-def _await(bundle: dict[str, float], count: int, wait_minutes: float) -> None:
+def await_workers(bundle: dict[str, float], count: int, wait_minutes: float) -> None:
     """Wait until all bundles can be placed; nodes that start on demand start for them."""
     group = placement_group([{kind: each for kind, each in bundle.items() if each}] * count)
     try:

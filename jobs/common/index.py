@@ -106,7 +106,7 @@ def _scan_all(folder: Location, files: tuple[File, ...]) -> list[pa.Table]:
         for attempt in range(1, ATTEMPTS + 1):
             left = [file for file in files if file not in tables]
             _pause(attempt if left else 1)
-            for file, outcome in _outlived(lambda f: _scan.remote(folder, f), left):
+            for file, outcome in _outlived(lambda f: scan_task.remote(folder, f), left):
                 if isinstance(outcome, pa.Table):
                     tables[file] = outcome
                 elif outcome is None:
@@ -124,7 +124,7 @@ def _look_at_all(folder: Location, config: HarvestConfig, listing: pa.Table, set
     with console.progress("index", len(listing), "images") as meter:
 
         def submit(part: int) -> ray.ObjectRef[Any]:
-            return _look.remote(folder, part, _listed(listing, places[part]), settings)
+            return look_task.remote(folder, part, _listed(listing, places[part]), settings)
 
         left: list[int] = list(range(len(places)))
         for attempt in range(1, ATTEMPTS + 1):
@@ -152,13 +152,13 @@ def _without_deadly(folder: Location, part: int, listed: list[Listed], settings:
 
     def outlives(places: range) -> bool:
         try:
-            cluster.result(_probe.remote(listed[places.start : places.stop], settings))
+            cluster.result(probe_task.remote(listed[places.start : places.stop], settings))
         except lost_workers.LOST:
             return False
         return True
 
     deadly = lost_workers.deadly(len(listed), outlives)
-    (_, report), *_ = _outlived(lambda _: _look.remote(folder, part, listed, settings, deadly), [part])
+    (_, report), *_ = _outlived(lambda _: look_task.remote(folder, part, listed, settings, deadly), [part])
     if report is None:
         raise OSError(f"index: workers are lost over {len(listed):,} images together; free some memory, then go on")
     return report
@@ -166,25 +166,28 @@ def _without_deadly(folder: Location, part: int, listed: list[Listed], settings:
 
 @ray.remote(max_retries=0)
 @warned.telling
-def _look(
+def look_task(
     folder: Location,
     part: int,
     listed: list[Listed],
     settings: InspectionSettings,
     deadly: frozenset[int] = frozenset(),
 ) -> PartReport:
+    """The next function in a task; Ray repeats none of these three, since what ends a worker may end the next."""
     return resumable_index.look_at_part(folder, part, listed, settings, deadly)
 
 
 @ray.remote(max_retries=0)
 @warned.telling
-def _probe(listed: list[Listed], settings: InspectionSettings) -> None:
+def probe_task(listed: list[Listed], settings: InspectionSettings) -> None:
+    """Decode images whose error does not matter, to see whether the worker outlives them."""
     resumable_index.probe(listed, settings)
 
 
 @ray.remote(max_retries=0)
 @warned.telling
-def _scan(folder: Location, file: File) -> pa.Table | OSError:
+def scan_task(folder: Location, file: File) -> pa.Table | OSError:
+    """The rows of an archive; an error of storage is returned, not raised."""
     try:
         return resumable_index.scan(folder, file)
     except OSError as error:

@@ -118,7 +118,7 @@ def memory_of_worker(workers: ResolvedWorkers) -> int | None:
     if gpus := workers.gpus_per_worker:
         if cluster.num_gpus() < gpus:
             return None
-        return int(ray.get(_gpu_bytes.options(num_gpus=gpus).remote()) * min(1.0, gpus))
+        return int(ray.get(gpu_bytes_task.options(num_gpus=gpus).remote()) * min(1.0, gpus))
     return memory_share(
         [node["Resources"] for node in ray.nodes() if node["Alive"]], workers.num_workers, workers.cpus_per_worker
     )
@@ -153,7 +153,8 @@ def memory_share(nodes: Sequence[dict[str, float]], num_workers: int, cpus_per_w
 
 
 @ray.remote(num_cpus=0, max_retries=3)
-def _gpu_bytes() -> int:
+def gpu_bytes_task() -> int:
+    """Memory of the GPU that the task is given."""
     return torch.cuda.get_device_properties(0).total_memory
 
 

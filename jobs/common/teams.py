@@ -41,7 +41,7 @@ class Team:
         options = cluster.task_options(wanted, memory_bytes)
 
         def compute(number: int) -> ray.ObjectRef[Any]:
-            return _part.options(**options).remote(self.work, kind, number, items[number], given, wanted)
+            return compute_part.options(**options).remote(self.work, kind, number, items[number], given, wanted)
 
         def name_of(number: int) -> ray.ObjectRef[Any]:
             return ray.put(known[number]) if number in known else compute(number)
@@ -61,6 +61,9 @@ class Team:
 
 @ray.remote(max_retries=3, retry_exceptions=cluster.RETRIED)
 @warned.telling
-def _part(work: Work, kind: str, number: int, item: Any, alive: NDArray[np.int64] | None, workers: Workers) -> str:
+def compute_part(
+    work: Work, kind: str, number: int, item: Any, alive: NDArray[np.int64] | None, workers: Workers
+) -> str:
+    """A part of an analysis, computed as the task's machine can; the name under which it is kept."""
     cluster.use_threads(workers)
     return work.do(kind, number, item, alive, cluster.device())

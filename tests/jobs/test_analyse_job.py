@@ -62,7 +62,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> RunFolde
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Which parts tasks were started for."""
     started: list[tuple[str, int]] = []
-    task = teams._part
+    task = teams.compute_part
 
     class Watched:
         def options(self, **options: Any) -> "Watched":
@@ -72,7 +72,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
             started.append((kind, number))
             return task.remote(work, kind, number, *rest)
 
-    monkeypatch.setattr(teams, "_part", Watched())
+    monkeypatch.setattr(teams, "compute_part", Watched())
     return started
 
 
@@ -137,7 +137,7 @@ def test_parts_that_are_damaged_or_of_other_options_are_not_used(
     computed.clear()
     other = replace(CONFIG, family_similarity=0.4)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(analyse, "_describe", interrupted)
+        patched.setattr(analyse, "described", interrupted)
         with pytest.raises(KeyboardInterrupt):
             analyse.run_analyse(run, "one", other)
     assert len(computed) == NUM_SHARDS, "all are computed under other options"

@@ -44,7 +44,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[str]:
 
 def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     calls = failing(monkeypatch, Exception(TOO_SLOW))
-    cluster._start_here("/tmp/x")
+    cluster.start_here("/tmp/x")
     assert calls == ["init", "shutdown", "init"]
     assert "Ray took too long to start; trying again" in capsys.readouterr().out
 
@@ -55,7 +55,7 @@ def test_a_start_that_lost_a_signal_is_not_tried_again(monkeypatch: pytest.Monke
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: interrupt.note(signal.SIGTERM))
     try:
         with pytest.raises(KeyboardInterrupt):
-            cluster._start_here("/tmp/x")
+            cluster.start_here("/tmp/x")
     finally:
         interrupt.forget()
     assert calls == ["init"]
@@ -64,13 +64,13 @@ def test_a_start_that_lost_a_signal_is_not_tried_again(monkeypatch: pytest.Monke
 def test_a_machine_too_slow_every_time_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, *[Exception(TOO_SLOW)] * 9)
     with pytest.raises(OSError, match="Ray: did not start in 3 tries of 30 seconds; wait until"):
-        cluster._start_here("/tmp/x")
+        cluster.start_here("/tmp/x")
 
 
 def test_other_errors_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = failing(monkeypatch, RuntimeError("no shared memory"))
     with pytest.raises(RuntimeError, match="no shared memory"):
-        cluster._start_here("/tmp/x")
+        cluster.start_here("/tmp/x")
     assert calls == ["init", "shutdown"]
 
 
@@ -168,7 +168,7 @@ def test_every_stage_waits_for_a_busy_cluster_aloud(
 
     np.save(tmp_path / "own.npy", np.ones((4, 2, 3), np.float32))
     monkeypatch.setenv("RAY_ADDRESS", "somewhere")
-    monkeypatch.setattr(cluster, "_await", busy)
+    monkeypatch.setattr(cluster, "await_workers", busy)
     monkeypatch.setattr(cluster, "connect", contextlib.nullcontext)
     with pytest.raises((OSError, SystemExit)) as end:
         stage(RunFolder.at(str(tmp_path / "run")), tmp_path / "own.npy")
@@ -199,7 +199,7 @@ def test_training_on_a_cluster_without_gpus_takes_one_machine(monkeypatch: pytes
 
 def test_ray_keeps_its_files_where_nobody_else_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster.tempfile, "tempdir", str(tmp_path / ("long" * 20)))
-    with cluster._private_folder() as folder:
+    with cluster.private_folder() as folder:
         assert Path(folder).parent.stat().st_mode & 0o777 == 0o700
         assert len(folder) <= cluster.LONGEST_FOLDER + len("/gc-ray-12345678/r")
     assert not Path(folder).parent.exists()
@@ -210,7 +210,7 @@ def test_no_short_folder_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> N
         raise PermissionError("closed")
 
     monkeypatch.setattr(cluster.tempfile, "mkdtemp", full)
-    with pytest.raises(OSError, match="TMPDIR: no writable folder"), cluster._private_folder():
+    with pytest.raises(OSError, match="TMPDIR: no writable folder"), cluster.private_folder():
         pass
 
 
@@ -220,13 +220,13 @@ def test_a_user_without_a_home_is_one_clear_line(monkeypatch: pytest.MonkeyPatch
     def unknown() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    cluster._check_home()
+    cluster.check_home()
     monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
     with pytest.raises(OSError, match=r"HOME: .*nowhere cannot be written by this user; set it to"):
-        cluster._check_home()
+        cluster.check_home()
     monkeypatch.setattr(home.Path, "home", unknown)
     with pytest.raises(OSError, match="HOME: not set, and this user has none; set it to a writable folder"):
-        cluster._check_home()
+        cluster.check_home()
 
 
 WITHOUT_HOME = """

@@ -48,7 +48,7 @@ def test_later_stages_work_and_the_page_says_why_it_has_no_images(run: RunFolder
     held = manifest.held_out(manifest.load_table(run.manifest))
     assert len(held) == 300
     with pytest.raises(ValueError, match="were ingested, so the network is unknown; leave out --classifier"):
-        evaluate._network(run, "torchvision")
+        evaluate.network_of(run, "torchvision")
 
 
 def test_an_interrupted_run_is_finished_with_the_same_bytes(source: Path, run: RunFolder, tmp_path: Path) -> None:

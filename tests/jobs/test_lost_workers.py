@@ -98,7 +98,7 @@ def test_storage_that_never_answers_is_told(fails: Callable[..., list[int]]) -> 
 
 
 def test_no_task_of_the_index_is_repeated_by_ray_which_counts_out_of_memory_apart() -> None:
-    for task in (index._look, index._probe, index._scan):
+    for task in (index.look_task, index.probe_task, index.scan_task):
         assert task._default_options["max_retries"] == 0
 
 
@@ -135,8 +135,8 @@ def test_an_image_that_really_kills_its_workers_is_found_and_passed_by(
     backbone, run = backbones.load(config.backbone, layer=config.layer), RunFolder.at(str(tmp_path / "run"))
     monkeypatch.setattr(lost_workers, "PAUSE_S", 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr(index, "_look", killing(parts.look_at_part, "07.png"))
-        patched.setattr(index, "_probe", killing(parts.probe, "07.png"))
+        patched.setattr(index, "look_task", killing(parts.look_at_part, "07.png"))
+        patched.setattr(index, "probe_task", killing(parts.probe, "07.png"))
         table = index.manifest_of(run, config, backbone)
     assert [(row["url"][-6:], row["status"]) for row in table.to_pylist() if row["status"] != "ok"] == [
         ("07.png", "bad")
@@ -163,7 +163,7 @@ def test_an_archive_that_really_kills_its_workers_is_one_bad_row(
         return parts.scan(index_url, file)
 
     monkeypatch.setattr(lost_workers, "PAUSE_S", 0.0)
-    monkeypatch.setattr(index, "_scan", ray.remote(max_retries=0)(scan))
+    monkeypatch.setattr(index, "scan_task", ray.remote(max_retries=0)(scan))
     table = index.manifest_of(run, config, backbone)
     assert table["status"].to_pylist() == ["ok", "bad"]
     assert table["error"].to_pylist()[1].startswith("ends the process that decodes it (")

@@ -202,7 +202,7 @@ def test_several_are_trained_side_by_side_as_alone_and_only_once(
         fitted.append(list(settings.configs))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "_fit", note)
+    monkeypatch.setattr(train, "fit", note)
     assert run_train(finished, "several", configs, Workers()) == summaries
     with pytest.raises(KeyboardInterrupt):
         run_train(finished, "several", [*configs, replace(TRAIN, dict_size=16)], Workers())

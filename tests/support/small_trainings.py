@@ -11,6 +11,7 @@ import torch
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
+from gc_core.stream import LaneOrder, lane_order
 from gc_core.train import Trainer, TrainingData, Worker, open_data, resolve, train
 from gc_core.train.checkpoint import Keep
 from gc_core.train.recovery import Checkpointing
@@ -35,6 +36,12 @@ def opened(run: RunFolder, **changes: Any) -> tuple[TrainConfig, TrainingData]:
     config = replace(SMALL, **changes)
     data = open_data(run, config)
     return resolve(config, data), data
+
+
+def order_of(trainer: Trainer) -> LaneOrder:
+    """In which order a trainer's lanes meet the rows of its store."""
+    config = trainer.config
+    return lane_order(trainer.data.train_rows, num_lanes=config.lanes, buffer_rows=config.buffer_rows, seed=config.seed)
 
 
 def new_trainer(run: RunFolder, **changes: Any) -> Trainer:

@@ -62,5 +62,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return open_folder(Location.parse(folder / location.path), create=True)  # a prefix without objects is no error
 
     monkeypatch.setattr(objects, "open_folder", opened)
-    monkeypatch.setattr(objects, "_object", lambda location, name, **options: (opened(location, **options), name))
+    monkeypatch.setattr(
+        objects, "client_and_key", lambda location, name, **options: (opened(location, **options), name)
+    )
     return folder

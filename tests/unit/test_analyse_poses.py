@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from gc_core import backbones, groups, symmetry
-from gc_core.atlas.view import _pose
+from gc_core.atlas.view import words_of_pose
 from gc_core.families import family_similarity, group_families, shown_poses
 from gc_core.harvest import field_window_px, group_activations
 from support.invented_page import drawn_page
@@ -47,7 +47,7 @@ def poses_of(images: list[NDArray[np.uint8]]) -> list[str]:
     assert (found.representative_F == 0).all()
     verdicts = symmetry.verdicts(decoder_FGC, GROUP, threshold=0.9, invariant_share=0.9)
     page = replace(drawn_page(num_features=24, num_rotations=8, num_examples=1), group_n=GROUP.n, features=[])
-    return [_pose(int(element), page) for element in shown_poses(found, [v.subgroup for v in verdicts], GROUP)]
+    return [words_of_pose(int(element), page) for element in shown_poses(found, [v.subgroup for v in verdicts], GROUP)]
 
 
 def turned(image_CHW: NDArray[np.uint8], quarters: int, *, mirrored: bool = False) -> NDArray[np.uint8]:

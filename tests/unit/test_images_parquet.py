@@ -197,13 +197,13 @@ def test_a_file_out_of_reach_is_an_os_error(tmp_path: Path) -> None:
 def test_a_row_group_is_read_once_for_all_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = scanned(as_parquet(tmp_path / "a.parquet", IMAGES, rows_per_group=4))
     groups: list[int] = []
-    read_group = parquet._read_group
+    read_group = parquet.read_group
 
     def counted(url: str, group: int, column: Column) -> pa.ChunkedArray:
         groups.append(group)
         return read_group(Location.parse(url), group, column)
 
-    monkeypatch.setattr(parquet, "_read_group", counted)
+    monkeypatch.setattr(parquet, "read_group", counted)
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(lambda entry: parquet.read(entry.ref), listed * 2)) == BYTES * 2
     assert sorted(groups) == [0, 1, 2]

@@ -49,7 +49,7 @@ def test_a_file_of_ranges_is_read_like_any_file(
     path.write_bytes(CONTENT)
     with (
         path.open("rb") as plain,
-        ranges.io.BufferedReader(ranges._Ranges(Location.parse(path.as_uri()), 5120), 512) as file,
+        ranges.io.BufferedReader(ranges.RangeFile(Location.parse(path.as_uri()), 5120), 512) as file,
     ):
         for whence, offset, count in moves:
             base = {0: 0, 1: plain.tell(), 2: 5120}[whence]

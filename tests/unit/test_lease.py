@@ -177,7 +177,7 @@ def test_who_is_slow_and_creates_a_number_of_the_past_does_not_get_it(
     for _ in range(3):
         with held(Location.parse(url), never):
             pass
-    assert lease._created(Location.parse(url), 2, QUICK) is None
+    assert lease.create(Location.parse(url), 2, QUICK) is None
     assert list(objects.sizes(Location.parse(url) / FOLDER)) == ["00000003.json"]
 
 
@@ -200,7 +200,7 @@ def test_a_process_of_this_machine_that_has_ended_is_not_waited_for(
     """As after kill -9, or a loss of memory."""
     with monkeypatch.context() as patched:
         patched.setattr(lease.os, "getpid", lambda: pid)
-        patched.setattr(lease, "_began", lambda _: "17")
+        patched.setattr(lease, "began", lambda _: "17")
         frozen(str(tmp_path), monkeypatch)
     with held(Location.parse(tmp_path), never) as mine:
         assert mine.term.number == 2
@@ -211,7 +211,7 @@ def test_one_that_may_be_elsewhere_is_waited_for(
     url: str, monkeypatch: pytest.MonkeyPatch, machine: str | None
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(lease, "_machine", lambda: machine)
+        patched.setattr(lease, "this_machine", lambda: machine)
         patched.setattr(lease.os, "getpid", lambda: 2**22 + 1)
         frozen(url, monkeypatch)
     with pytest.raises(AssertionError, match="waited for process 4194305 on"), held(Location.parse(url), never):

@@ -1,13 +1,19 @@
-"""The repository as a whole: pages link to what exists, and no check is silenced in place."""
+"""The repository as a whole: pages say what exists, no check is silenced in place, no test touches private names."""
 
+import ast
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-SOURCES = sorted(path for house in ("gc_core", "jobs", "infra", "tests") for path in (ROOT / house).rglob("*.py"))
+PATCHES = {"setattr", "delattr", "getattr", "patch"}
+HOUSES = ("gc_core", "jobs", "infra")
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+SOURCES = sorted(path for house in (*HOUSES, "tests") for path in (ROOT / house).rglob("*.py"))
 
 INDENTED = re.compile(r"  (\S.*?)  ")
 LOCAL_LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)(?:#[^)]*)?\)")
@@ -61,3 +67,70 @@ def test_no_check_is_silenced_in_place(source: Path) -> None:
 @pytest.mark.parametrize("what", ["noqa: E501", "type: ignore[misc]", "pyright: ignore"])
 def test_a_silenced_check_is_found(what: str) -> None:
     assert SILENCED.search(f"x = 1  # {what}") is not None
+
+
+def is_private(name: object) -> bool:
+    return isinstance(name, str) and name.startswith("_") and not name.endswith("__")
+
+
+def defined(tree: ast.AST) -> set[str]:
+    """Private names of functions, classes, variables and attributes that a module makes itself."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return {name for name in found if is_private(name)}
+
+
+def named(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of every private name that a test imports, takes from something, or names as text to patch it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in HOUSES:
+            yield from ((node.lineno, alias.name) for alias in node.names)
+            yield from ((node.lineno, part) for part in (node.module or "").split("."))
+        elif isinstance(node, ast.Attribute):
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rsplit(".", 1)[-1] in PATCHES:
+            texts = (given.value for given in node.args if isinstance(given, ast.Constant))
+            yield from ((node.lineno, part) for text in texts for part in str(text).split("."))
+
+
+@cache
+def private_names() -> frozenset[str]:
+    """All that the library, the jobs and the benchmarks keep to themselves."""
+    modules = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in HOUSES]
+    return frozenset().union(*(defined(ast.parse(path.read_text())) for path in modules))
+
+
+def touched(text: str) -> list[tuple[int, str]]:
+    """Private names of the project that a test uses, and does not make itself."""
+    tree = ast.parse(text)
+    foreign = private_names() - defined(tree)
+    return [(line, name) for line, name in named(tree) if name in foreign]
+
+
+@pytest.mark.parametrize("test", TESTS, ids=lambda test: str(test.relative_to(ROOT)))
+def test_no_test_touches_a_private_name(test: Path) -> None:
+    assert touched(test.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from gc_core.io.s3 import _open",
+        "s3._open.cache_clear()",
+        "monkeypatch.setattr(s3, '_open', None)",
+        "monkeypatch.setattr('gc_core.io.s3._open', None)",
+        "def counted(self): return self._folder",
+    ],
+)
+def test_a_private_name_is_found(text: str) -> None:
+    assert len(touched(text)) == 1
+
+
+def test_names_that_a_test_makes_itself_are_its_own() -> None:
+    own = "class Made:\n    def __init__(self): self._folder = 1\n    def get(self): return self._folder"
+    assert touched(own) == []
+    assert touched("ray_function._function; time.sleep(1)") == []

@@ -77,10 +77,10 @@ def test_plain_http_stays_on_this_machine(keys: None, monkeypatch: pytest.Monkey
 def test_no_answer_is_one_line_within_seconds(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(s3, "MAX_RETRIES", 2)
-    s3._open.cache_clear()
+    s3.forget_clients()
     with pytest.raises(OSError, match=r"^s3://bucket/a: no answer from http://127\.0\.0\.1:9, asked several times"):
         objects.read(Location.parse("s3://bucket"), "a")
-    s3._open.cache_clear()
+    s3.forget_clients()
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_repetition_gives_the_same_bits() -> None:
 def test_the_ways_to_compute_dot_products_agree() -> None:
     left_BD, W, (_, index_BK) = dictionary(4, D).detach(), dictionary(F_, D).detach(), code(4, 5)
     expected = (left_BD @ W.T).gather(1, index_BK)
-    for way in (kernels._sampled_dots, kernels._gathered_dots, kernels._widened_dots):
+    for way in (kernels.sampled_dots, kernels.gathered_dots, kernels.widened_dots):
         close(way(left_BD, W, index_BK), expected)
 
 

@@ -69,9 +69,9 @@ def through(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     """This process reaches the server by the proxy, and is patient for a short while only."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
     monkeypatch.setattr(s3, "SILENCE_TIMEOUT_S", 1)
-    s3._open.cache_clear()
+    s3.forget_clients()
     yield
-    s3._open.cache_clear()
+    s3.forget_clients()
 
 
 @pytest.mark.s3

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gc_core import ingest, manifest, store
 from gc_core.config import TrainConfig
@@ -16,7 +17,9 @@ from gc_core.ingest import IngestConfig
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import chunk_reader, shards
+from gc_core.store.shard_codec import Form
 from gc_core.store.shards import CHUNK_ROWS
+from gc_core.stream import read_rows
 from gc_core.train import Worker, open_data, validation
 from gc_core.train.validation import HeldOutSamples
 
@@ -61,21 +64,34 @@ def held_out(run: RunFolder) -> np.ndarray:
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers of the chunks of activations that were decoded."""
-    found: list[int] = []
-    put = chunk_reader.ChunkReader._put
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The chunks of activations that were decoded, as they are stored."""
+    found: list[bytes] = []
+    decode_chunk = chunk_reader.decode_chunk
 
-    def counting(self: Any, chunk: int, *rest: Any) -> None:
-        found.extend([chunk] if self._name == "activations" else [])
-        put(self, chunk, *rest)
+    def counting(form: Form, stored: memoryview, out: NDArray[Any]) -> None:
+        found.extend([bytes(stored)] if len(form.row_shape) == 2 and form.dtype == np.float16 else [])
+        decode_chunk(form, stored, out)
 
-    monkeypatch.setattr(chunk_reader.ChunkReader, "_put", counting)
+    monkeypatch.setattr(chunk_reader, "decode_chunk", counting)
+    return found
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[NDArray[np.int64], NDArray[Any]]]:
+    """Rows that a held-out score reads, and what stands there."""
+    found: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
+
+    def noted(opened: store.Store, rows: NDArray[np.int64], blocks: NDArray[np.int64]) -> NDArray[Any]:
+        found.append((rows, read_rows(opened, rows, blocks)))
+        return found[-1][1]
+
+    monkeypatch.setattr(validation, "read_rows", noted)
     return found
 
 
 def test_reading_held_out_rows_decodes_chunks_in_proportion_to_them(
-    runs: dict[int, RunFolder], decoded: list[int]
+    runs: dict[int, RunFolder], decoded: list[bytes]
 ) -> None:
     num_held_out = int(held_out(runs[2]).sum())
     assert 100 < num_held_out < 500
@@ -87,16 +103,16 @@ def test_reading_held_out_rows_decodes_chunks_in_proportion_to_them(
 
 
 def test_of_many_held_out_rows_whole_chunks_are_read(
-    runs: dict[int, RunFolder], decoded: list[int], monkeypatch: pytest.MonkeyPatch
+    runs: dict[int, RunFolder], decoded: list[bytes], evaluated: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation, "MAX_HELD_OUT_ROWS", CHUNK_ROWS)
     data = open_data(runs[2], SMALL)
-    samples = HeldOutSamples(data, Worker(), batch=64)
+    HeldOutSamples(data, Worker(), batch=64)
     assert len(decoded) == 1
-    assert CHUNK_ROWS // 2 < samples._num_rows <= CHUNK_ROWS
-    assert len(set(data.held_out_rows) & set(range(decoded[0] * CHUNK_ROWS, (decoded[0] + 1) * CHUNK_ROWS))) == (
-        samples._num_rows
-    )
+    ((rows, _),) = evaluated
+    assert CHUNK_ROWS // 2 < len(rows) <= CHUNK_ROWS
+    (chunk,) = set(rows // CHUNK_ROWS)
+    np.testing.assert_array_equal(rows, data.held_out_rows[data.held_out_rows // CHUNK_ROWS == chunk])
 
 
 def test_chunks_are_taken_from_all_over() -> None:
@@ -160,10 +176,12 @@ def test_the_first_format_has_its_rows_where_it_always_had_them(runs: dict[int, 
 
 
 def test_the_first_format_is_scored_on_rows_from_all_over_as_it_was(
-    runs: dict[int, RunFolder], monkeypatch: pytest.MonkeyPatch
+    runs: dict[int, RunFolder], evaluated: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation, "MAX_HELD_OUT_ROWS", 64)
     data = open_data(runs[1], SMALL)
     rows = data.held_out_rows[np.linspace(0, len(data.held_out_rows) - 1, 64).astype(int)]
     expected_NGC = np.stack([data.store[row : row + 1][0] for row in rows.tolist()])
-    np.testing.assert_array_equal(HeldOutSamples(data, Worker(), batch=64)._stored_NGC.numpy(), expected_NGC)
+    HeldOutSamples(data, Worker(), batch=64)
+    ((_, stored_NGC),) = evaluated
+    np.testing.assert_array_equal(stored_NGC, expected_NGC)

@@ -17,7 +17,7 @@ from gc_core.symmetry import translate
 from gc_core.train import Trainer
 from gc_core.train.augmentation import sample_elements
 from gc_core.train.whereabouts import rows_of_step
-from support.small_trainings import new_trainer, opened
+from support.small_trainings import new_trainer, opened, order_of
 
 D_4 = groups.dihedral(4)
 OPTIONS = {"augment": True, "steps": 20}
@@ -31,7 +31,7 @@ def run(make_run: Any) -> RunFolder:
 
 def met(trainer: Trainer, step: int) -> tuple[Tensor, np.ndarray]:
     """The stored samples of a step with all their blocks, scaled, and what acts on each."""
-    rows = rows_of_step(trainer._order, lanes=range(4), rows_per_lane=16, step=step)
+    rows = rows_of_step(order_of(trainer), lanes=range(4), rows_per_lane=16, step=step)
     stored = trainer.data.store[:][rows].astype(np.float32) * trainer.data.scale
     return torch.from_numpy(stored), sample_elements(trainer.config, D_4.order, step)
 

@@ -40,7 +40,7 @@ def test_it_begins_with_them_in_the_units_of_training(planted: Any, tmp_path: Pa
         torch.testing.assert_close(second.model.state_dict()[name], tensor, rtol=1e-6, atol=1e-9)
     assert (second.step, second.metrics) == (0, [])
     assert second.config.init_from == f"file://{tmp_path}"
-    assert not second._optimiser.state, "the optimiser is new"
+    assert not second.state()["optimiser"]["state"], "the optimiser is new"
 
 
 def test_an_untied_one_may_begin_with_tied_poses(planted: Any, tmp_path: Path) -> None:
