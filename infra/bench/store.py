@@ -266,14 +266,14 @@ def _to_disk(folder: Location) -> None:
 @contextlib.contextmanager
 def _delayed(seconds: float) -> Iterator[None]:
     """A pause before every request of this process: each begins by asking for its client."""
-    undelayed = objects._object
+    undelayed = objects.client_and_key
 
     def waited(location: Location, name: str, *, create: bool = False) -> Any:
         time.sleep(seconds)
         return undelayed(location, name, create=create)
 
-    objects._object = waited
+    objects.client_and_key = waited
     try:
         yield
     finally:
-        objects._object = undelayed
+        objects.client_and_key = undelayed
