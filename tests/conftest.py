@@ -13,6 +13,8 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from infra.object_store import ObjectServer
 
+pytest.register_assert_rewrite("support")  # their assertions tell as much as those of a test file
+
 # A busy machine is no reason to fail, and a failure should come again.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")

@@ -1,21 +1,24 @@
-"""Small harvests on disk, and a folder that stands for a bucket, as fixtures.
+"""Small harvests and stores on disk, and buckets that are a folder or in memory, as fixtures.
 
 Letters: N rows, G group elements, C channels, F features.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import obstore
 import pytest
 from numpy.typing import NDArray
-from obstore.store import ObjectStore
+from obstore.store import MemoryStore, ObjectStore
 
 from gc_core import groups
 from gc_core.groups import Group
-from gc_core.io import objects
+from gc_core.io import objects, s3
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from support.small_runs import MakeRun, Planted, write_run
+from support.small_store import write_all
 
 
 @pytest.fixture
@@ -66,3 +69,38 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         objects, "client_and_key", lambda location, name, **options: (opened(location, **options), name)
     )
     return folder
+
+
+@pytest.fixture
+def memory_bucket(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    """`s3://memory`, kept in this process alone. Folders of it are copies, to be read: such a store knows no prefix."""
+    kept = MemoryStore()
+
+    def copy_below(bucket: str, prefix: str) -> MemoryStore:
+        below = MemoryStore()
+        for entry in obstore.list(kept, prefix).collect():
+            name = entry["path"].removeprefix(f"{prefix}/")
+            obstore.put(below, name, obstore.get(kept, entry["path"]).bytes())
+        return below
+
+    monkeypatch.setattr(s3, "open_bucket", lambda bucket: kept)
+    monkeypatch.setattr(s3, "open_prefix", copy_below)
+    return kept
+
+
+@pytest.fixture(scope="session")
+def finished_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    write_all(folder)
+    return folder
+
+
+@pytest.fixture
+def store_folder(finished_store: Path, tmp_path: Path) -> Path:
+    """A finished small store of this test's own, on disk."""
+    return Path(shutil.copytree(finished_store, tmp_path / "my run"))
+
+
+@pytest.fixture
+def store_run(store_folder: Path) -> RunFolder:
+    return RunFolder.at(str(store_folder))
