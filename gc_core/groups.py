@@ -199,12 +199,14 @@ def _divisors(n: int) -> list[int]:
 @lru_cache
 def _subgroups(group: Group) -> tuple[Subgroup, ...]:
     """<r^step> for each divisor, and with mirrors <r^step, r^i m> for each i below the step."""
-    found = [_subgroup(group, range(0, group.n, step), ()) for step in _divisors(group.n)]
+    subgroups = [_subgroup(group, range(0, group.n, step), ()) for step in _divisors(group.n)]
     if group.has_mirrors:
         for step in _divisors(group.n):
             rotations = range(0, group.n, step)
-            found += [_subgroup(group, rotations, [group.n + first + r for r in rotations]) for first in range(step)]
-    return tuple(sorted(found, key=lambda h: (h.order, h.elements)))
+            subgroups += [
+                _subgroup(group, rotations, [group.n + first + r for r in rotations]) for first in range(step)
+            ]
+    return tuple(sorted(subgroups, key=lambda h: (h.order, h.elements)))
 
 
 def _subgroup(group: Group, rotations: Sequence[int], mirrors: Sequence[int]) -> Subgroup:
@@ -229,14 +231,14 @@ def _dihedral_irreps(group: Group) -> tuple[Irrep, ...]:
     """A1, A2, for even n B1 and B2 (r to -1), and the planes E_j turning j times as fast."""
     sign = np.where(group.mirrored, -1.0, 1.0)
     alternate = np.where(group.turns % 2 == 0, 1.0, -1.0)
-    found = [_one_dimensional("A1", np.ones(group.order)), _one_dimensional("A2", sign)]
+    irreps = [_one_dimensional("A1", np.ones(group.order)), _one_dimensional("A2", sign)]
     if group.n % 2 == 0:
-        found += [_one_dimensional("B1", alternate), _one_dimensional("B2", alternate * sign)]
+        irreps += [_one_dimensional("B1", alternate), _one_dimensional("B2", alternate * sign)]
     for j in range(1, (group.n + 1) // 2):
         cos, sin = _cos_sin((j * group.turns) % group.n, group.n)
         plane = np.stack([np.stack([cos, -sin * sign], -1), np.stack([sin, cos * sign], -1)], -2)
-        found.append(Irrep(label=f"E{j}", dim=2, matrices=plane.astype(np.complex128)))
-    return tuple(found)
+        irreps.append(Irrep(label=f"E{j}", dim=2, matrices=plane.astype(np.complex128)))
+    return tuple(irreps)
 
 
 def _one_dimensional(label: str, character: NDArray[np.float64] | NDArray[np.complex128]) -> Irrep:

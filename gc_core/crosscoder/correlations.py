@@ -43,11 +43,11 @@ def real_representations(group: Group) -> tuple[Representation, ...]:
     four entries hold every number twice: its weight is half of d / |G|.
     """
     if group.has_mirrors or group.order <= 2:  # of one and two elements all characters are real
-        found = [(irrep.matrices.real, irrep.dim / group.order) for irrep in group.irreps()]
+        weighted = [(irrep.matrices.real, irrep.dim / group.order) for irrep in group.irreps()]
     else:
-        found = _of_cyclic(group)
+        weighted = _of_cyclic(group)
     return tuple(
-        Representation(np.ascontiguousarray(m), w) for m, w in sorted(found, key=lambda each: each[0].shape[1])
+        Representation(np.ascontiguousarray(m), w) for m, w in sorted(weighted, key=lambda each: each[0].shape[1])
     )
 
 
@@ -81,11 +81,11 @@ def _of_cyclic(group: Group) -> list[tuple[NDArray[np.float64], float]]:
 @lru_cache(maxsize=16)
 def _tables(group: Group, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """(K, G) from functions on the group to transforms, column by column of each matrix, and (K, G) back."""
-    found = real_representations(group)
+    representations = real_representations(group)
     there = np.concatenate(
-        [np.sqrt(r.weight) * r.matrices.transpose(0, 2, 1).reshape(group.order, -1) for r in found], 1
+        [np.sqrt(r.weight) * r.matrices.transpose(0, 2, 1).reshape(group.order, -1) for r in representations], 1
     )
-    back = np.concatenate([r.matrices.reshape(group.order, -1) for r in found], 1)
+    back = np.concatenate([r.matrices.reshape(group.order, -1) for r in representations], 1)
     forward, backward = (torch.from_numpy(np.ascontiguousarray(table.T)).to(device, dtype) for table in (there, back))
     return forward, backward
 

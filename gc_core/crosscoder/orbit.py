@@ -250,7 +250,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
     def _pursue(self, acts_BGC: Tensor, index_BK: Tensor, pose_BK: Tensor, alike_PG: Tensor) -> tuple[Tensor, Tensor]:
         """Poses (B, K, n) in the order in which they are taken, and <rho(h) E_p, A - b> there."""
         every_H = torch.arange(self.group.order, device=acts_BGC.device)
-        right, found = self._transform(self.W_enc), []
+        right, pursued = self._transform(self.W_enc), []
         for part in self._parts(acts_BGC, len(self.features)):
             products_BPH = correlations(self._transform(acts_BGC[part] - self.b_dec), right, self.group)
             known_BKH = products_BPH.take_along_dim(index_BK[part, :, None], 1)
@@ -262,8 +262,8 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
                 left_BKH = left_BKH.scatter(2, poses[-1][:, :, None], -torch.inf)
                 poses.append(left_BKH.argmax(2))
             pose_BKn = torch.stack(poses, 2)
-            found.append((pose_BKn, known_BKH.gather(2, pose_BKn)))
-        return torch.cat([pose for pose, _ in found]), torch.cat([known for _, known in found])
+            pursued.append((pose_BKn, known_BKH.gather(2, pose_BKn)))
+        return torch.cat([pose for pose, _ in pursued]), torch.cat([known for _, known in pursued])
 
     def _between(self, first: Tensor, second: Tensor) -> Tensor:
         """first^-1 second, of broadcast elements."""
@@ -310,12 +310,8 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
         return torch.arange(len(self.features), device=device)
 
     def _transform(self, blocks_NGC: Tensor) -> list[Tensor]:
-        found = transform(blocks_NGC, self.group)
-        return (
-            found
-            if self.arithmetic.product_dtype is None
-            else [part.to(self.arithmetic.product_dtype) for part in found]
-        )
+        parts, dtype = transform(blocks_NGC, self.group), self.arithmetic.product_dtype
+        return parts if dtype is None else [part.to(dtype) for part in parts]
 
     def _parts(self, acts_BGC: Tensor, num_prototypes: int) -> Iterator[slice]:
         """Parts of a batch, whose correlations are computed one after the other."""

@@ -45,8 +45,8 @@ class StoredDecoder:
         content = bytearray(len(numbers) * row_bytes)
         for first, last in _runs(numbers):
             self._read(memoryview(content)[first * row_bytes : last * row_bytes], int(numbers[first]) * row_bytes)
-        found = torch.frombuffer(content, dtype=self._dtype) if content else torch.empty(0)
-        return found.view(len(numbers), order, channels).float()
+        values = torch.frombuffer(content, dtype=self._dtype) if content else torch.empty(0)
+        return values.view(len(numbers), order, channels).float()
 
     def _read(self, wanted: memoryview, offset: int) -> None:
         """Fill it with what stands from this offset in the decoder on."""

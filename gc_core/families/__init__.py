@@ -1,7 +1,7 @@
 """Features that are transformed copies of one another: similarity over all poses, and families made of it."""
 
 from gc_core.families.communities import communities, placed
-from gc_core.families.found import Cluster, Families, by_size, coverage, numbered, shown_poses
+from gc_core.families.families import Cluster, Families, by_size, coverage, numbered, shown_poses
 from gc_core.families.gaps import Gap, family_gaps, gaps
 from gc_core.families.linkage import clusters_of, group_families
 from gc_core.families.neighbours import Dictionary, Neighbours, Source, mutual, nearest

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core.families.found import Families, shown_poses
+from gc_core.families.families import Families, shown_poses
 from gc_core.groups import Group, Subgroup
 
 LEAST_SHARE = 1 / 6

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from gc_core.families.found import Cluster, Families, numbered
+from gc_core.families.families import Cluster, Families, numbered
 
 
 def group_families(

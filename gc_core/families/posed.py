@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core.families.found import Cluster
+from gc_core.families.families import Cluster
 from gc_core.families.likeness import best_products, changing_transform, pose_table, similarity_of, split
 from gc_core.families.neighbours import Neighbours, Source
 from gc_core.families.similarity import unit

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from gc_core.families.communities import communities, placed
-from gc_core.families.found import Families, numbered
+from gc_core.families.families import Families, numbered
 from gc_core.families.neighbours import Dictionary, Neighbours, Source, mutual, nearest
 from gc_core.families.posed import family_of
 from gc_core.families.sketch import NUMBERS, Sketches, principal_basis, sketch

@@ -11,7 +11,7 @@ import obstore
 from obstore.exceptions import BaseError
 
 from gc_core.images import budget
-from gc_core.images.walk import Found, walk
+from gc_core.images.walk import ListedFile, walk
 from gc_core.io import objects, s3
 from gc_core.io.location import Location
 
@@ -60,7 +60,7 @@ def open_ranges(location: Location) -> BinaryIO:
         return io.BufferedReader(RangeFile(location, objects.size(folder, name)), BUFFER_BYTES)
 
 
-def each_file(location: Location) -> Iterator[list[Found]]:
+def each_file(location: Location) -> Iterator[list[ListedFile]]:
     """Every file below a folder, in batches as they are found, in no order."""
     with objects.one_line_errors(location):
         if location.is_local:
@@ -68,22 +68,22 @@ def each_file(location: Location) -> Iterator[list[Found]]:
             return
         try:
             for batch in obstore.list(objects.open_folder(location), chunk_size=LIST_BATCH):
-                yield [Found(entry["path"], entry["size"]) for entry in batch]
+                yield [ListedFile(entry["path"], entry["size"]) for entry in batch]
         except BaseError as error:
             if not s3.is_odd_key(str(error)):
                 raise
             yield from _batches(_with_odd_keys(location))
 
 
-def _with_odd_keys(location: Location) -> Iterator[Found]:
+def _with_odd_keys(location: Location) -> Iterator[ListedFile]:
     """List with botocore: obstore refuses a bucket for one key with an empty part between slashes."""
     for key, size in s3.list_keys(location):
         odd = "//" in key or key.startswith("/")
         if not (key.endswith("/") or not key):
-            yield Found(key, size, "key with an empty part between slashes (rename it)" if odd else "")
+            yield ListedFile(key, size, "key with an empty part between slashes (rename it)" if odd else "")
 
 
-def _batches(files: Iterable[Found]) -> Iterator[list[Found]]:
+def _batches(files: Iterable[ListedFile]) -> Iterator[list[ListedFile]]:
     them = iter(files)
     while batch := list(islice(them, LIST_BATCH)):
         yield batch

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gc_core.images import arrow, builtin, choice, formats, parquet, patterns, ranges, ref, saved, tar, url_list, zip
 from gc_core.images.formats import SUFFIXES
 from gc_core.images.ref import ImageRef, Listed
-from gc_core.images.walk import Found
+from gc_core.images.walk import ListedFile
 from gc_core.io import objects
 from gc_core.io.location import Location
 
@@ -151,7 +151,7 @@ class _Files:
 
     root: Location
     """The folder that names begin at."""
-    files: list[Found]
+    files: list[ListedFile]
     """Files in the order of their names."""
     num_hidden: int = 0
     is_one_file: bool = False
@@ -162,7 +162,7 @@ def _files(text: str, tick: Tick) -> _Files:
     location = Location.parse(text)
     if (size := _size_of_file(location)) is not None:
         folder, name = location.split()
-        return _Files(folder, [Found(name, size)], is_one_file=True)
+        return _Files(folder, [ListedFile(name, size)], is_one_file=True)
     if _is_local_folder(location) or not patterns.is_pattern(text):
         if location.is_local and not _is_local_folder(location):
             raise ValueError(f"images: {text} is neither a file nor a folder; expected {KNOWN}")
@@ -182,7 +182,7 @@ def _matching(location: Location, tick: Tick) -> _Files:
     below = len(path.rstrip("/")) + 1
     root = _at(location, path)
     files = {each.name: each for each in _below(root, tick)}
-    matched: dict[str, Found] = {}
+    matched: dict[str, ListedFile] = {}
     for pattern in (text[below:] for text in patterns.expand_braces(whole)):
         names = [pattern] if pattern in files else _names(pattern, files)
         if not names:
@@ -200,12 +200,12 @@ def _at(location: Location, path: str) -> Location:
     return bucket / path.strip("/") if path.strip("/") else bucket
 
 
-def _names(pattern: str, files: Mapping[str, Found]) -> list[str]:
+def _names(pattern: str, files: Mapping[str, ListedFile]) -> list[str]:
     means = patterns.matcher(pattern)
     return sorted(name for name in files if means.fullmatch(name))
 
 
-def _below(root: Location, tick: Tick) -> Iterator[Found]:
+def _below(root: Location, tick: Tick) -> Iterator[ListedFile]:
     count = 0
     for batch in ranges.each_file(root):
         yield from batch
@@ -260,7 +260,7 @@ def _content(root: Location, name: str) -> bytes:
     return ranges.read_range(root / name, 0, saved.MOST_STATE_BYTES)
 
 
-def _by_kind(root: Location, files: Iterable[Found]) -> dict[str, list[tuple[str, int]]]:
+def _by_kind(root: Location, files: Iterable[ListedFile]) -> dict[str, list[tuple[str, int]]]:
     """Names and sizes of what can be read; a file without a suffix is an image if it begins like one."""
     by_kind: dict[str, list[tuple[str, int]]] = {kind: [] for kind in (*get_args(Kind), "compressed", "other")}
     for each in files:
@@ -284,7 +284,7 @@ def _begins_as_image(root: Location, name: str) -> bool:
     return formats.is_image(head)
 
 
-def _ref(root: Location, each: Found) -> ImageRef:
+def _ref(root: Location, each: ListedFile) -> ImageRef:
     return ImageRef(url=(root / each.name).url, size=each.size)
 
 

@@ -69,7 +69,7 @@ def check_all(terms: Iterable[Term]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredLease:
     """The newest lease of a folder as it is stored; number 0 where there was none."""
 
     number: int
@@ -159,7 +159,7 @@ def held(folder: Location, wait: Callable[[str, float], None], *, rhythm: Rhythm
 
 def _taken(folder: Location, wait: Callable[[str, float], None], rhythm: Rhythm) -> Lease:
     began_s = time.monotonic()
-    seen, seen_s = Found(0, b""), began_s
+    seen, seen_s = StoredLease(0, b""), began_s
     while True:
         newest, now_s = _newest(folder), time.monotonic()
         if newest != seen:
@@ -196,11 +196,11 @@ def create(folder: Location, number: int, rhythm: Rhythm) -> Lease | None:
     return Lease(Term(folder, number), record, rhythm)
 
 
-def _newest(folder: Location) -> Found:
+def _newest(folder: Location) -> StoredLease:
     while numbers := _numbers(folder):
         with contextlib.suppress(FileNotFoundError):  # a newer one was made, and this one cleared
-            return Found(numbers[-1], objects.read(_folder(folder), _name(numbers[-1])))
-    return Found(0, b"")
+            return StoredLease(numbers[-1], objects.read(_folder(folder), _name(numbers[-1])))
+    return StoredLease(0, b"")
 
 
 def _numbers(folder: Location) -> list[int]:

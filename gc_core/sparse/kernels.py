@@ -81,8 +81,8 @@ def sampled_dots(left_BD: Tensor, W_FD: Tensor, index_BK: Tensor) -> Tensor:
         pattern = torch.sparse_csr_tensor(
             rows, index_BK.reshape(-1), zero_N, (num_samples, len(W_FD)), check_invariants=False
         )
-    found = torch.sparse.sampled_addmm(pattern, left_BD.detach().contiguous(), W_FD.detach().contiguous().t(), beta=0.0)
-    return found.values().view(num_samples, num_active)
+    dots = torch.sparse.sampled_addmm(pattern, left_BD.detach().contiguous(), W_FD.detach().contiguous().t(), beta=0.0)
+    return dots.values().view(num_samples, num_active)
 
 
 def gathered_dots(left_BD: Tensor, W_FD: Tensor, index_BK: Tensor) -> Tensor:

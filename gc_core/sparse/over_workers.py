@@ -31,8 +31,8 @@ def average_over_workers(parameters: Iterable[Tensor], group: dist.ProcessGroup 
     if not parameters:
         return
     num_workers = dist.get_world_size(group)
-    found = _gathered([row_gradient(parameter) for parameter in parameters], parameters, group)
-    for parameter, parts in zip(parameters, found, strict=True):
+    gathered = _gathered([row_gradient(parameter) for parameter in parameters], parameters, group)
+    for parameter, parts in zip(parameters, gathered, strict=True):
         drop_row_gradient(parameter)
         if parts:
             keep_row_gradient(parameter, RowGradient.joined(parts).scaled(1 / num_workers))
@@ -56,14 +56,14 @@ def _gathered(
     for place, tensor in zip(_places(packed, forms_WP[dist.get_rank(group)]), _tensors(mine), strict=True):
         place.copy_(tensor)
     unpacked_W = [iter(_places(*each)) for each in zip(_all_gather(packed, group), forms_WP, strict=True)]
-    found: list[list[RowGradient]] = []
+    gathered: list[list[RowGradient]] = []
     for number, parameter in enumerate(parameters):
         parts = [
             [next(unpacked) for _ in forms_P[number]] for unpacked, forms_P in zip(unpacked_W, forms_WP, strict=True)
         ]
         turns = None if (own := mine[number]) is None else own.turns
-        found.append([_gradient(tensors, parameter, turns) for tensors in parts if tensors])
-    return found
+        gathered.append([_gradient(tensors, parameter, turns) for tensors in parts if tensors])
+    return gathered
 
 
 @dataclass(frozen=True, slots=True)

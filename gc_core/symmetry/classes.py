@@ -38,11 +38,11 @@ class SubgroupClass:
 @lru_cache
 def classes(group: Group) -> tuple[SubgroupClass, ...]:
     """All of them but the identity and the whole group, which no changing part can have; the smallest first."""
-    found: dict[str, list[int]] = {}
+    by_name: dict[str, list[int]] = {}
     for number, subgroup in enumerate(group.subgroups()):
         if 1 < subgroup.order < group.order:
-            found.setdefault(subgroup.name, []).append(number)
-    return tuple(_class(numbers, group) for numbers in found.values())
+            by_name.setdefault(subgroup.name, []).append(number)
+    return tuple(_class(numbers, group) for numbers in by_name.values())
 
 
 def _class(numbers: list[int], group: Group) -> SubgroupClass:

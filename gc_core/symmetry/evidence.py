@@ -68,11 +68,11 @@ def evidence_of(
         squares, count = alignment_of(decoder_FGC, group).sum(0)
         alignment_2 = float(squares), float(count)
     prior, together = Prior(alignment_2, decoder_FGC.shape[2]), features_at_once(group)
-    found = [
+    parts = [
         _evidence(decoder_FGC[first : first + together], group, prior, numbers[first:], surrogates, seed)
         for first in range(0, max(len(numbers), 1), together)
     ]
-    return joined(found)
+    return joined(parts)
 
 
 @torch.no_grad()
@@ -156,7 +156,7 @@ def _intervals(
     energy_FTJ, real_FTJ, imaginary_FTJ = (
         (counts @ each.transpose(1, 2)).cpu().numpy() for each in _by_channel(coefficients_FKPJC)
     )
-    found = np.zeros((2, *subgroup_FQ.shape))
+    bounds_2FQ = np.zeros((2, *subgroup_FQ.shape))
     for place, subgroup_Q in enumerate(subgroup_FQ):
         total_T1 = np.maximum(energy_FTJ[place].sum(1, keepdims=True), 1e-300)
         similarity = [rotation_similarity(np.maximum(energy_FTJ[place], 1e-300), group.n)]
@@ -164,8 +164,8 @@ def _intervals(
             cross_TJ = (real_FTJ[place] + 1j * imaginary_FTJ[place]) / total_T1
             similarity.append(mirror_similarity(cross_TJ, group.n))
         mean_TQ = np.concatenate(similarity, 1) @ shares_of_members(group)[subgroup_Q].T
-        found[:, place] = np.quantile(mean_TQ, INTERVAL, axis=0)
-    return found
+        bounds_2FQ[:, place] = np.quantile(mean_TQ, INTERVAL, axis=0)
+    return bounds_2FQ
 
 
 def _by_channel(coefficients_FKPJC: Tensor) -> tuple[Tensor, Tensor, Tensor]:

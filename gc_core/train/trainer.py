@@ -129,17 +129,17 @@ class Trainer:
         Raises:
             FloatingPointError: the reconstructions are far worse than none.
         """
-        found = {"step": self.step, "samples": self.step * self.config.batch, **self._progress.read()}
-        found |= {"dead_share": float(self.model.shards.total(self.dead_F.sum()) / self.config.num_rows)}
-        found |= {"learning_rate": learning_rate(self.config, max(0, self.step - 1))}
+        figures = {"step": self.step, "samples": self.step * self.config.batch, **self._progress.read()}
+        figures |= {"dead_share": float(self.model.shards.total(self.dead_F.sum()) / self.config.num_rows)}
+        figures |= {"learning_rate": learning_rate(self.config, max(0, self.step - 1))}
         if held_out is not None:
-            found |= held_out.as_metrics()
+            figures |= held_out.as_metrics()
         if self._progress.is_far_off(DIVERGED_FVU):
-            fvu = "undefined" if found["fvu"] is None else f"{found['fvu']:.3g}"
-            errors = f"the FVU is {fvu}, the squared error {found['reconstruction']:.3g} a sample"
+            fvu = "undefined" if figures["fvu"] is None else f"{figures['fvu']:.3g}"
+            errors = f"the FVU is {fvu}, the squared error {figures['reconstruction']:.3g} a sample"
             raise FloatingPointError(f"step {self.step}: {errors}: training diverged; {self._advice}")
         self._progress = self._no_progress()
-        row = {name: value for name, value in found.items() if value is not None}
+        row = {name: value for name, value in figures.items() if value is not None}
         self.metrics.append(row)
         return row
 
@@ -213,16 +213,16 @@ class Trainer:
 
     def _backward(self, acts_BGC: Tensor) -> Losses:
         """Gradients of the mean over the batch, and its losses."""
-        parts, found = self._parts(acts_BGC), []
+        parts, each = self._parts(acts_BGC), []
         for number, part_BGC in enumerate(parts, 1):
             with self._exchange(gradients=number == len(parts)):
                 losses: Losses = self._losses(part_BGC, self.dead_F, self.step)
                 (losses.total / len(parts)).backward()
-            found.append(losses)
+            each.append(losses)
         if self.worker.mesh.replicas > 1:
             by_row = [p for p in self.model.parameters() if is_by_row(self.model, p)]
             average_over_workers(by_row, self.worker.replica_group)
-        return combined(found)
+        return combined(each)
 
     def _parts(self, acts_BGC: Tensor) -> list[Tensor]:
         """Equal parts of the batch, each with the same number of samples of every lane: the same on any number of

@@ -42,7 +42,7 @@ def combined(**options: Any) -> TrainConfigs:
     for name, values in listed.items():
         if len(set(values)) < len(values):
             found = ",".join(map(str, values))
-            raise ValueError(f"--{name.replace('_', '-')}: found {found!r}, expected different values")
+            raise ValueError(f"{name}: found {found!r}, expected different values")
     each = (dict(zip(listed, values, strict=True)) for values in itertools.product(*listed.values()))
     return TrainConfigs(tuple(TrainConfig(**{**options, **values}) for values in each))
 
@@ -87,7 +87,13 @@ def _values_of(hint: Any) -> PrimitiveConstructorSpec[tuple[Number, ...]]:
     kind: Callable[[str], Number] = float if float in (hint, *get_args(hint)) else int
 
     def value(word: str) -> Number:
-        return None if may_be_none and word == "None" else kind(word)
+        if may_be_none and word == "None":
+            return None
+        try:
+            return kind(word)
+        except ValueError:
+            expected = "numbers" if kind is float else "whole numbers"
+            raise ValueError(f"found {word!r}, expected {expected} with commas between them") from None
 
     metavar = f"{'{None}|' if may_be_none else ''}{kind.__name__.upper()}[,...]"
     return PrimitiveConstructorSpec(

@@ -42,7 +42,7 @@ def test_in_the_pipeline_lists_are_training_s() -> None:
 
 
 def test_a_value_named_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match="--k: found '4,4', expected different values"):
+    with pytest.raises(ValueError, match="k: found '4,4', expected different values"):
         asked("--k", "4,4")
 
 
