@@ -123,6 +123,9 @@ class StoreLaws:
         store.finish(empty)
         assert_intact(empty)
 
+    @pytest.mark.parametrize(
+        ("shard", "num_rows"), [(0, 255), (0, 257), (0, 0), (2, 256), (2, 87), (3, 88), (3, 0), (-1, 256)]
+    )
     def test_a_shard_that_is_not_exactly_its_rows_is_refused(self, empty: RunFolder, shard: int, num_rows: int) -> None:
         with pytest.raises(StoreError, match=rf"shard {shard} of 3: activations: .* exactly the shard's rows$"):
             store.write_shard(empty, shard, part(numbers(), 0, num_rows), attempt="a")
