@@ -75,8 +75,8 @@ def main(args: list[str] | None = None) -> None:
     with console.one_line_errors(remedy="Run the same command again."):
         job = cli(EvaluateJob, prog="python -m jobs.evaluate", args=args, description=__doc__)
         with cluster.connect():
-            found = run_evaluate(job)
-        show(job, found)
+            evaluations = run_evaluate(job)
+        show(job, evaluations)
 
 
 def run_evaluate(job: EvaluateJob) -> dict[str, Evaluation]:
@@ -88,22 +88,24 @@ def run_evaluate(job: EvaluateJob) -> dict[str, Evaluation]:
         raise ValueError(f"{run.url}: no finished crosscoder found; train one with `python -m jobs.train`")
     for name in [*(names if job.checkpoint is None else ()), *filter(None, [job.against])]:
         _refuse_unknown(run, name)
-    found = _measure(run, names, job)
+    evaluations = _measure(run, names, job)
     if job.figure is not None:
-        _draw(run, job, job.figure, found)
-    return found
+        _draw(run, job, job.figure, evaluations)
+    return evaluations
 
 
-def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
+def show(job: EvaluateJob, evaluations: dict[str, Evaluation]) -> None:
     """The table in the terminal, and where everything is."""
-    rows = [[name, *_numbers(measured)] for name, measured in found.items()]
+    rows = [[name, *_numbers(measured)] for name, measured in evaluations.items()]
     headings = ["crosscoder", "FVU", "95% over images", "untransformed block", "L0", "dead", "dense"]
     headings += ["same features"] if job.against else []
     headings += ["loss recovered", "in the interior", "same answer"] if job.classifier else []
     console.table("evaluated on held-out samples", headings, rows)
     headings = ["crosscoder", "Hoyer sparsity", "over blocks", "cosine with the nearest", "classes told apart"]
-    console.table("their features", headings, [[name, *_of_features(each.held_out)] for name, each in found.items()])
-    first = next(iter(found.values())).held_out
+    console.table(
+        "their features", headings, [[name, *_of_features(each.held_out)] for name, each in evaluations.items()]
+    )
+    first = next(iter(evaluations.values())).held_out
     kept = RunFolder.at(job.run).location / "crosscoders"
     console.summary(
         "where",
@@ -118,7 +120,7 @@ def show(job: EvaluateJob, found: dict[str, Evaluation]) -> None:
 def _measure(run: RunFolder, names: tuple[str, ...], job: EvaluateJob) -> dict[str, Evaluation]:
     """Evaluations by name; each is written as soon as it is there."""
     images, mean = _images(run, job)
-    found: dict[str, Evaluation] = {}
+    evaluations: dict[str, Evaluation] = {}
     options = _options(job)
     with console.progress("evaluate", len(names), "crosscoders") as meter:
 
@@ -126,10 +128,10 @@ def _measure(run: RunFolder, names: tuple[str, ...], job: EvaluateJob) -> dict[s
             return _evaluate.options(**options).remote(run, name, job, images, mean)
 
         for name, measured in zip(names, cluster.in_order(submit, names, in_flight=cluster.num_cpus()), strict=True):
-            found[name] = measured
+            evaluations[name] = measured
             evaluate.write_evaluation(run, name, measured, job.checkpoint)
-            meter.set(len(found))
-    return found
+            meter.set(len(evaluations))
+    return evaluations
 
 
 def _refuse_unknown(run: RunFolder, name: str) -> None:
@@ -174,10 +176,10 @@ def _agreement(stability: Stability) -> str:
     return f"{best.mean:.2f} (chance {best.chance_mean:.2f}), {best.share_above_70:.0%} above 0.7"
 
 
-def _draw(run: RunFolder, job: EvaluateJob, file: str, found: dict[str, Evaluation]) -> None:
+def _draw(run: RunFolder, job: EvaluateJob, file: str, evaluations: dict[str, Evaluation]) -> None:
     points = [
         Point.of(crosscoder_at(run, name, job.checkpoint)[0].shape, measured.held_out)
-        for name, measured in found.items()
+        for name, measured in evaluations.items()
     ]
     path = local_path(file)
     path.parent.mkdir(parents=True, exist_ok=True)

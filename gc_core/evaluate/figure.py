@@ -164,12 +164,12 @@ def _label(axes: Axes, ends: Sequence[_End]) -> None:
 
 def _series(points: Sequence[Point]) -> list[list[Point]]:
     """Lines: along L0 for each size of a method, where a size has several; else along the sizes."""
-    found = []
+    series = []
     for _, same_method in groupby(sorted(points, key=lambda p: p.method), key=lambda p: p.method):
         by_size = sorted(same_method, key=lambda p: (p.dict_size, p.l0))
         lines = [list(line) for _, line in groupby(by_size, key=lambda p: p.dict_size)]
-        found += lines if any(len(line) > 1 for line in lines) else [by_size]
-    return found
+        series += lines if any(len(line) > 1 for line in lines) else [by_size]
+    return series
 
 
 def _scale(axes: Axes, points: Sequence[Point]) -> None:

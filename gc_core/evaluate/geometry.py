@@ -23,7 +23,7 @@ def largest_cosines(decoder_FGC: Tensor, *, most: int | None = None, up_to_pose_
     """
     count, columns_at_once = len(decoder_FGC), COLUMNS_AT_ONCE if up_to_pose_of is None else ROWS_AT_ONCE
     rows = torch.linspace(0, count - 1, min(count, most or count), dtype=torch.float64).long().to(decoder_FGC.device)
-    found = []
+    best = []
     for rows_B in rows.split(ROWS_AT_ONCE):
         best_B = torch.full(rows_B.shape, -torch.inf, device=decoder_FGC.device)
         for begin in range(0, count, columns_at_once):
@@ -31,8 +31,8 @@ def largest_cosines(decoder_FGC: Tensor, *, most: int | None = None, up_to_pose_
             cosine_BJ = _cosines(decoder_FGC[rows_B], others_JGC, up_to_pose_of).float()
             own_BJ = (rows_B - begin).unsqueeze(1) == torch.arange(len(others_JGC), device=rows_B.device)
             best_B = torch.maximum(best_B, cosine_BJ.masked_fill(own_BJ, -torch.inf).amax(1))
-        found.append(best_B.masked_fill(best_B.isinf(), torch.nan))
-    return torch.cat(found)
+        best.append(best_B.masked_fill(best_B.isinf(), torch.nan))
+    return torch.cat(best)
 
 
 def hoyer_sparsity(values: Tensor, dim: int = -1) -> Tensor:

@@ -37,10 +37,10 @@ class Images:
         """All images of at least 224 px, cropped in the middle; smaller and damaged ones are left out."""
         for first in range(0, len(self.refs), IMAGES_AT_ONCE):
             here = range(first, min(first + IMAGES_AT_ONCE, len(self.refs)))
-            found = {place: crop for place in here if (crop := _cropped(self.refs[place])) is not None}
-            if found:
-                labels = None if self.labels is None else torch.tensor([self.labels[place] for place in found])
-                yield Batch(torch.from_numpy(np.stack(list(found.values()))).float(), labels)
+            crops = {place: crop for place in here if (crop := _cropped(self.refs[place])) is not None}
+            if crops:
+                labels = None if self.labels is None else torch.tensor([self.labels[place] for place in crops])
+                yield Batch(torch.from_numpy(np.stack(list(crops.values()))).float(), labels)
 
 
 def held_out_images(run: RunFolder, moves: Sequence[Move] = ()) -> list[ImageRef]:

@@ -30,13 +30,13 @@ class Evaluation:
     """None where no classifier was given."""
 
 
-def write_evaluation(run: RunFolder, name: str, found: Evaluation, step: int | None = None) -> None:
+def write_evaluation(run: RunFolder, name: str, evaluation: Evaluation, step: int | None = None) -> None:
     """Put the new measurements into the file; older ones of other kinds stay. With a step, of its checkpoint."""
     known = read_evaluation(run, name, step) or {}
-    stability = {other: asdict(measured) for other, measured in found.stability.items()}
-    record = {"held_out": asdict(found.held_out), "stability": {**known.get("stability", {}), **stability}}
-    if found.downstream is not None:
-        record["downstream"] = asdict(found.downstream)
+    stability = {other: asdict(measured) for other, measured in evaluation.stability.items()}
+    record = {"held_out": asdict(evaluation.held_out), "stability": {**known.get("stability", {}), **stability}}
+    if evaluation.downstream is not None:
+        record["downstream"] = asdict(evaluation.downstream)
     write_json(run.crosscoder(name), file_name(step), {**known, **record})
 
 

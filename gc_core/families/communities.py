@@ -29,7 +29,7 @@ def communities(pairs: Neighbours, num_features: int, *, resolution: float) -> l
     import igraph
     import leidenalg
 
-    found = leidenalg.find_partition(
+    partition = leidenalg.find_partition(
         igraph.Graph(num_features, np.stack([pairs.first_E, pairs.second_E], axis=1)),
         leidenalg.CPMVertexPartition,
         weights=pairs.similarity_E.astype(np.float64).tolist(),
@@ -37,7 +37,7 @@ def communities(pairs: Neighbours, num_features: int, *, resolution: float) -> l
         n_iterations=-1,
         seed=SEED,
     )
-    every = [np.sort(np.array(members, np.int64)) for members in found if len(members) > 1]
+    every = [np.sort(np.array(members, np.int64)) for members in partition if len(members) > 1]
     return sorted(every, key=lambda members: int(members[0]))
 
 

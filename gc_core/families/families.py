@@ -45,26 +45,26 @@ class Cluster:
     left over turns the prototype's changing part into something unrelated; NaN where nobody looked."""
 
 
-def shown_poses(found: Families, stabilisers: Sequence[Subgroup], group: Group) -> NDArray[np.int64]:
+def shown_poses(families: Families, stabilisers: Sequence[Subgroup], group: Group) -> NDArray[np.int64]:
     """(F,) by how much each feature's stimulus is turned against its representative's.
 
     Turning a stimulus by p and by p s looks the same where s is in the representative's stabiliser, so of the coset
     the smallest element is taken.
     """
-    turned_F = group.inverse[found.pose_F]
-    pairs = zip(turned_F.tolist(), found.representative_F.tolist(), strict=True)
+    turned_F = group.inverse[families.pose_F]
+    pairs = zip(turned_F.tolist(), families.representative_F.tolist(), strict=True)
     smallest = [min(group.cayley[turned, list(stabilisers[of].elements)]) for turned, of in pairs]
     return np.array(smallest, np.int64)
 
 
-def coverage(found: Families, stabilisers: Sequence[Subgroup], group: Group) -> NDArray[np.float32]:
+def coverage(families: Families, stabilisers: Sequence[Subgroup], group: Group) -> NDArray[np.float32]:
     """(F,) share of the group's elements that are a pose of some member of the feature's family, up to the
     representative's stabiliser: 1 where every turned copy is there; NaN when alone."""
-    share_F = np.full(len(found.family_F), np.nan, np.float32)
-    for representative in np.unique(found.representative_F[found.family_F >= 0]).tolist():
-        member_M = np.flatnonzero(found.representative_F == representative)
+    share_F = np.full(len(families.family_F), np.nan, np.float32)
+    for representative in np.unique(families.representative_F[families.family_F >= 0]).tolist():
+        member_M = np.flatnonzero(families.representative_F == representative)
         same = list(stabilisers[representative].elements)
-        covered = np.unique(group.cayley[np.ix_(group.inverse[found.pose_F[member_M]], same)])
+        covered = np.unique(group.cayley[np.ix_(group.inverse[families.pose_F[member_M]], same)])
         share_F[member_M] = len(covered) / group.order
     return share_F
 

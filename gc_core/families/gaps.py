@@ -48,11 +48,11 @@ def gaps(
     ]
 
 
-def family_gaps(found: Families, stabilisers: Sequence[Subgroup], group: Group) -> list[list[Gap] | None]:
+def family_gaps(families: Families, stabilisers: Sequence[Subgroup], group: Group) -> list[list[Gap] | None]:
     """The gaps of each feature's family; None when alone."""
-    pose_F, gaps_F = shown_poses(found, stabilisers, group), list[list[Gap] | None]([None] * len(found.family_F))
-    for representative in np.unique(found.representative_F[found.family_F >= 0]).tolist():
-        member_M = np.flatnonzero(found.representative_F == representative)
+    pose_F, gaps_F = shown_poses(families, stabilisers, group), list[list[Gap] | None]([None] * len(families.family_F))
+    for representative in np.unique(families.representative_F[families.family_F >= 0]).tolist():
+        member_M = np.flatnonzero(families.representative_F == representative)
         of_family = gaps(pose_F[member_M], stabilisers[representative], group)
         for member in member_M.tolist():
             gaps_F[member] = of_family

@@ -108,22 +108,22 @@ def nearest(rows: range, among: Dictionary, *, least_similarity: float, most: in
     Numbers are places among `among.features`. The nearest come first; similarities are rounded to four digits.
     """
     mine = _turned(among, np.arange(rows.start, rows.stop))
-    sketches, found = among.sketches[rows.start : rows.stop], NO_NEIGHBOURS
+    sketches, kept = among.sketches[rows.start : rows.stop], NO_NEIGHBOURS
     for start in range(0, len(among.features), COLUMNS):
         bound = upper_bound(sketches, among.sketches[start : start + COLUMNS], among.basis, among.group)
         row_P, column_P = torch.nonzero(bound >= least_similarity - CLOSE, as_tuple=True)
         other = row_P + rows.start != column_P + start
         more = _compared(mine, among, row_P[other], column_P[other], rows.start, start)
-        found = _best(Neighbours.joined([found, more[more.similarity_E >= np.float32(least_similarity)]]), most)
-    return found
+        kept = _best(Neighbours.joined([kept, more[more.similarity_E >= np.float32(least_similarity)]]), most)
+    return kept
 
 
-def mutual(found: Neighbours, num_features: int) -> Neighbours:
+def mutual(neighbours: Neighbours, num_features: int) -> Neighbours:
     """Pairs of which each is among the nearest of the other, once each, the smaller number first; by number."""
-    key_E = found.first_E * num_features + found.second_E
-    back_E = found.second_E * num_features + found.first_E
-    kept = (found.first_E < found.second_E) & np.isin(key_E, back_E)
-    return found[np.flatnonzero(kept)[np.argsort(key_E[kept])]]
+    key_E = neighbours.first_E * num_features + neighbours.second_E
+    back_E = neighbours.second_E * num_features + neighbours.first_E
+    kept = (neighbours.first_E < neighbours.second_E) & np.isin(key_E, back_E)
+    return neighbours[np.flatnonzero(kept)[np.argsort(key_E[kept])]]
 
 
 def _turned(among: Source, places: NDArray[np.int64]) -> _Turned:
@@ -183,14 +183,16 @@ def _pairs(left: _Turned, right: _Turned, table_GK: Tensor) -> tuple[Tensor, Ten
     return similarity_of_pairs(changing, left.levels, right.levels), pose
 
 
-def _best(found: Neighbours, most: int) -> Neighbours:
+def _best(neighbours: Neighbours, most: int) -> Neighbours:
     """The `most` of each feature. Of equal ones both of a pair choose alike, at random: of many copies of a feature,
     chosen by number, some would be everybody's neighbours and the others nobody's."""
-    draw_E = _draw(np.minimum(found.first_E, found.second_E), np.maximum(found.first_E, found.second_E))
-    order = np.lexsort((found.second_E, draw_E, -found.similarity_E, found.first_E))
-    first_E = found.first_E[order]
+    draw_E = _draw(
+        np.minimum(neighbours.first_E, neighbours.second_E), np.maximum(neighbours.first_E, neighbours.second_E)
+    )
+    order = np.lexsort((neighbours.second_E, draw_E, -neighbours.similarity_E, neighbours.first_E))
+    first_E = neighbours.first_E[order]
     rank_E = np.arange(len(order)) - np.searchsorted(first_E, first_E)
-    return found[order[rank_E < most]]
+    return neighbours[order[rank_E < most]]
 
 
 def _draw(smaller_E: NDArray[np.int64], larger_E: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -34,14 +34,14 @@ def sketched(source: Source, *, numbers: int = NUMBERS) -> Dictionary:
     features, group, share = source.features, source.group, source.invariant_share
     step = -(-len(features) // SAMPLE) or 1
     basis = principal_basis((source.read(some) for some in _spans(features[::step])), group, numbers=numbers)
-    found = [sketch(source.read(some), basis, group, invariant_share=share) for some in _spans(features)]
+    parts = [sketch(source.read(some), basis, group, invariant_share=share) for some in _spans(features)]
     return Dictionary(
         group=group,
         read=source.read,
         features=features,
         invariant_share=share,
         basis=basis,
-        sketches=Sketches.joined(found),
+        sketches=Sketches.joined(parts),
     )
 
 
@@ -54,10 +54,10 @@ def blocks(num_features: int, size: int | None = None) -> list[range]:
 def find_families(among: Dictionary, *, least_similarity: float, block: int | None = None) -> Families:
     """Families of features that are numbered from 0 without gaps, found in this process."""
     count = len(among.features)
-    found = [
+    parts = [
         nearest(rows, among, least_similarity=least_similarity, most=MOST_NEIGHBOURS) for rows in blocks(count, block)
     ]
-    pairs = mutual(Neighbours.joined(found), count)
+    pairs = mutual(Neighbours.joined(parts), count)
     members = communities(pairs, count, resolution=least_similarity)
     clusters = [
         family_of(each, inner, among) for each, inner in zip(members, within(members, pairs, count), strict=True)

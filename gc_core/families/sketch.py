@@ -84,9 +84,11 @@ def principal_basis(samples: Iterable[Tensor], group: Group, *, numbers: int = N
         for moment, product in zip(second_moments, products, strict=bool(second_moments)):
             moment += product
         second_moments = second_moments or products
-    found = [torch.linalg.eigh(each) for each in second_moments]
-    counts = _counts([values.flip(0).clamp_min(0) for values, _ in found], dims, numbers)
-    return Basis(tuple(axes.flip(1)[:, :count].contiguous() for (_, axes), count in zip(found, counts, strict=True)))
+    decomposed = [torch.linalg.eigh(each) for each in second_moments]
+    counts = _counts([values.flip(0).clamp_min(0) for values, _ in decomposed], dims, numbers)
+    return Basis(
+        tuple(axes.flip(1)[:, :count].contiguous() for (_, axes), count in zip(decomposed, counts, strict=True))
+    )
 
 
 def sketch(decoder_FGC: Tensor, basis: Basis, group: Group, *, invariant_share: float) -> Sketches:
@@ -94,11 +96,11 @@ def sketch(decoder_FGC: Tensor, basis: Basis, group: Group, *, invariant_share: 
     levels, changing_FGC = split(decoder_FGC, invariant_share=invariant_share)
     kept, rests = [], []
     for part, vectors in zip(changing_transform(changing_FGC, group), basis.vectors, strict=True):
-        found = part @ vectors  # (d, F, m)
-        rest = part - found @ vectors.T  # not a difference of energies: that would round small rests to nothing
+        inside = part @ vectors  # (d, F, m)
+        rest = part - inside @ vectors.T  # not a difference of energies: that would round small rests to nothing
         rests.append(rest.square().sum((0, 2)).sqrt())
         if vectors.shape[1]:
-            kept.append(found)
+            kept.append(inside)
     return Sketches(levels=levels, kept=tuple(kept), rest_FR=torch.stack(rests, dim=1))
 
 

@@ -75,14 +75,14 @@ def visit(path: str, options: CompanyBench) -> dict[Meeting, list[float]]:
     step, pool_NBGC = make_step(size, path, "cpu"), random_batches(size, "cpu")
     for acts_BGC in pool_NBGC:
         step(acts_BGC)
-    found: dict[Meeting, list[float]] = {}
+    seconds: dict[Meeting, list[float]] = {}
     for _ in range(options.rounds):
         for threads, neighbours in product(options.threads, options.neighbours):
             torch.set_num_threads(threads)
             with busy(neighbours):
                 took = machine.rate(lambda: _every_batch(step, pool_NBGC), options.seconds, "cpu")
-            found.setdefault((threads, neighbours), []).append(took.seconds / took.amount)
-    return found
+            seconds.setdefault((threads, neighbours), []).append(took.seconds / took.amount)
+    return seconds
 
 
 def _every_batch(step: Callable[[Tensor], object], pool_NBGC: Tensor) -> int:
@@ -104,12 +104,12 @@ def busy(count: int) -> Iterator[None]:
             process.wait()
 
 
-def rows_of(path: str, found: Mapping[Meeting, Sequence[float]]) -> list[dict[str, Any]]:
+def rows_of(path: str, measured: Mapping[Meeting, Sequence[float]]) -> list[dict[str, Any]]:
     """Flat objects, for machines; ratios are medians of those of each round."""
     device = machine.device_name("cpu")
     rows: list[dict[str, Any]] = []
-    for (threads, neighbours), seconds in found.items():
-        alone = found.get((threads, 0), seconds)
+    for (threads, neighbours), seconds in measured.items():
+        alone = measured.get((threads, 0), seconds)
         times = [own / without for own, without in zip(seconds, alone, strict=True)]
         rows.append(
             {

@@ -137,16 +137,16 @@ def main(args: list[str] | None = None) -> None:
     with console.one_line_errors(remedy="Results so far are in the --json file."):
         options = cli(PlantedBench, prog="python -m infra.bench planted", args=args, description=__doc__)
         keep_freed_memory()
-        found: list[Row] = []
+        rows: list[Row] = []
         for name, value, world in points(options):
             for seed in options.seeds:
                 store = stored(world, seed)
                 null = stored(replace(world, stabilisers=NULL_STABILISERS), seed) if options.null else None
                 for kind in options.kinds:
-                    found.append(measure(kind, world, store, null, seed, name, value))
+                    rows.append(measure(kind, world, store, null, seed, name, value))
                     if options.json is not None:
-                        write_results(options.json, {**summary(found), "rows": [asdict(each) for each in found]})
-        show(found)
+                        write_results(options.json, {**summary(rows), "rows": [asdict(each) for each in rows]})
+        show(rows)
 
 
 def points(options: PlantedBench) -> list[tuple[str, Any, PlantedBench]]:
@@ -156,7 +156,7 @@ def points(options: PlantedBench) -> list[tuple[str, Any, PlantedBench]]:
         ValueError: there is no such option, or it cannot have that value.
     """
     known = [each.name for each in fields(World) + fields(Training) if each.name != "stabilisers"]
-    found: list[tuple[str, Any, PlantedBench]] = [("", None, options)]
+    worlds: list[tuple[str, Any, PlantedBench]] = [("", None, options)]
     name = ""
     for word in options.curve:
         if word in known:
@@ -165,8 +165,8 @@ def points(options: PlantedBench) -> list[tuple[str, Any, PlantedBench]]:
             raise ValueError(f"curve: found {word[:20]!r}, expected one of {' '.join(known)}")
         else:
             value = _value(name, word)
-            found.append((name, value, replace(options, curve=(), **{name: value})))
-    return found
+            worlds.append((name, value, replace(options, curve=(), **{name: value})))
+    return worlds
 
 
 def _value(name: str, text: str) -> Any:
@@ -240,13 +240,13 @@ def _false_positives(about: Described) -> dict[str, Any]:
     return {"null_false_positive_rate": scores.false_positive_rate(words), "null_living": len(words)}
 
 
-def summary(found: Sequence[Row]) -> dict[str, float | None]:
+def summary(rows: Sequence[Row]) -> dict[str, float | None]:
     """The figures of the world that the options give, mean over seeds; None where there are none yet."""
-    return {name: _mean(found, kind, figure) for name, (kind, figure) in SUMMARY.items()}
+    return {name: _mean(rows, kind, figure) for name, (kind, figure) in SUMMARY.items()}
 
 
-def _mean(found: Sequence[Row], kind: str, figure: str) -> float | None:
-    known = [getattr(each, figure) for each in found if each.kind == kind and not each.difficulty]
+def _mean(rows: Sequence[Row], kind: str, figure: str) -> float | None:
+    known = [getattr(each, figure) for each in rows if each.kind == kind and not each.difficulty]
     return float(np.mean(known)) if known and None not in known else None
 
 
@@ -254,24 +254,24 @@ def verdicts(figures: dict[str, float | None]) -> list[str]:
     """Whether each target is met, of those that were measured."""
     lines = []
     for name, target in TARGETS.items():
-        if (found := figures[name]) is not None:
+        if (figure := figures[name]) is not None:
             most = name.endswith(("steps", "rate"))
-            what = f"{name} {found:.3f}; wanted at {'most' if most else 'least'} {target:g}"
-            lines.append(verdict(found <= target if most else found >= target, what))
+            what = f"{name} {figure:.3f}; wanted at {'most' if most else 'least'} {target:g}"
+            lines.append(verdict(figure <= target if most else figure >= target, what))
     return lines
 
 
-def show(found: Sequence[Row]) -> None:
+def show(rows: Sequence[Row]) -> None:
     """The table, and the targets."""
     table = Table(title="planted families")
     for heading in COLUMNS:
         table.add_column(heading, justify="right" if COLUMNS[heading] else "left")
-    for each in found:
+    for each in rows:
         world = f"{each.difficulty} {each.value}" if each.difficulty else ""
         figures = [_shown(getattr(each, name)) for name in COLUMNS.values() if name]
         table.add_row(f"{each.kind}, seed {each.seed}", world, *figures)
     console.console.print(table)
-    for line in verdicts(summary(found)):
+    for line in verdicts(summary(rows)):
         console.console.print(line)
 
 

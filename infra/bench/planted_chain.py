@@ -125,9 +125,9 @@ def families_of(
         features=np.arange(len(decoder_RGC)),
         invariant_share=AnalyseConfig().invariant_share,
     )
-    found = find_families(sketched(source), least_similarity=least_similarity)
-    alone_R = found.family_F.max(initial=-1) + 1 + np.arange(len(decoder_RGC))
-    return np.where(found.family_F < 0, alone_R, found.family_F), found.pose_F
+    families = find_families(sketched(source), least_similarity=least_similarity)
+    alone_R = families.family_F.max(initial=-1) + 1 + np.arange(len(decoder_RGC))
+    return np.where(families.family_F < 0, alone_R, families.family_F), families.pose_F
 
 
 def train(kind: str, training: Training, active: int, acts_NGC: Tensor, group: Group, seed: int) -> Crosscoder:

@@ -46,12 +46,12 @@ def family_ari(family_F: NDArray[np.int64], label_L: NDArray[np.int64], partner_
 def found_in(family_F: NDArray[np.int64], label_L: NDArray[np.int64], partner_F: NDArray[np.int64]) -> list[int | None]:
     """Of each planted family the learned one that most of its features are matched into, the smaller number of equal
     ones; None where no feature is matched."""
-    found: list[int | None] = []
+    learned: list[int | None] = []
     for family in range(int(family_F.max(initial=-1)) + 1):
         partners = partner_F[(family_F == family) & (partner_F != UNMATCHED)]
         labels, counts = np.unique(label_L[partners], return_counts=True)
-        found.append(int(labels[counts.argmax()]) if len(labels) else None)
-    return found
+        learned.append(int(labels[counts.argmax()]) if len(labels) else None)
+    return learned
 
 
 def nearest_family(cosine_FR: NDArray[np.float32], family_F: NDArray[np.int64]) -> NDArray[np.int64]:

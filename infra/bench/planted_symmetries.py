@@ -27,11 +27,11 @@ def planted(
     curve of this width over the frequencies (None: not at all)."""
 
     def drawn() -> NDArray[np.float64]:
-        found = rng.standard_normal((count, group.order, directions or channels))
+        features = rng.standard_normal((count, group.order, directions or channels))
         if directions:
             bases = np.linalg.qr(rng.standard_normal((count, channels, directions)))[0]
-            found = found @ bases.transpose(0, 2, 1)
-        return found if width is None else smooth(found, group, width)
+            features = features @ bases.transpose(0, 2, 1)
+        return features if width is None else smooth(features, group, width)
 
     kept = drawn()
     kept = np.mean([kept[:, group.cayley[:, h]] for h in subgroup.elements], 0)
@@ -41,8 +41,8 @@ def planted(
     level = rng.standard_normal((count, 1, channels))
     level /= np.linalg.norm(level, axis=2, keepdims=True) * group.order**0.5
     share = invariant_share if not whole else 1.0
-    found = share**0.5 * level + (1 - invariant_share) ** 0.5 * changing
-    return torch.from_numpy(found.astype(np.float32))
+    features = share**0.5 * level + (1 - invariant_share) ** 0.5 * changing
+    return torch.from_numpy(features.astype(np.float32))
 
 
 def smooth(features: NDArray[np.float64], group: Group, width: float) -> NDArray[np.float64]:

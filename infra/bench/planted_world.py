@@ -149,10 +149,10 @@ def _choices(world: World, count: int, rng: np.random.Generator) -> NDArray[np.i
 
 def _classes(group: Group) -> dict[str, list[Subgroup]]:
     """Subgroups by the name of their class, the smallest first."""
-    found: dict[str, list[Subgroup]] = {}
+    by_name: dict[str, list[Subgroup]] = {}
     for subgroup in group.subgroups():
-        found.setdefault(_plain(subgroup.name), []).append(subgroup)
-    return found
+        by_name.setdefault(_plain(subgroup.name), []).append(subgroup)
+    return by_name
 
 
 def _plain(name: str) -> str:
