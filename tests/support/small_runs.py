@@ -3,7 +3,7 @@
 Letters: N rows, G group elements, C channels, F features.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +29,10 @@ def write_run(
     group: Group,
     held_out_images: Collection[int] = (0,),
     rows_per_image: int = ROWS_PER_IMAGE,
+    refs: Sequence[ImageRef] | None = None,
 ) -> RunFolder:
-    """A finished harvest: row n shows image n // rows_per_image, and the images named are kept for validation."""
+    """A finished harvest: row n shows image n // rows_per_image, and the images numbered are kept for validation.
+    Without `refs` they are files of one folder."""
     run = RunFolder.at(str(folder))
     num_rows, _, channels = acts_NGC.shape
     image_N = np.arange(num_rows) // rows_per_image
@@ -53,14 +55,19 @@ def write_run(
         )
         store.write_shard(run, shard, arrays, attempt="test")
     store.finish(run)
-    manifest.write(run.manifest, manifest.build(_images(int(image_N[-1]) + 1, held_out_images), source={}))
+    manifest.write(
+        run.manifest, manifest.build(_images(refs or _files(int(image_N[-1]) + 1), held_out_images), source={})
+    )
     return run
 
 
-def _images(count: int, held_out: Collection[int]) -> list[ImageRecord]:
+def _files(count: int) -> list[ImageRef]:
+    return [ImageRef(url=f"/images/{i}.png", member="") for i in range(count)]
+
+
+def _images(refs: Sequence[ImageRef], held_out: Collection[int]) -> list[ImageRecord]:
     """The manifest keeps the images with small content keys for validation."""
-    keys = [i if i in held_out else 2**62 + i for i in range(count)]
-    refs = [ImageRef(url=f"/images/{i}.png", member="") for i in range(count)]
+    keys = [i if i in held_out else 2**62 + i for i in range(len(refs))]
     return [ImageRecord(ref=ref, status="ok", key=key) for ref, key in zip(refs, keys, strict=True)]
 
 
