@@ -111,7 +111,9 @@ def test_kinds_are_kept_apart_and_the_control_s_are_not(stimuli_run: RunFolder, 
         assert rows[kind, False]["silhouette"] > rows[kind, True]["silhouette"] + 0.1
     assert rows["tied", False]["stimuli"]["circle"]["words"] == {"invariant": 1.0}
     assert rows["sae", False]["best_purity"] is not None
-    selective = [sum(about["features"] for about in rows["untied", dealt]["stimuli"].values()) for dealt in (False, True)]
+    selective = [
+        sum(about["features"] for about in rows["untied", dealt]["stimuli"].values()) for dealt in (False, True)
+    ]
     assert selective[1] < selective[0] == rows["untied", False]["living"]
 
 
