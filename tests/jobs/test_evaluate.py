@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.models import googlenet
 
+from gc_core import groups
 from gc_core.config import HarvestConfig
 from gc_core.crosscoder import CrosscoderShape, GroupCrosscoder
 from gc_core.io.json_objects import write_json
@@ -42,7 +43,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None, classifier:
         ("reader", "D_1", (0, 1), 2),
         ("sae", "trivial", (0,), 3),
     ):
-        shape = CrosscoderShape(group=group, channels=480, dict_size=16, reads=reads, activation="topk", k=4)
+        shape = CrosscoderShape(
+            group=groups.parse(group), channels=480, dict_size=16, reads=reads, activation="topk", k=4
+        )
         model = GroupCrosscoder(shape)
         torch.manual_seed(seed)
         for weights in model.parameters():
