@@ -256,7 +256,7 @@ def show(rows: Sequence[Separation]) -> None:
         "Rand index",
         "silhouette",
     )
-    for heading in [*columns, "silhouette"]:
+    for heading in columns:
         table.add_column(heading, justify="left" if heading == "crosscoder" else "right")
     for each in rows:
         best = "" if each.best_purity is None else f"{each.best_purity:.3f} ({each.best_dealt_purity:.3f})"
