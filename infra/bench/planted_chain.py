@@ -81,7 +81,8 @@ class Observed:
     """How much each adds to each sample: its activation times its decoder's norm."""
     pose_NR: NDArray[np.int64]
     """Pose in which it is active; the identity where poses are not tied."""
-    fvu: float
+    fvu: float | None
+    """None where it is undefined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +184,7 @@ def learned(model: Crosscoder, acts_NGC: Tensor) -> tuple[Described, Observed]:
     size_NR = (codes.z_BF * model.decoder_norm())[:, living]
     pose_NR = torch.zeros(size_NR.shape, dtype=torch.int64) if codes.pose_BF is None else codes.pose_BF[:, living]
     about = describe(model.W_dec.detach()[living], model.group, tied=model.shape.tying == "orbit")
-    return about, Observed(size_NR=size_NR, pose_NR=pose_NR.numpy(), fvu=sums.fvu() or 0.0)
+    return about, Observed(size_NR=size_NR, pose_NR=pose_NR.numpy(), fvu=sums.fvu())
 
 
 def score(about: Described, truth: Truth) -> Found:

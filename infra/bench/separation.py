@@ -37,7 +37,6 @@ from gc_core.crosscoder import Crosscoder
 from gc_core.evaluate import classes_of
 from gc_core.families import family_similarity
 from gc_core.io.run_folder import RunFolder
-from gc_core.scoring import Samples, Sums, encode_and_score
 from gc_core.train import TrainingData, keep_freed_memory, open_data
 from infra.bench import planted_chain as chain
 from infra.bench import separation_scores as scores
@@ -47,7 +46,6 @@ from jobs.common import console
 from jobs.common.options import cli
 
 HARMONICS = 4
-ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +79,8 @@ class Separation:
     control: bool
     living: int
     families: int
-    fvu: float
+    fvu: float | None
+    """Held out; None where it is undefined."""
     purity: float
     dealt_purity: float
     best_purity: float | None
@@ -119,10 +118,11 @@ def measure(options: SeparationBench) -> Iterator[Separation]:
         class_N, names = _classes(run, data)
         for seed in options.seeds:
             model = taught(f"{kind}, seed {seed}", config_of(kind, options, seed), data)[0].result
-            about, activity_NR, fvu = _described(model, data)
+            about, seen = _described(model, data)
+            similarity_RR = _similarity(about)
             dealt_N = np.random.default_rng([seed, 7]).permutation(class_N)
             for control, label_N in ((False, class_N), (True, dealt_N)):
-                yield judged(kind, seed, about, activity_NR, label_N, names, options, fvu=fvu, control=control)
+                yield judged(kind, seed, about, seen, similarity_RR, label_N, names, options, control=control)
 
 
 def config_of(kind: str, options: SeparationBench, seed: int) -> TrainConfig:
@@ -148,38 +148,29 @@ def _classes(run: RunFolder, data: TrainingData) -> tuple[NDArray[np.int64], lis
     return classes.label_I[image_N], classes.names
 
 
-def _described(model: Crosscoder, data: TrainingData) -> tuple[chain.Described, NDArray[np.float64], float]:
-    """What lives on held-out samples, what each adds to each (N, R), and the fraction of variance unexplained."""
-    sums, parts = Sums.of(model), np.array_split(data.held_out_rows, -(-len(data.held_out_rows) // ROWS_AT_ONCE))
-    codes = encode_and_score(model, (Samples(data.read(rows)) for rows in parts), sums)
-    z_NR = torch.cat([each.z_BF for each in codes])
-    living = torch.nonzero((z_NR > 0).any(0))[:, 0]
-    decoder_RGC = model.W_dec.detach()[living]
-    activity_NR = (z_NR[:, living] * model.decoder_norm().detach()[living]).double().numpy()
-    about = chain.describe(decoder_RGC, model.group, tied=model.shape.tying == "orbit")
+def _described(model: Crosscoder, data: TrainingData) -> tuple[chain.Described, chain.Observed]:
+    """What lives on held-out samples, and what it does there."""
+    about, seen = chain.learned(model, data.read(data.held_out_rows))
     if about.tied:  # a prototype stands for its family
-        about = replace(about, label_R=np.arange(len(living)))
-    return about, activity_NR, sums.fvu() or float("nan")
+        about = replace(about, label_R=np.arange(len(about.label_R)))
+    return about, seen
 
 
 def judged(
     kind: str,
     seed: int,
     about: chain.Described,
-    activity_NR: NDArray[np.float64],
+    seen: chain.Observed,
+    similarity_RR: NDArray[np.float64],
     class_N: NDArray[np.int64],
     names: Sequence[str],
     options: SeparationBench,
     *,
-    fvu: float,
     control: bool,
 ) -> Separation:
     """Judge living features by the classes of samples."""
-    activity_RK = scores.class_activity(activity_NR, class_N, len(names))
+    activity_RK = scores.class_activity(seen.size_NR.double().numpy(), class_N, len(names))
     class_R, selectivity_R = scores.class_of_features(activity_RK)
-    similarity_RR, _ = family_similarity(
-        about.decoder_RGC, about.decoder_RGC, about.group, invariant_share=AnalyseConfig().invariant_share
-    )
     best = _at_best(about, activity_RK, seed) if kind == "sae" else (None, None)
     selective_R = selectivity_R >= options.least_selectivity
     return Separation(
@@ -188,18 +179,24 @@ def judged(
         control=control,
         living=len(class_R),
         families=len(np.unique(about.label_R)),
-        fvu=fvu,
+        fvu=seen.fvu,
         purity=scores.purity(scores.by_family(activity_RK, _numbered(about.label_R))),
         dealt_purity=scores.dealt_purity(activity_RK, _numbered(about.label_R), seed),
         best_purity=best[0],
         best_dealt_purity=best[1],
         rand_index=scores.rand_index(class_R, _numbered(about.label_R)),
-        silhouette=scores.silhouette(similarity_RR.double().numpy(), class_R),
+        silhouette=scores.silhouette(similarity_RR, class_R),
         stimuli={
             name: _of_class(about, np.flatnonzero(selective_R & (class_R == number)))
             for number, name in enumerate(names)
         },
     )
+
+
+def _similarity(about: chain.Described) -> NDArray[np.float64]:
+    """(R, R) of all pairs, as families are made of it."""
+    every_RGC, share = about.decoder_RGC, AnalyseConfig().invariant_share
+    return family_similarity(every_RGC, every_RGC, about.group, invariant_share=share)[0].double().numpy()
 
 
 def _at_best(about: chain.Described, activity_RK: NDArray[np.float64], seed: int) -> tuple[float, float]:
@@ -261,7 +258,7 @@ def show(rows: Sequence[Separation]) -> None:
     for each in rows:
         best = "" if each.best_purity is None else f"{each.best_purity:.3f} ({each.best_dealt_purity:.3f})"
         name = f"{each.kind}, control" if each.control else each.kind
-        numbers = [f"{each.fvu:.3f}", f"{each.purity:.3f} ({each.dealt_purity:.3f})", best]
+        numbers = ["" if each.fvu is None else f"{each.fvu:.3f}", f"{each.purity:.3f} ({each.dealt_purity:.3f})", best]
         told = ["" if value is None else f"{value:.3f}" for value in (each.rand_index, each.silhouette)]
         table.add_row(name, str(each.seed), str(each.living), str(each.families), *numbers, *told)
     console.console.print(table)
