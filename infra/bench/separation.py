@@ -36,7 +36,10 @@ from gc_core.config import AnalyseConfig, TrainConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.evaluate import classes_of
 from gc_core.families import family_similarity
+from gc_core.groups import Group
 from gc_core.io.run_folder import RunFolder
+from gc_core.symmetry import changing_part
+from gc_core.symmetry.harmonics import coefficients
 from gc_core.train import TrainingData, keep_freed_memory, open_data
 from infra.bench import planted_chain as chain
 from infra.bench import separation_scores as scores
@@ -214,7 +217,7 @@ def _of_class(about: chain.Described, members: NDArray[np.int64]) -> dict[str, A
     if about.group.order == 1 or not len(members):
         return {"features": len(members)}
     words = [about.verdict_R[each].words for each in members]
-    share_RJ = harmonics(about.decoder_RGC[torch.from_numpy(members)], about)
+    share_RJ = harmonics(about.decoder_RGC[torch.from_numpy(members)], about.group)
     return {
         "features": len(members),
         "words": {word: words.count(word) / len(words) for word in sorted(set(words))},
@@ -222,16 +225,11 @@ def _of_class(about: chain.Described, members: NDArray[np.int64]) -> dict[str, A
     }
 
 
-def harmonics(decoder_RGC: Tensor, about: chain.Described) -> NDArray[np.float64]:
+def harmonics(decoder_RGC: Tensor, group: Group) -> NDArray[np.float64]:
     """(R, J) share of the changing part's energy in each of the first harmonics of rotation, both mirror types
     together."""
-    changing_RGC = decoder_RGC - decoder_RGC.mean(1, keepdim=True)
-    turns = about.group.n
-    by_turn = torch.fft.fft(changing_RGC.unflatten(1, (-1, turns)).double(), dim=2).abs().square().sum((1, 3))
-    folded = torch.stack(
-        [by_turn[:, j] + (by_turn[:, -j] if 0 < 2 * j < turns else 0) for j in range(turns // 2 + 1)], 1
-    )
-    share_RJ = folded / folded.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    energy_RJ = coefficients(changing_part(decoder_RGC), group).square().sum((1, 2, 4))
+    share_RJ = energy_RJ / energy_RJ.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     return share_RJ[:, 1 : HARMONICS + 1].numpy()
 
 

@@ -22,6 +22,14 @@ def row(rate: float, **changes: Any) -> dict[str, Any]:
     return {**about, "rate": rate, **changes}
 
 
+def tied_shape(name: str, *, channels: int, prototypes: int, k: int) -> CrosscoderShape:
+    group = groups.parse(name)
+    reads, dict_size = tuple(range(group.order)), prototypes * group.order
+    return CrosscoderShape(
+        group=group, channels=channels, dict_size=dict_size, reads=reads, activation="topk", k=k, tying="orbit"
+    )
+
+
 def test_a_default_is_judged_against_the_best_of_its_case() -> None:
     rows = [row(1.0, held_out_fvu=0.52), row(0.5), row(1.0, dict_size=1024), row(2.0, dict_size=1024, held_out_fvu=0.7)]
     found = sweep.above_best(rows)
@@ -99,15 +107,7 @@ def test_two_seeds_of_each_kind_are_compared(planted: Any, tmp_path: Path) -> No
 
 
 def test_turned_copies_are_partners_and_strangers_are_none() -> None:
-    shape = CrosscoderShape(
-        group=groups.parse("D4"),
-        channels=32,
-        dict_size=6 * 8,
-        reads=tuple(range(8)),
-        activation="topk",
-        k=2,
-        tying="orbit",
-    )
+    shape = tied_shape("D4", channels=32, prototypes=6, k=2)
     one, other = Crosscoder.of(shape), Crosscoder.of(shape)
     with torch.no_grad():
         one.W_dec.normal_(generator=torch.Generator().manual_seed(0))
@@ -156,15 +156,7 @@ def test_what_follows_tied_poses_is_judged_on_the_same_images(planted: Any, tmp_
 
 
 def test_fixed_weights_with_the_biases_they_had_are_the_tied_model() -> None:
-    shape = CrosscoderShape(
-        group=groups.parse("D4"),
-        channels=16,
-        dict_size=6 * 8,
-        reads=tuple(range(8)),
-        activation="topk",
-        k=2,
-        tying="orbit",
-    )
+    shape = tied_shape("D4", channels=16, prototypes=6, k=2)
     tied = Crosscoder.of(shape)
     for number, parameter in enumerate(tied.parameters()):
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
@@ -178,9 +170,7 @@ def test_fixed_weights_with_the_biases_they_had_are_the_tied_model() -> None:
 
 def test_a_preferred_pose_is_found_by_a_bias_of_its_own(planted: Any) -> None:
     """Where the first pose alone helps, the biases of the others fall behind its own."""
-    shape = CrosscoderShape(
-        group=groups.parse("C4"), channels=8, dict_size=4, reads=tuple(range(4)), activation="topk", k=1, tying="orbit"
-    )
+    shape = tied_shape("C4", channels=8, prototypes=1, k=1)
     tied = Crosscoder.of(shape)
     with torch.no_grad():
         tied.W_enc.normal_(generator=torch.Generator().manual_seed(0))
