@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gc_core.config import ResolvedTrainConfig, TrainConfig
+from gc_core.evaluate import largest_cosines
 from gc_core.io.run_folder import RunFolder
 from gc_core.train import Trainer, TrainingData, Worker, keep_freed_memory, open_data, resolve, train
 from jobs.common import console
@@ -19,7 +20,6 @@ from jobs.common import console
 LAST_ROWS = 5
 """Rows of metrics averaged: the FVU in training is a mean over the last fifty steps."""
 TWIN_COSINE = 0.9
-ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +86,7 @@ def firing(trainers: Sequence[Trainer], data: TrainingData) -> list[Tensor]:
 @torch.no_grad()
 def twin_share(rows_FGC: Tensor) -> float:
     """Share of decoder rows that another one resembles, cosine above TWIN_COSINE."""
-    unit = torch.nn.functional.normalize(rows_FGC.flatten(1), dim=1)
-    count = 0
-    for first in range(0, len(unit), ROWS_AT_ONCE):
-        cosine = unit[first : first + ROWS_AT_ONCE] @ unit.T
-        cosine[torch.arange(len(cosine)), torch.arange(first, first + len(cosine))] = 0
-        count += int((cosine.amax(1) > TWIN_COSINE).sum())
-    return count / len(unit)
+    return float((largest_cosines(rows_FGC) > TWIN_COSINE).float().mean())
 
 
 def _measured(trainer: Trainer, fired_F: Tensor) -> Measured:
