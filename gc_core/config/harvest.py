@@ -35,7 +35,8 @@ class HarvestConfig(Config):
     images: str = "builtin"
     """Where the images are, as a path or s3:// URL: a folder (searched at any depth), tar or Parquet files, a pattern
     such as train-{000..146}.tar, or a text file of URLs; or `builtin` (photographs inside scikit-image and
-    scikit-learn, and drawn stimuli), `photographs` (the first half of that) or `stimuli` (the second)."""
+    scikit-learn, and drawn stimuli), `photographs` (the first half of that), `stimuli` (the second, of five kinds)
+    or `all-stimuli` (of eleven)."""
     image_key: str | None = None
     """Which image of a sample to take where several files have one name up to the first dot, as in WebDataset:
     `jpg` of 7.jpg, 7.seg.png and 7.depth.png; None for all images. Of a Parquet or Arrow table, the column."""
@@ -77,7 +78,7 @@ class HarvestConfig(Config):
     centres_per_image: int | None = None
     """Samples an image; None for 10, or more in a small set, so that about 2,200 samples are made."""
     max_stimuli: int = 600
-    """How many stimuli are drawn for `builtin` and `stimuli`; each gives one sample."""
+    """How many stimuli are drawn for `builtin`, `stimuli` and `all-stimuli`; each gives one sample."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic of the network; `auto` takes bfloat16 where the hardware gains from it, else float32. Stored is always
     float16."""

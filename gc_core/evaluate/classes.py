@@ -39,7 +39,7 @@ def classes_of(refs: Sequence[ImageRef]) -> Classes | None:
 def class_name(ref: ImageRef) -> str | None:
     """The kind of a stimulus, the folder of a file or of a member of an archive; None where there is none."""
     scheme = ref.url.partition(":")[0]
-    if scheme == "stimuli":
+    if scheme in ("stimuli", "all-stimuli"):
         return ref.member.rpartition("-")[0]
     if scheme == "builtin":
         return None

@@ -3,10 +3,13 @@
 import importlib.util
 from pathlib import Path
 
-from gc_core.images import stimuli
+import numpy as np
+from numpy.typing import NDArray
+
+from gc_core.images import catalogue, stimuli
 from gc_core.images.ref import ImageRef
 
-BUILTIN, STIMULI = "builtin:", "stimuli:"
+BUILTIN, STIMULI, ALL_STIMULI = "builtin:", "stimuli:", "all-stimuli:"
 """How their urls begin."""
 
 _PHOTOGRAPHS = {
@@ -23,9 +26,22 @@ def photographs() -> list[ImageRef]:
     return [ImageRef(url=f"{BUILTIN}{package}", member=name) for package, name in named]
 
 
-def drawn_stimuli(count: int, side_px: int) -> list[ImageRef]:
-    """`count` stimuli of this side."""
-    return [ImageRef(url=f"{STIMULI}{side_px}", member=name) for name in stimuli.names(count)]
+def drawn_stimuli(count: int, side_px: int, scheme: str = STIMULI) -> list[ImageRef]:
+    """`count` stimuli of this side: of five kinds, or of all of them (ALL_STIMULI)."""
+    names = catalogue.names(count) if scheme == ALL_STIMULI else stimuli.names(count)
+    return [ImageRef(url=f"{scheme}{side_px}", member=name) for name in names]
+
+
+def is_drawn(ref: ImageRef) -> bool:
+    """Whether the name of an image is all there is of it."""
+    return ref.url.startswith((STIMULI, ALL_STIMULI))
+
+
+def draw(ref: ImageRef) -> NDArray[np.uint8]:
+    """RGB pixels (3, H, W) of a drawn image."""
+    scheme, _, side_px = ref.url.partition(":")
+    drawing = catalogue.draw if f"{scheme}:" == ALL_STIMULI else stimuli.draw
+    return drawing(ref.member, int(side_px))
 
 
 def read(ref: ImageRef) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core.images import arrow, builtin, moved, parquet, ranges, stimuli, tar, zip
+from gc_core.images import arrow, builtin, moved, parquet, ranges, tar, zip
 from gc_core.images.decode import ImageError, decode
 from gc_core.images.moved import ReplacedError
 from gc_core.images.ref import ImageRef
@@ -39,7 +39,7 @@ def read(ref: ImageRef) -> bytes:
         ImageError: the archive or Parquet file around it holds no such image.
         OSError: it cannot be read.
     """
-    if ref.url.startswith(builtin.STIMULI):
+    if builtin.is_drawn(ref):
         return b""
     if ref.url.startswith(builtin.BUILTIN):
         return builtin.read(ref)
@@ -50,14 +50,14 @@ def read(ref: ImageRef) -> bytes:
 
 def pixels(ref: ImageRef, content: bytes, resize_px: int, *, enlarge: bool = False) -> NDArray[np.uint8]:
     """RGB pixels (3, H, W), at working scale, of an image whose bytes were read."""
-    if ref.url.startswith(builtin.STIMULI):
-        return stimuli.draw(ref.member, int(ref.url.removeprefix(builtin.STIMULI)))
+    if builtin.is_drawn(ref):
+        return builtin.draw(ref)
     return decode(content, resize_px, enlarge=enlarge)
 
 
 def content_key(ref: ImageRef, content: bytes) -> int:
     """A 63-bit key of what the image is, wherever it lies: equal copies get equal keys."""
-    named = f"{ref.url}/{ref.member}".encode() if ref.url.startswith(builtin.STIMULI) else content
+    named = f"{ref.url}/{ref.member}".encode() if builtin.is_drawn(ref) else content
     return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "big") >> 1
 
 

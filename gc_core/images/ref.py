@@ -33,8 +33,8 @@ class ImageRef:
     """How to find one image again, from any machine."""
 
     url: str
-    """An image, an archive or Parquet file that holds it, `builtin:PACKAGE`, or `stimuli:SIDE` (drawn SIDE pixels
-    wide)."""
+    """An image, an archive or Parquet file that holds it, `builtin:PACKAGE`, or `stimuli:SIDE` and
+    `all-stimuli:SIDE` (drawn SIDE pixels wide)."""
     member: str = ""
     """Name inside the url, never used as a path: of a tar member, or of a Parquet row (its own `path`, else the row's
     number). Empty for a plain file."""

@@ -31,8 +31,9 @@ Tick = Callable[[int], None]
 
 KNOWN = (
     "a folder, a .tar, .zip, .parquet or .arrow file, a pattern such as train-{000..146}.tar, a text file of URLs, "
-    "`builtin`, `photographs` or `stimuli`"
+    "`builtin`, `photographs`, `stimuli` or `all-stimuli`"
 )
+AT_HAND = ("builtin", "photographs", "stimuli", "all-stimuli")
 MOST_ENDS = 8
 """Ends of names that a note tells."""
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
@@ -78,13 +79,17 @@ def find(
     Raises:
         ValueError: it is none of the things in `KNOWN`, or holds nothing of them.
     """
-    drawn = builtin.drawn_stimuli(max_stimuli, stimulus_px)
-    at_hand = {"builtin": builtin.photographs() + drawn, "photographs": builtin.photographs(), "stimuli": drawn}
-    if location in at_hand:
-        return Source(listing=ref.table_of(Listed(ref=image) for image in at_hand[location]))
+    if location in AT_HAND:
+        return Source(listing=ref.table_of(Listed(ref=image) for image in _at_hand(location, stimulus_px, max_stimuli)))
     source = _source(location, _files(location, tick))
     named = (replace(file, column=image_key) if file.kind in _TABLES else file for file in source.containers)
     return replace(source, containers=tuple(named))
+
+
+def _at_hand(name: str, stimulus_px: int, max_stimuli: int) -> list[ImageRef]:
+    photographs = builtin.photographs() if name in ("builtin", "photographs") else []
+    scheme = builtin.ALL_STIMULI if name == "all-stimuli" else builtin.STIMULI
+    return photographs + (builtin.drawn_stimuli(max_stimuli, stimulus_px, scheme) if name != "photographs" else [])
 
 
 def scan(file: File) -> pa.Table:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from gc_core.images.shapes import Colour
+
 Coverage = NDArray[np.float64]
 """(H, W) share of foreground colour at each sample, 0 to 1."""
 
@@ -34,7 +36,7 @@ def draw(name: str, side_px: int) -> NDArray[np.uint8]:
     if match is None or match[1] not in _DRAW:
         raise ValueError(f"stimulus {name!r}: expected one of {', '.join(_DRAW)}, a dash and a number")
     rng = np.random.default_rng([list(_DRAW).index(match[1]), int(match[2])])
-    background, foreground = _colours(rng)
+    background, foreground = (np.array(colour) for colour in two_colours(rng))
     fine = side_px * _OVERSAMPLING
     axis = (np.arange(fine) - (fine - 1) / 2) / _OVERSAMPLING
     covered = _DRAW[match[1]](rng, axis[None, :], -axis[:, None])
@@ -43,14 +45,15 @@ def draw(name: str, side_px: int) -> NDArray[np.uint8]:
     return pixels.round().astype(np.uint8)
 
 
-def _colours(rng: Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Two RGB colours at least 90 grey levels apart; half of the pairs are grey."""
+def two_colours(rng: Generator) -> tuple[Colour, Colour]:
+    """Two RGB colours, 0 to 255, at least 90 grey levels apart; half of the pairs are grey."""
     while True:
         pair = rng.uniform(0, 255, (2, 3))
         if rng.random() < 0.5:
             pair[:] = pair.mean(1, keepdims=True)
         if abs(pair[0].mean() - pair[1].mean()) > 90:
-            return pair[0], pair[1]
+            (red, green, blue), (red2, green2, blue2) = pair.tolist()
+            return (red, green, blue), (red2, green2, blue2)
 
 
 def _rotated(rng: Generator, right: Coverage, up: Coverage) -> tuple[Coverage, Coverage]:
