@@ -8,6 +8,7 @@ from gc_core.evaluate.histograms import Histogram, density_histogram, histogram
 from gc_core.evaluate.images import Images, choose_images
 from gc_core.evaluate.probing import ClassProbe, Probing, one_feature_auc, probe, purity
 from gc_core.evaluate.record import Evaluation, file_name, read_evaluation, write_evaluation
+from gc_core.evaluate.scaling import LatentScaling, ScalingSums, latent_scaling
 from gc_core.evaluate.stability import Agreement, Stability, compare
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "HeldOut",
     "Histogram",
     "Images",
+    "LatentScaling",
     "Probing",
     "Rest",
+    "ScalingSums",
     "Stability",
     "Trunk",
     "choose_images",
@@ -32,6 +35,7 @@ __all__ = [
     "histogram",
     "hoyer_sparsity",
     "largest_cosines",
+    "latent_scaling",
     "mean_activation",
     "measure_downstream",
     "measure_held_out",

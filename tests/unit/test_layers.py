@@ -25,6 +25,7 @@ LAYERS = {
         "symmetry",
         "families",
         "train.prototypes",
+        "evaluate.scaling",
     },
     "io": {"io"},
     "data": {"images", "manifest", "store", "stream"},
