@@ -19,7 +19,7 @@ from gc_core.images.shapes import BLACK, WHITE, Colour, Parameters, opposite_col
 
 Choice = tuple[float, ...]
 _HANDED: Final = (-1.0, 1.0)
-_HUES_DEG: Final = (0, 30, 60, 90, 120, 150)
+_HUES_DEG: Final = (0, 60, 120)
 """Of half a circle: the other half are the same pairs the other way round."""
 
 
@@ -77,7 +77,7 @@ def draw(name: str, side_px: int) -> NDArray[np.uint8]:
 
 def fixed_set() -> list[Stimulus]:
     """Some stimuli of every kind, white on black and black on white (not where half a turn, or a shift of phase, does
-    the same), or of six pairs of hues."""
+    the same), or of three pairs of hues."""
     return [stimulus for kind in shapes.kinds() for stimulus in _fixed(kind)]
 
 
@@ -141,7 +141,7 @@ _FIXED: Mapping[str, Mapping[str, Choice]] = {
     "curve": {"radius_px": (8, 14, 24, 40), "width_px": (2, 5)},
     "corner": {"opening_deg": (50, 90, 120), "width_px": (3,)},
     "circle": {"radius_px": (5, 10, 18), "width_px": (3,)},
-    "spiral": {"spacing_px": (10, 16), "arms": (1, 2), "handedness": _HANDED, "width_px": (3,)},
+    "spiral": {"spacing_px": (10, 16), "arms": (1,), "handedness": _HANDED, "width_px": (3,)},
     "grating": {"period_px": (5, 8, 13), "phase_deg": (0, 90, 180)},
     "high-low": {"period_px": (10, 16), "fine_px": (4,)},
     "colour-edge": {},

@@ -8,6 +8,7 @@ Letters: N rows, I images, K blocks.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -138,7 +139,7 @@ def refuse_other_store(run: RunFolder, config: IngestConfig, plan: IngestPlan) -
     store.refuse_other(run, _spec(run, config, plan))
 
 
-def is_ingested(attrs: dict[str, Any]) -> bool:
+def is_ingested(attrs: Mapping[str, Any]) -> bool:
     """Whether a store with these attributes was made from files of activations."""
     return INGESTED in attrs
 
