@@ -11,6 +11,7 @@ BENCHMARKS = {
     "tying": "whether tied poses explain more than untied ones, over training rows and time",
     "seeds": "whether tied and untied dictionaries of two seeds find the same features",
     "poses": "what a bias for each pose, and free weights after it, add to tied poses",
+    "linear": "how linearly rotations and mirrors act on activations, exact and interpolated ones",
     "plans": "what the planner says of large tied dictionaries on GPUs; arithmetic alone",
     "planted": "whether planted families, symmetries and poses are found, by tied and untied crosscoders and an SAE",
     "separation": "whether families keep kinds of drawn stimuli apart, and curves differ from lines",

@@ -26,6 +26,7 @@ LAYERS = {
         "families",
         "train.prototypes",
         "evaluate.scaling",
+        "evaluate.linear_action",
     },
     "io": {"io"},
     "data": {"images", "manifest", "store", "stream"},
