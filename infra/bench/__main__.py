@@ -16,6 +16,7 @@ BENCHMARKS = {
     "planted": "whether planted families, symmetries and poses are found, by tied and untied crosscoders and an SAE",
     "separation": "whether families keep kinds of drawn stimuli apart, and curves differ from lines",
     "scaling": "by how much a penalty shrank each block of each feature, and whether its symmetry survives",
+    "manifolds": "whether each of many manifolds is told by one family, next to autoencoders and block sparsity",
     "synthetic": "whether features in superposition, trees and correlation are found, next to SAELens' autoencoder",
     "stabilisers": "whether the analysis names planted stabilisers, and none where none is; nothing is trained",
     "revive": "how many features die, and what the ways to revive them do",

@@ -52,13 +52,11 @@ class SyntheticBench(World):
     latents."""
     samples: int = 1_500_000
     batch: int = 1024
-    learning_rate: float | None = None
-    """Of ours; None for the default of `jobs.train`."""
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    """Learning rates, one training each, of SAELens, whose default is the first, and of ours beside its own default."""
     peer: Path | None = None
     """A Python that has sae-lens, such as PLACE/bin/python after `uv venv PLACE` and `uv pip install --python
     PLACE/bin/python sae-lens`; without it there is no peer."""
-    peer_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    """Learning rates of SAELens, one training each; the first is its default."""
     held_out: int = 50_000
     """Samples that all are scored on."""
     seeds: tuple[int, ...] = (0,)
@@ -135,12 +133,14 @@ def measure(options: SyntheticBench, seed: int) -> Iterator[Row]:
     data = Data(options, seed)
     yield _row("oracle", data, data.truth.direction_FC[: options.latents], oracle(data.truth, options.latents))
     yield _scored("untrained", data, untrained(options, seed))
-    start = time.perf_counter()
-    mine = ours(options, data, seed)
-    row = _scored("ours", data, mine)
-    yield replace(row, learning_rate=options.learning_rate, seconds=time.perf_counter() - start)
-    yield _scored("shuffled", data, mine, shuffled(data.held_out()))
-    for rate in options.peer_rates if options.peer is not None else ():
+    for rate in (None, *options.rates):
+        start = time.perf_counter()
+        mine = ours(options, data, seed, rate)
+        row = _scored("ours", data, mine)
+        yield replace(row, learning_rate=rate, seconds=time.perf_counter() - start)
+        if rate is None:
+            yield _scored("shuffled", data, mine, shuffled(data.held_out()))
+    for rate in options.rates if options.peer is not None else ():
         start = time.perf_counter()
         row = _scored("saelens", data, _peer(options, data, seed, rate))
         yield replace(row, learning_rate=rate, seconds=time.perf_counter() - start)
@@ -167,14 +167,16 @@ def untrained(options: SyntheticBench, seed: int) -> Autoencoder:
     )
 
 
-def ours(options: SyntheticBench, data: Data, seed: int) -> Autoencoder:
-    """Our autoencoder after one pass."""
+def ours(options: SyntheticBench, data: Data, seed: int, rate: float | None) -> Autoencoder:
+    """Our autoencoder after one pass; at the default rate of `jobs.train` where none is given."""
     config = TrainConfig(
         group="trivial", tying="none", dict_size=options.latents, k=options.k, steps=options.steps, seed=seed,
-        batch=options.batch, learning_rate=options.learning_rate,
+        batch=options.batch, learning_rate=rate,
     )  # fmt: skip
     first = torch.cat([*islice(data.training(), -(-FIRST_SAMPLES // options.batch))])[:FIRST_SAMPLES]
-    model = train(f"ours, seed {seed}", config, first[:, None], (each[:, None] for each in data.training()))
+    model = train(
+        f"ours at {rate or 'default'}, seed {seed}", config, first[:, None], (each[:, None] for each in data.training())
+    )
     norm_L = model.decoder_norm()
     norm_L = norm_L.where(norm_L > 0, 1)
     return Autoencoder(

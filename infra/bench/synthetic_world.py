@@ -109,10 +109,12 @@ class Truth:
         return torch.stack([torch.nn.functional.pad(each, (0, most - len(each)), value=-1) for each in families])
 
 
-def generator_of(purpose: int, seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Random numbers of their own for each purpose: with one seed for all, an untrained dictionary would be the planted
-    one."""
-    state = SeedSequence([seed, purpose]).generate_state(1, "uint64")
+def generator_of(
+    purpose: int, seed: int, device: torch.device | str = "cpu", *, number: int | None = None
+) -> torch.Generator:
+    """Random numbers of their own for each purpose, and each batch where it has a number: with one seed for all, an
+    untrained dictionary would be the planted one."""
+    state = SeedSequence([seed, purpose, *([] if number is None else [number])]).generate_state(1, "uint64")
     return torch.Generator(device).manual_seed(int(state[0] >> 1))
 
 

@@ -157,12 +157,14 @@ def test_ours_learns_what_a_control_does_not_and_everything_is_written(tmp_path:
     file = tmp_path / "synthetic.json"
     sizes = {"true-features": 40, "channels": 32, "roots": 0, "latents": 20, "k": 4, "batch": 128, "held-out": 2560}
     words = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
-    bench.main([*words, "--samples", "40000", "--learning-rate", "5e-3", "--json", str(file)])
-    rows = {row["kind"]: row for row in json.loads(file.read_text())}
-    assert list(rows) == ["oracle", "untrained", "ours", "shuffled"]
+    bench.main([*words, "--samples", "40000", "--rates", "5e-3", "--json", str(file)])
+    found = json.loads(file.read_text())
+    told = [(row["kind"], row["learning_rate"]) for row in found]
+    assert told == [("oracle", None), ("untrained", None), ("ours", None), ("shuffled", None), ("ours", 5e-3)]
+    rows = {row["kind"]: row for row in found}
     assert rows["ours"]["mcc"] > rows["untrained"]["mcc"] + 0.2
     assert rows["ours"]["f1"] > max(rows["untrained"]["f1"], rows["shuffled"]["f1"]) + 0.1
-    assert rows["shuffled"]["mcc"] == rows["ours"]["mcc"]
+    assert rows["shuffled"]["mcc"] == found[2]["mcc"]
     assert rows["ours"]["true_l0"] == rows["oracle"]["true_l0"]
 
 
@@ -217,9 +219,9 @@ def test_a_peer_gets_the_very_samples_in_their_order(tmp_path: Path) -> None:
     """A Python that writes what comes through the pipe instead of weights."""
     script = tmp_path / "python"
     script.write_text(
-        f"#!{sys.executable}\nimport sys, torch\nfrom safetensors.torch import save_file\n"
-        "x = torch.frombuffer(bytearray(sys.stdin.buffer.read()), dtype=torch.float32).view(8, 6)\n"
-        "save_file({'W_enc': x, 'b_enc': x.clone(), 'W_dec': x.clone(), 'b_dec': x.clone()}, sys.argv[3])\n"
+        f"#!{sys.executable}\nimport sys, numpy\nfrom safetensors.numpy import save_file\n"
+        "x = numpy.frombuffer(sys.stdin.buffer.read(), numpy.float32).reshape(8, 6)\n"
+        "save_file({name: x for name in ('W_enc', 'b_enc', 'W_dec', 'b_dec')}, sys.argv[3])\n"
     )
     script.chmod(0o700)
     batches = [of_seed(0, 4, 6), of_seed(1, 4, 6)]
