@@ -82,11 +82,12 @@ def test_the_group_turns_by_equal_angles_and_a_whole_turn_changes_nothing() -> N
 
 def test_one_turn_of_a_moebius_strip_would_exchange_its_edges() -> None:
     """The control: why its points go twice round."""
+    strip = world_of.SURFACES["moebius"]
     first, second = torch.rand(2, 100, generator=torch.Generator().manual_seed(0))
-    stand, once, twice = (torch.stack(world_of._moebius(first + turns, second)) for turns in (0, 0.5, 1))
+    stand, once, twice = (torch.stack(strip(first + turns, second)) for turns in (0, 0.5, 1))
     torch.testing.assert_close(twice, stand, atol=1e-4, rtol=0)
     assert (once - stand).abs().max() > 0.3
-    torch.testing.assert_close(once, torch.stack(world_of._moebius(first, 1 - second)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(once, torch.stack(strip(first, 1 - second)), atol=1e-4, rtol=0)
 
 
 def test_block_zero_is_the_sum_of_its_parts_and_does_not_depend_on_how_many_blocks_are_made() -> None:
