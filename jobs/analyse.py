@@ -6,7 +6,7 @@ python -m jobs.analyse --run RUN --name topk-1024
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from gc_core.analyse.plan import (
     gb,
     plan_analysis,
     refuse_too_large,
+    shown,
     watched,
 )
 from gc_core.analyse.work import Work
@@ -29,12 +30,13 @@ from gc_core.atlas.build import build_atlas, count_images
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.families import Cluster, Families, Neighbours
+from gc_core.images.catalogue import fixed_set
 from gc_core.images.moved import Move
 from gc_core.io.lease import check_all
 from gc_core.io.run_folder import RunFolder
 from gc_core.metrics import or_none
 from gc_core.store import Store, open_store
-from gc_core.symmetry import Evidence, Verdict
+from gc_core.symmetry import Evidence, Tuning, Verdict, merged
 from jobs.common import claims, cluster, console, meshes
 from jobs.common.options import MovedImages, Workers, cli
 from jobs.common.teams import Team
@@ -122,6 +124,8 @@ def run_analyse(
     judged = analyse.judge(_evidence(team, analyse.summed_alignment(symmetry, alive_F)), model.group, config, alive_F)
     alive = np.flatnonzero(alive_F)
     feature_families = _families(team, alive)
+    tuning = _show(team, store, model) if config.stimuli else None
+    tuned = None if tuning is None else analyse.tuned(tuning, judged.verdict_F, alive_F, model.group, config)
     about = {
         "config": config.to_json(),
         "fvu": firing.unexplained.fraction_unexplained(),
@@ -129,7 +133,7 @@ def run_analyse(
         "l0": float(firing.fired_F.sum() / firing.num_rows),
     }
     before_writing()
-    analyse.write_features(run, name, symmetry, judged, firing, feature_families, model.group, about)
+    analyse.write_features(run, name, symmetry, judged, firing, feature_families, model.group, about, tuned)
     team.work.parts.clear()
     counted = _count(alive_F, judged.verdict_F)
     in_family = feature_families.family_F[feature_families.family_F >= 0]
@@ -139,6 +143,7 @@ def run_analyse(
     ]
     if model.shape.tying == "orbit":
         rows = [("prototypes", counted), ("families", _count_tied(feature_families, len(alive)))]
+    rows += [] if tuned is None else [("stimuli", _agreeing(tuned))]
     return [*rows, ("table", run.feature_table(name).url), ("arrays", run.feature_arrays(name).url)]
 
 
@@ -217,6 +222,35 @@ def _families(team: Team, alive: NDArray[np.int64]) -> Families:
     place_F2 = np.full((num_rows, 2), np.nan, np.float32)
     place_F2[alive] = families.placed(pairs, len(alive))
     return families.numbered(clusters, num_rows, place_F2)
+
+
+def _show(team: Team, store: Store, model: Crosscoder) -> Tuning | None:
+    """What features respond to among drawn stimuli; None, and a line that says why, where the network is not at
+    hand."""
+    if reason := analyse.why_not_shown(store.attrs, model.group):
+        console.say(f"stimuli  none shown, so `label` and `tuning_*` are empty: {reason}")
+        return None
+    items = shown(len(fixed_set()))
+    with console.progress("stimuli", items[-1].stop, "stimuli") as meter:
+
+        def arriving() -> Iterator[Tuning]:
+            for some, arrays in zip(items, team.parts("stimuli", items, team.plan.show_bytes), strict=True):
+                meter.set(some.stop)
+                yield Tuning(**arrays)
+
+        return reduce(merged, arriving())
+
+
+def _agreeing(tuned: analyse.Tuned) -> str:
+    """Whether responses to stimuli have the symmetries that decoders have."""
+    about = tuned.about["stimuli"]
+    if about["same_symmetry"] is None:
+        return f"{about['number']} shown at {about['angles']} angles; too few responses to compare symmetries"
+    return (
+        f"{about['number']} shown at {about['angles']} angles; responses have the decoder's symmetry in "
+        f"{about['same_symmetry']:.0%} of {about['features']:,} (dealt out at random "
+        f"{about['same_symmetry_dealt']:.0%})"
+    )
 
 
 def _packed(

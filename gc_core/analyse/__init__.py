@@ -10,12 +10,15 @@ from gc_core.analyse.features import (
     summed_alignment,
 )
 from gc_core.analyse.firing import Firing, merge_firing, watch_shards
+from gc_core.analyse.shown import why_not_shown
 from gc_core.analyse.table import fault_of_features, load_features, write_features
+from gc_core.analyse.tuning import Tuned, not_tuned, tuned
 
 __all__ = [
     "FeatureSymmetry",
     "Firing",
     "Judged",
+    "Tuned",
     "describe_features",
     "evidence_of_features",
     "fault_of_features",
@@ -24,7 +27,10 @@ __all__ = [
     "load_features",
     "merge_firing",
     "not_protected",
+    "not_tuned",
     "summed_alignment",
+    "tuned",
     "watch_shards",
+    "why_not_shown",
     "write_features",
 ]

@@ -9,19 +9,27 @@ Letters: F features, G group elements, C channels, R representations, T candidat
 from dataclasses import dataclass
 
 from gc_core.analyse.firing import ROWS_AT_ONCE, SPARE_CANDIDATES
+from gc_core.analyse.shown import SAMPLES_AT_ONCE
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape
 from gc_core.families.neighbours import COLUMNS
 from gc_core.families.search import blocks
 from gc_core.families.sketch import NUMBERS
 from gc_core.groups import Group
+from gc_core.images.catalogue import fixed_set
 from gc_core.store.shards import CHUNK_ROWS
-from gc_core.symmetry import classes, features_at_once
+from gc_core.symmetry import classes, features_at_once, shown_group
 
 MOST_PARTS = 128
 """Parts in which samples are watched, at most: each is kept on disk until the end, 14 T + 8 bytes a feature, and 8 G
 where poses are tied."""
 DESCRIBED_AT_ONCE = 128
+STIMULI_AT_ONCE = 8
+"""Stimuli that one task shows: some 500 pictures over D_32, so a few seconds."""
+COPIES_OF_RESPONSES = 8
+"""Tensors like the responses (F, L) to one stimulus: codes, their transpose, changing parts, products, sums."""
+NETWORK_BYTES = 200_000_000
+"""Memory of a network and of one batch of pictures in it."""
 OVERHEAD_BYTES = 900_000_000
 """Python, torch, Ray and what the allocator keeps; of the driver too. Measured as peaks of resident memory, without a
 cluster: 0.79 GB before anything is computed; over D_4 with 32 channels 0.81 GB after `encode` of 2,048 features (0.92
@@ -54,6 +62,8 @@ class AnalysisPlan:
     """Memory of a task that watches features fire."""
     describe_bytes: int
     compare_bytes: int
+    show_bytes: int
+    """Memory of a task that shows stimuli."""
     driver_bytes: int
     disk_bytes: int
     """Space for parts in the run folder, until the end."""
@@ -61,7 +71,7 @@ class AnalysisPlan:
     @property
     def worker_bytes(self) -> int:
         """Memory of the largest task."""
-        return max(self.encode_bytes, self.describe_bytes, self.compare_bytes)
+        return max(self.encode_bytes, self.describe_bytes, self.compare_bytes, self.show_bytes)
 
 
 def plan_analysis(
@@ -75,6 +85,7 @@ def plan_analysis(
     seen = count * (14 * candidates + 8 + (8 * order if shape.tying == "orbit" else 0))
     described = count * (5 * FLOAT32 * order + FLOAT64 * (order + 6 * len(classes(group))) + VERDICT_BYTES)
     neighbours = count * min(count, config.neighbours)
+    tuning = count * _tuning_bytes(group) if config.stimuli else 0
     samples = ROWS_AT_ONCE * order * block * COPIES_OF_SAMPLES + CHUNK_ROWS * 2 * stored_elements * block
     return AnalysisPlan(
         weights_bytes=count * (decoder + len(shape.reads) * block + 2 * FLOAT32) + decoder,
@@ -89,8 +100,16 @@ def plan_analysis(
         compare_bytes=OVERHEAD_BYTES
         + _comparison_bytes(shape)
         + 2 * KEPT_NEIGHBOUR_BYTES * neighbours // len(blocks(count)),
-        driver_bytes=OVERHEAD_BYTES + COPIES_OF_CANDIDATES * seen + 2 * described + NEIGHBOUR_BYTES * neighbours,
-        disk_bytes=min(num_shards, MOST_PARTS) * seen + described + KEPT_NEIGHBOUR_BYTES * neighbours,
+        show_bytes=_show_bytes(shape, tuning) if config.stimuli else 0,
+        driver_bytes=OVERHEAD_BYTES
+        + COPIES_OF_CANDIDATES * seen
+        + 2 * described
+        + NEIGHBOUR_BYTES * neighbours
+        + 3 * tuning,
+        disk_bytes=min(num_shards, MOST_PARTS) * seen
+        + described
+        + KEPT_NEIGHBOUR_BYTES * neighbours
+        + len(shown(len(fixed_set()))) * tuning,
     )
 
 
@@ -106,6 +125,24 @@ def _comparison_bytes(shape: CrosscoderShape) -> int:
     decoders = (len(blocks(count)[0]) + COLUMNS) * COPIES_OF_DECODERS * shape.group.order * block
     pairs = PAIR_BYTES * len(blocks(count)[0]) * COLUMNS
     return decoders + 2 * count * (block + NUMBERS * FLOAT32) + PRODUCT_BYTES + pairs
+
+
+def _tuning_bytes(group: Group) -> int:
+    """Memory of what stimuli tell of one feature: its curve, products and energies by element, sums by kind."""
+    return FLOAT32 * shown_group(group).order + 2 * FLOAT64 * group.order + 20 * FLOAT64
+
+
+def _show_bytes(shape: CrosscoderShape, tuning_bytes: int) -> int:
+    """Memory of a task with the network, a batch of samples, responses to one stimulus, and sums of two."""
+    order = shown_group(shape.group).order
+    samples = COPIES_OF_SAMPLES * SAMPLES_AT_ONCE * shape.group.order * shape.channels * FLOAT32
+    responses = COPIES_OF_RESPONSES * FLOAT32 * shape.num_rows * order
+    return OVERHEAD_BYTES + NETWORK_BYTES + samples + responses + 3 * tuning_bytes
+
+
+def shown(num_stimuli: int) -> list[range]:
+    """Stimuli of each task that shows them; the same whatever the machine."""
+    return [range(first, min(first + STIMULI_AT_ONCE, num_stimuli)) for first in range(0, num_stimuli, STIMULI_AT_ONCE)]
 
 
 def watched(num_shards: int) -> list[range]:
@@ -133,8 +170,9 @@ def refuse_too_large(
     if worker_bytes is not None and plan.worker_bytes > worker_bytes:
         raise ValueError(
             f"memory: a task of the analysis needs {gb(plan.worker_bytes)} (encode {gb(plan.encode_bytes)}, symmetry "
-            f"{gb(plan.describe_bytes)}, families {gb(plan.compare_bytes)}), found {gb(worker_bytes)}; lower "
-            "--top-examples or --neighbours, or use a machine with more memory"
+            f"{gb(plan.describe_bytes)}, families {gb(plan.compare_bytes)}, stimuli {gb(plan.show_bytes)}), found "
+            f"{gb(worker_bytes)}; lower --top-examples or --neighbours, leave the stimuli out with --no-stimuli, or "
+            "use a machine with more memory"
         )
     if driver_bytes is not None and plan.driver_bytes > driver_bytes:
         raise ValueError(

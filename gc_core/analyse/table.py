@@ -16,6 +16,8 @@ from zarr.storage import ObjectStore
 
 from gc_core.analyse.features import FeatureSymmetry, Judged
 from gc_core.analyse.firing import Firing
+from gc_core.analyse.tuning import ARRAYS as TUNED_ARRAYS
+from gc_core.analyse.tuning import Tuned, not_tuned
 from gc_core.families import Families, coverage, family_gaps, shown_poses
 from gc_core.groups import Group, Subgroup
 from gc_core.io import objects, parquet
@@ -26,7 +28,7 @@ from gc_core.io.zarr_bytes import array_names, group_of
 from gc_core.symmetry import Verdict, classes
 
 ARRAYS = ("curves", "self_similarity", "block_norms", "top_rows", "top_values")
-LATER_ARRAYS = ("block_steps", "top_poses", "pose_counts", "class_strength", "class_p")
+LATER_ARRAYS = ("block_steps", "top_poses", "pose_counts", "class_strength", "class_p", *TUNED_ARRAYS)
 """What tables of earlier versions do not have."""
 GAPS = pa.list_(pa.struct({"from_deg": pa.float32(), "to_deg": pa.float32(), "mirrored": pa.bool_()}))
 
@@ -40,7 +42,8 @@ class FeatureTable:
     arrays: dict[str, NDArray[Any]]
     """curves (F, G), self_similarity (F, G), block_norms (F, G), top_rows (F, K), top_values (F, K); of later versions
     block_steps (F, G), top_poses (F, K), class_strength and class_p (F, Q), Q the classes of subgroups that
-    attrs["classes"] names, and where poses are tied pose_counts (F, G)."""
+    attrs["classes"] names, where poses are tied pose_counts (F, G), and where stimuli were shown tuning_curves (F, L),
+    tuning_self_similarity (F, G) and kind_activity (F, kinds)."""
     irrep_labels: list[str]
     attrs: dict[str, Any]
 
@@ -54,15 +57,19 @@ def write_features(
     families: Families,
     group: Group,
     about: dict[str, Any],
+    tuned: Tuned | None = None,
 ) -> None:
-    """Store everything about a crosscoder's features; `about` holds the figures that go with the whole."""
-    table = pa.table(_columns(symmetry, judged.verdict_F, firing, families, group))
+    """Store everything about a crosscoder's features; `about` holds the figures that go with the whole, `tuned` what
+    drawn stimuli told, where they were shown."""
+    tuned = tuned or not_tuned(len(judged.verdict_F))
+    table = pa.table(_columns(symmetry, judged.verdict_F, firing, families, group) | tuned.columns)
     content_of_table = parquet.to_bytes(table)
     attributes = {
         "irreps": [irrep.label for irrep in group.irreps()],
         "group": {"kind": group.kind, "n": group.n},
         "classes": [one.name for one in classes(group)],
         **about,
+        **tuned.about,
     }
     values = (
         symmetry.curve_FG,
@@ -76,7 +83,8 @@ def write_features(
         judged.evidence.strength_FQ.astype(np.float32),
         judged.evidence.p_FQ.astype(np.float32),
     )
-    named: dict[str, NDArray[Any]] = dict(zip((*ARRAYS, *LATER_ARRAYS), values, strict=True))
+    of_weights = (*ARRAYS, *LATER_ARRAYS[: -len(TUNED_ARRAYS)])
+    named: dict[str, NDArray[Any]] = dict(zip(of_weights, values, strict=True)) | tuned.arrays
     named = {array_name: array for array_name, array in named.items() if array.shape[1]}
     made = group_of(finite(attributes), named)
     for key, content in made.items():

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core.analyse import features, firing, parts
+from gc_core.analyse import features, firing, parts, shown
 from gc_core.analyse.parts import Arrays, Parts
 from gc_core.arrays import as_arrays
+from gc_core.backbones import Backbone
 from gc_core.config import ResolvedAnalyseConfig
 from gc_core.crosscoder import Crosscoder, StoredDecoder, open_decoder, read_shape
 from gc_core.families import Dictionary, Neighbours, Source, family_of, nearest, sketched
@@ -30,7 +31,8 @@ class Work:
 
         The items: of `encode` a range of shards, of `describe` a range of features, of
         `chance` the same with the summed alignment of all, of `neighbours` a range of living features, of `families`
-        members of several families, each with the pairs of them that are neighbours.
+        members of several families, each with the pairs of them that are neighbours, of `stimuli` a range of the fixed
+        set.
         """
         return self.parts.write(kind, number, _TASKS[kind](self, item, alive, device))
 
@@ -67,12 +69,19 @@ def _families(
     return parts.of_clusters([family_of(each, pairs, source) for each, pairs in members])
 
 
+def _stimuli(work: Work, some: range, alive: None, device: str) -> Arrays:
+    attrs = _store(work.parts).attrs
+    masked = bool(attrs["config"].get("disc_mask", False))
+    return as_arrays(shown.show(some, work.model(device), _network(work.parts, device), disc_mask=masked))
+
+
 _TASKS: dict[str, Callable[..., Arrays]] = {
     "encode": _encode,
     "describe": _describe,
     "chance": _chance,
     "neighbours": _neighbours,
     "families": _families,
+    "stimuli": _stimuli,
 }
 
 
@@ -101,6 +110,11 @@ def _dictionary(of: Parts, invariant_share: float, alive: bytes, device: str) ->
 def _decoder(of: Parts) -> tuple[StoredDecoder, Group]:
     folder = of.run.crosscoder(of.name)
     return open_decoder(folder), read_shape(folder).group
+
+
+@lru_cache(maxsize=1)
+def _network(of: Parts, device: str) -> Backbone:
+    return shown.network_of_store(_store(of).attrs, device)
 
 
 @lru_cache(maxsize=2)

@@ -20,6 +20,7 @@ class AnalyseConfig(Config):
         "false_discoveries": 1.0,
         "surrogates": 0,
         "seed": 0,
+        "stimuli": False,
     }
     BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
         "family_similarity": bounds.SHARE,
@@ -54,6 +55,9 @@ class AnalyseConfig(Config):
     poses of D_32. Families of more than about twice as many members may be found in parts."""
     top_examples: int = 12
     """Examples kept for a feature, at most two of one image."""
+    stimuli: bool = True
+    """Whether drawn stimuli, at many angles, are shown to the network, where its weights are at hand: the best one
+    names the feature, and its tuning is compared with the symmetry of its decoder."""
 
     def resolved(self, *, tied: bool) -> "ResolvedAnalyseConfig":
         """Fill in the defaults; `tied`: for prototypes in tied poses."""

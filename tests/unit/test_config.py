@@ -87,6 +87,7 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
         "seed": 2,
         "neighbours": 100,
         "top_examples": 3,
+        "stimuli": False,
     },
 }
 KINDS = list(OTHER_VALUES)
