@@ -198,7 +198,18 @@ def _card(row: dict[str, Any], table: FeatureTable, examples: list[Example]) -> 
         pose_share_G=None if counts is None else counts[feature] / max(1, counts[feature].sum()),
         block_step_G=None if counts is None else table.arrays["block_steps"][feature],
         gaps=tuple(Gap(**gap) for gap in row.get("family_gaps") or ()),
+        label=row.get("label"),
+        stimulus=words_of_stimulus(row),
     )
+
+
+def words_of_stimulus(row: Mapping[str, Any]) -> str:
+    """The stimulus that drives a feature most, and how it was turned; empty where there is none, or an earlier version
+    wrote the table."""
+    if row.get("label") is None:
+        return ""
+    mirrored = ", mirrored" if row["tuning_mirrored"] else ""
+    return f"{row['tuning_stimulus']}{mirrored}, at {row['tuning_angle_deg']:.4g}°"
 
 
 def chance_of(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,6 +248,8 @@ def _page(
             f"{sparsity(config)}; {config['steps']:,} steps of {config['batch']}; encoder reads {read}",
         ),
     ]
+    if shares := about.get("stimuli", {}):
+        facts.append(("stimuli", _agreement(shares)))
     if len(cards) < len(table.rows):
         facts.append(("shown here", f"{len(cards):,}"))
     group = about["group"]
@@ -262,6 +275,14 @@ def _page(
         features=cards,
         tied=tied,
     )
+
+
+def _agreement(about: Mapping[str, Any]) -> str:
+    """How many stimuli were shown, and whether responses have the symmetries of decoders."""
+    if about["same_symmetry"] is None:
+        return f"{about['number']}"
+    same, dealt = about["same_symmetry"], about["same_symmetry_dealt"]
+    return f"{about['number']}; tuned as the decoder says: {same:.0%} ({dealt:.0%} by chance)"
 
 
 def _held_out(results: Mapping[str, Any]) -> str:

@@ -72,6 +72,10 @@ class FeatureCard:
     """|D[g r] - D[g]|, r the smallest rotation, any unit, (G,); None where poses are not tied."""
     gaps: tuple[Gap, ...] = ()
     """Orientations that its family leaves out."""
+    label: str | None = None
+    """Kind of the drawn stimulus that drives it most; None where none does, or none were shown."""
+    stimulus: str = ""
+    """That stimulus and how it was turned, in words; empty without a label."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

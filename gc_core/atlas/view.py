@@ -29,6 +29,8 @@ class FeatureView:
     family: int
     """-1 also where the family has no other living member."""
     symmetry_class: int
+    label_number: int
+    """Place of its label among the page's; -1 without one."""
     strip: str
     """Path of the example strip from the page, empty without examples."""
     summary: str
@@ -88,6 +90,8 @@ class PageView:
     has_plots: bool
     has_mirrors: bool
     classes: list[ClassView]
+    labels: list[str]
+    """Kinds of stimuli that drive some feature most, the most frequent first."""
     families: list[FamilyView]
     alone: list[FeatureView]
     rings: list[tuple[str, int]]
@@ -102,7 +106,8 @@ def describe(page: AtlasPage) -> PageView:
     classes = _classes(living)
     names = [entry.name for entry in classes]
     sizes = Counter(card.family for card in living)
-    features = [_feature(card, page, names.index(card.symmetry), sizes[card.family]) for card in living]
+    labels = [label for label, _ in Counter(card.label for card in living if card.label is not None).most_common()]
+    features = [_feature(card, page, names.index(card.symmetry), labels, sizes[card.family]) for card in living]
     return PageView(
         page=page,
         num_alive=len(living),
@@ -110,6 +115,7 @@ def describe(page: AtlasPage) -> PageView:
         has_plots=page.order > 1,
         has_mirrors=page.group_kind == "dihedral",
         classes=classes,
+        labels=labels,
         families=_families(features),
         alone=[feature for feature in features if feature.family < 0],
         rings=[(label, round(plots.ring_radius(cosine))) for label, cosine in (("0", 0.0), (".5", 0.5), ("1", 1.0))],
@@ -156,7 +162,9 @@ def _gap(gap: Gap) -> str:
     return f"{'mirrored, ' if gap.mirrored else ''}{gap.from_deg:.4g}° to {gap.to_deg:.4g}°"
 
 
-def _feature(card: FeatureCard, page: AtlasPage, symmetry_class: int, family_size: int) -> FeatureView:
+def _feature(
+    card: FeatureCard, page: AtlasPage, symmetry_class: int, labels: list[str], family_size: int
+) -> FeatureView:
     stabiliser, changing = _letter(card.stabiliser), _letter(card.changing_stabiliser)
     norms = _halves(card.block_norm_G, page)
     largest = float(np.max(card.block_norm_G))
@@ -164,6 +172,7 @@ def _feature(card: FeatureCard, page: AtlasPage, symmetry_class: int, family_siz
         card=card,
         family=card.family if family_size > 1 else -1,
         symmetry_class=symmetry_class,
+        label_number=-1 if card.label is None else labels.index(card.label),
         strip=f"examples/{strip_name(card.feature)}" if card.examples else "",
         summary=_summary(card, page),
         pose=words_of_pose(card.pose, page),

@@ -51,6 +51,15 @@ const count = document.getElementById("count").value;
 button.click();
 report({name: button.querySelector(".name").textContent, chosen, count, after: visible().length});
 """
+CHOOSE_STIMULUS = """
+const select = document.getElementById("label");
+const number = [...select.options].find((each) => each.textContent === "curve").value;
+const change = (value) => { select.value = value; select.dispatchEvent(new Event("change")); };
+change(number);
+const chosen = [...document.querySelectorAll("article")].filter((a) => !a.hidden).map((a) => a.id).sort();
+document.getElementById("show-all").click();
+report({chosen, box: select.value, after: document.querySelectorAll("article:not([hidden])").length});
+"""
 SORT = """
 const order = document.getElementById("order");
 const ids = () => [...document.querySelectorAll("article")].map((a) => a.id);
@@ -166,6 +175,13 @@ def test_a_symmetry_can_be_chosen_and_let_go(page: AtlasPage, opened: Path, tmp_
     assert chosen["chosen"] == sorted(expected)
     assert chosen["count"] == f"{len(expected)} of {len(living)} features"
     assert chosen["after"] == len(living)
+
+
+def test_one_kind_of_stimulus_can_be_chosen(page: AtlasPage, opened: Path, tmp_path: Path):
+    seen = probe(opened, CHOOSE_STIMULUS, tmp_path)
+    curves = sorted(f"f{card.feature}" for card in page.features if card.label == "curve")
+    assert seen == {"chosen": curves, "box": "", "after": len(page.features) - 1}
+    assert 0 < len(curves) < len(page.features) - 1
 
 
 def test_features_can_be_sorted_and_put_back(page: AtlasPage, opened: Path, tmp_path: Path):

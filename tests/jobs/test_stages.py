@@ -60,6 +60,7 @@ def test_every_part_of_the_run_folder_is_there(finished: RunFolder) -> None:
     table = pq.read_table(finished.feature_table("topk-64").local_path)
     assert table.num_rows == 64
     assert {"symmetry", "family", "spectrum"} <= set(table.column_names)
+    assert set(table["label"].to_pylist()) > {"line", None}, "lines drive some feature most, and nothing drives another"
     page = (finished.atlas("topk-64").local_path / "index.html").read_text()
     assert "inception3b" in page
 

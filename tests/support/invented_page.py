@@ -42,6 +42,9 @@ def _spiral(x_P: np.ndarray, y_P: np.ndarray) -> np.ndarray:
     return np.abs(np.hypot(x_P, y_P) - 0.15 - 0.5 * turn_P) - 0.1
 
 
+LABELS = {"disc": "colour-spot", "bar": "bar", "arc": "curve", "spiral": "spiral"}
+"""The stimuli that drive such features; no drawn one is a cross."""
+
 SHAPES: dict[str, tuple[Shape, str, str, float | None]] = {
     "disc": (_disc, "invariant", "D_{n}", None),
     "bar": (_bar, "2-fold with mirrors", "D_2", 0.0),
@@ -136,6 +139,8 @@ def _card(
             Example(image_name=f"{name}-{number}-{rank}.png", value=float(value), patch_HWC=_patch(shape, matrix, rng))
             for rank, value in enumerate(values)
         ],
+        label=LABELS.get(name),
+        stimulus=f"{LABELS[name]}: white on black, at {360 * pose / group.n % 360:.4g}°" if name in LABELS else "",
     )
 
 

@@ -89,6 +89,14 @@ def test_tables_of_earlier_versions_have_no_interval_and_no_p() -> None:
     assert build.chance_of(ROW | chance | {"stabiliser": "C_1", "stabiliser_score": 0.0}) == {}, "no stabiliser"
 
 
+def test_a_stimulus_is_told_with_its_angle_and_tables_of_earlier_versions_have_none() -> None:
+    assert build.words_of_stimulus(ROW) == ""
+    told = {"label": "bar", "tuning_stimulus": "bar: width 3 px", "tuning_angle_deg": 11.25, "tuning_mirrored": True}
+    assert build.words_of_stimulus(ROW | told) == "bar: width 3 px, mirrored, at 11.25°"
+    assert build.words_of_stimulus(ROW | told | {"tuning_mirrored": False}) == "bar: width 3 px, at 11.25°"
+    assert build.words_of_stimulus(ROW | dict.fromkeys(told)) == "", "no stimulus drives it"
+
+
 def test_images_that_are_away_are_counted_on_the_page_and_aloud(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "pics").rename(tmp_path / "away")
     page, (line,) = page_of(run)

@@ -80,6 +80,29 @@ def test_symmetry_words_and_stabiliser_names_are_escaped_too(page: AtlasPage):
     assert "x" not in [attributes.get("src") for _, attributes in parsed.tags]
 
 
+def test_stimuli_are_shown_chosen_by_and_escaped(page: AtlasPage):
+    every = {card.label for card in page.features if card.alive}
+    assert None in every, "some features have no stimulus"
+    shown = Tags(render(page))
+    assert "best stimulus curve: white on black, at" in " ".join(shown.text.split())
+    found = dict(
+        re.findall(r'<option value="(\d+)">([^<]+)</option>', render(page).partition('<select id="label">')[2])
+    )
+    assert {*found.values()} == every - {None}
+    articles = [attributes for name, attributes in shown.tags if name == "article"]
+    by_number = {card.feature: card.label for card in page.features}
+    for each in articles:
+        assert found.get(str(each["data-l"])) == by_number[int(str(each["id"])[1:])]
+    hostile = Tags(render(with_features(page, label=HOSTILE, stimulus=BREAKING)))
+    assert [name for name, _ in hostile.tags].count("script") == 1
+    assert HOSTILE in hostile.text
+    assert BREAKING in hostile.text
+
+
+def test_without_stimuli_nothing_is_offered_to_choose(page: AtlasPage):
+    assert "label" not in Tags(render(with_features(page, label=None, stimulus=""))).ids("select")
+
+
 def test_every_living_feature_has_one_article_and_dead_ones_are_only_counted(page: AtlasPage):
     parsed = Tags(render(page))
     living = [card.feature for card in page.features if card.alive]

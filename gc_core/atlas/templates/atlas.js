@@ -13,14 +13,21 @@
   const number = byId("number");
   const order = byId("order");
   const classSelect = byId("class");
+  const labelSelect = byId("label");
 
-  const wanted = () => ({ prefix: number.value.trim(), symmetry: classSelect ? classSelect.value : "" });
+  const wanted = () => ({
+    prefix: number.value.trim(),
+    symmetry: classSelect ? classSelect.value : "",
+    label: labelSelect ? labelSelect.value : "",
+  });
 
   function filter() {
-    const { prefix, symmetry } = wanted();
+    const { prefix, symmetry, label } = wanted();
     let shown = 0;
     for (const article of articles) {
-      const matches = article.id.slice(1).startsWith(prefix) && (symmetry === "" || article.dataset.c === symmetry);
+      const { c, l } = article.dataset;
+      const matches =
+        article.id.slice(1).startsWith(prefix) && (symmetry === "" || c === symmetry) && (label === "" || l === label);
       article.hidden = !matches;
       shown += matches;
     }
@@ -103,7 +110,7 @@
   byId("show-all").addEventListener("click", showAll);
   number.addEventListener("input", filter);
   order.addEventListener("change", arrange);
-  if (classSelect) classSelect.addEventListener("change", filter);
+  for (const select of [classSelect, labelSelect]) if (select) select.addEventListener("change", filter);
   for (const button of classButtons) {
     button.addEventListener("click", () => {
       classSelect.value = button.getAttribute("aria-pressed") === "true" ? "" : button.dataset.class;
