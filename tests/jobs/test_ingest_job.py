@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gc_core import manifest, store
+from gc_core.analyse import load_features
 from gc_core.ingest import IngestConfig, compute_shard, create_store, plan_ingest, survey, write_manifest
 from gc_core.io.run_folder import RunFolder
 from gc_core.store.layout import object_name
@@ -37,10 +38,15 @@ def options(source: Path, out: Path) -> list[str]:
     return [*places, "--group", "D2", "--out", str(out)]
 
 
-def test_later_stages_work_and_the_page_says_why_it_has_no_images(run: RunFolder) -> None:
+def test_later_stages_work_and_the_page_says_why_it_has_no_images(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     sizes = ["--dict-size", "32", "--k", "4", "--steps", "30"]
     train.main(["--run", run.url, "--name", "small", *sizes])
     analyse.main(["--run", run.url])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "none shown, so `label` and `tuning_*` are empty: the activations were computed elsewhere" in said
+    assert {row["label"] for row in load_features(run, "small").rows} == {None}
     evaluate.main(["--run", run.url])
     page = (run.location.local_path / "atlas" / "small" / "index.html").read_text()
     assert "computed elsewhere and read from files" in page

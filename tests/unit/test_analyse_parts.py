@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from gc_core import analyse, groups
-from gc_core.analyse import FeatureSymmetry, parts
+from gc_core import analyse, groups, harvest
+from gc_core.analyse import FeatureSymmetry, parts, shown
 from gc_core.analyse.parts import Parts, parts_of
 from gc_core.analyse.work import Work
 from gc_core.arrays import as_arrays
-from gc_core.config import AnalyseConfig
+from gc_core.config import AnalyseConfig, HarvestConfig
 from gc_core.crosscoder import GroupCrosscoder
 from gc_core.families import Neighbours, Source, family_of, mutual, nearest, sketched, within
 from gc_core.families.neighbours import NO_NEIGHBOURS
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
-from gc_core.symmetry import Evidence
+from gc_core.symmetry import Evidence, Tuning
 from support.random_crosscoders import random_crosscoder
 from support.small_runs import MakeRun
 
@@ -88,6 +88,20 @@ def test_what_each_task_leaves_is_what_its_function_gives(run: RunFolder) -> Non
         assert_equal(mine, theirs)
     assert parts.clusters_of(parts.of_clusters([])) == []
     assert_equal(Neighbours(**as_arrays(NO_NEIGHBOURS)), NO_NEIGHBOURS)
+
+
+def test_a_task_that_shows_stimuli_leaves_what_they_tell(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = harvest.load_backbone(HarvestConfig(layer="conv1", dtype="float32"), "cpu")
+    monkeypatch.setattr(shown, "network_of_store", lambda attrs, device: backbone)
+    run = make_run(np.zeros((10, 4, backbone.channels), np.float32), groups.cyclic(4))
+    crosscoder = random_crosscoder(group="C_4", channels=backbone.channels).float()
+    crosscoder.save(run.crosscoder("one"))
+    work = Work(kept(run), CONFIG)
+    found = work.parts.read(work.do("stimuli", 1, range(3, 5), None, "cpu"))
+    assert found is not None
+    expected = shown.show(range(3, 5), crosscoder, backbone)
+    assert_equal(Tuning(**found), expected)
+    assert (expected.stimulus_F >= 3).any()
 
 
 def test_a_damaged_part_is_not_read_and_is_gone(run: RunFolder) -> None:
