@@ -18,7 +18,8 @@ from gc_core.families.sketch import NUMBERS
 from gc_core.groups import Group
 from gc_core.images.catalogue import fixed_set
 from gc_core.store.shards import CHUNK_ROWS
-from gc_core.symmetry import classes, features_at_once, shown_group
+from gc_core.symmetry import classes, features_at_once
+from gc_core.symmetry.tuning import LEAST_ANGLES
 
 MOST_PARTS = 128
 """Parts in which samples are watched, at most: each is kept on disk until the end, 14 T + 8 bytes a feature, and 8 G
@@ -85,7 +86,7 @@ def plan_analysis(
     seen = count * (14 * candidates + 8 + (8 * order if shape.tying == "orbit" else 0))
     described = count * (5 * FLOAT32 * order + FLOAT64 * (order + 6 * len(classes(group))) + VERDICT_BYTES)
     neighbours = count * min(count, config.neighbours)
-    tuning = count * _tuning_bytes(group) if config.stimuli else 0
+    tuning = count * _tuning_bytes(order) if config.stimuli else 0
     samples = ROWS_AT_ONCE * order * block * COPIES_OF_SAMPLES + CHUNK_ROWS * 2 * stored_elements * block
     return AnalysisPlan(
         weights_bytes=count * (decoder + len(shape.reads) * block + 2 * FLOAT32) + decoder,
@@ -127,16 +128,20 @@ def _comparison_bytes(shape: CrosscoderShape) -> int:
     return decoders + 2 * count * (block + NUMBERS * FLOAT32) + PRODUCT_BYTES + pairs
 
 
-def _tuning_bytes(group: Group) -> int:
+def _tuning_bytes(order: int) -> int:
     """Memory of what stimuli tell of one feature: its curve, products and energies by element, sums by kind."""
-    return FLOAT32 * shown_group(group).order + 2 * FLOAT64 * group.order + 20 * FLOAT64
+    return FLOAT32 * _most_shown(order) + 2 * FLOAT64 * order + 20 * FLOAT64
+
+
+def _most_shown(order: int) -> int:
+    """Most elements under which stimuli are shown, of a group of this order: finer turns make up what is missing."""
+    return order + 2 * LEAST_ANGLES
 
 
 def _show_bytes(shape: CrosscoderShape, tuning_bytes: int) -> int:
     """Memory of a task with the network, a batch of samples, responses to one stimulus, and sums of two."""
-    order = shown_group(shape.group).order
     samples = COPIES_OF_SAMPLES * SAMPLES_AT_ONCE * shape.group.order * shape.channels * FLOAT32
-    responses = COPIES_OF_RESPONSES * FLOAT32 * shape.num_rows * order
+    responses = COPIES_OF_RESPONSES * FLOAT32 * shape.num_rows * _most_shown(shape.group.order)
     return OVERHEAD_BYTES + NETWORK_BYTES + samples + responses + 3 * tuning_bytes
 
 

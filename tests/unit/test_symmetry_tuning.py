@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gc_core import groups, symmetry
 from gc_core.groups import Group, Subgroup
 from gc_core.symmetry import Tuning
+from gc_core.symmetry.tuning import LEAST_ANGLES
 
 NUM_STIMULI, NUM_KINDS = 6, 3
 SAME_NEVER = np.eye(1, 48, dtype=bool)[0]
@@ -53,6 +54,14 @@ def found(tuning: Tuning, group: Group) -> list[Subgroup | None]:
 @pytest.mark.parametrize(("name", "finer"), [("D4", "D_24"), ("D8", "D_24"), ("C6", "C_24"), ("D32", "D_32")])
 def test_stimuli_are_shown_under_the_group_s_elements_and_finer_turns(name: str, finer: str) -> None:
     assert symmetry.shown_group(groups.parse(name)).name == finer
+
+
+def test_no_group_shows_more_than_its_elements_and_the_missing_angles() -> None:
+    """The analysis plans memory by it."""
+    for n in range(1, 80):
+        for group in (groups.dihedral(n), groups.cyclic(n)):
+            assert symmetry.shown_group(group).order <= group.order + 2 * LEAST_ANGLES
+            assert symmetry.shown_group(group).n >= LEAST_ANGLES
 
 
 def test_the_plain_autoencoder_s_stimuli_are_turned_too() -> None:
