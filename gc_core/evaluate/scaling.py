@@ -32,7 +32,7 @@ from gc_core.crosscoder.activation_functions import SparseCode
 from gc_core.groups import Group
 from gc_core.scoring import Samples
 
-PAIRS_AT_ONCE = 1024
+PAIRS_AT_ONCE = 256
 """Active pairs whose blocks are in memory together."""
 
 
@@ -101,14 +101,16 @@ class ScalingSums:
         images = torch.arange(len(acts_BGC)).to(rows) + self.seen if image_B is None else image_B
         self.seen += len(acts_BGC)
         error_BGC = acts_BGC - explained_BGC
+        # Made before the large parts that are freed again: small ones between them would keep their memory in pieces.
+        error_NG, said_NG = acts_BGC.new_empty(2, len(rows), self.group.order)
         for each in torch.arange(len(rows), device=rows.device).split(PAIRS_AT_ONCE):
-            sample_N, row_N, columns_NG = batch_N[each], rows[each], self._columns(poses[each])
+            sample_N, columns_NG, block_NGC = batch_N[each], self._columns(poses[each]), self.decoder_RGC[rows[each]]
             weighted_NGC = error_BGC[sample_N[:, None], columns_NG] * values[each, None, None]
-            self.cross_RGC.index_add_(0, row_N, weighted_NGC)
-            block_NGC = self.decoder_RGC[row_N]
-            error_NG = (weighted_NGC * block_NGC).sum(2)
-            said_NG = (explained_BGC[sample_N[:, None], columns_NG] * block_NGC).sum(2) * values[each, None]
-            self.pairs.append((row_N, images[sample_N], values[each].square(), error_NG, said_NG))
+            self.cross_RGC.index_add_(0, rows[each], weighted_NGC)
+            error_NG[each] = (weighted_NGC * block_NGC).sum(2)
+            said_NGC = explained_BGC[sample_N[:, None], columns_NG] * block_NGC
+            said_NG[each] = said_NGC.sum(2) * values[each, None]
+        self.pairs.append((rows, images[batch_N], values.square(), error_NG, said_NG))
 
     def scaling(self) -> LatentScaling:
         """The factors of what was counted."""

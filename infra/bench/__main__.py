@@ -20,6 +20,7 @@ BENCHMARKS = {
     "synthetic": "whether features in superposition, trees and correlation are found, next to SAELens' autoencoder",
     "stabilisers": "whether the analysis names planted stabilisers, and none where none is; nothing is trained",
     "revive": "how many features die, and what the ways to revive them do",
+    "sizes": "whether larger dictionaries tile the circle or find rarer features, tied and untied",
     "analyse": "time and memory of the analysis as features and samples grow, next to the plain way",
     "scale": "time and memory of reading what is held out, exporting, scoring and matching, next to the plain way",
     "artefacts": "how much interpolation changes blocks, and what `--resample-all` does about it",

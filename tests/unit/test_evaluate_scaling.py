@@ -187,3 +187,16 @@ def test_features_that_never_fire_have_no_factor() -> None:
     assert np.isnan(found.error_RG[0]).all()
     assert not found.refitted_RGC[0].any()
     assert np.isfinite(found.error_RG[1:]).all()
+
+
+def test_what_is_kept_does_not_lie_between_what_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch leaves one piece behind, however many parts it is computed in: with small pieces between large freed ones
+    a process that keeps what it frees grew to ten gigabytes."""
+    monkeypatch.setattr(scaling, "PAIRS_AT_ONCE", 3)
+    model, acts_NGC = crosscoder("none"), random_samples()
+    sums = scaling.ScalingSums(model.W_dec.detach(), GROUP)
+    with torch.no_grad():
+        for part in acts_NGC.split(20):
+            code = model.code(part)
+            sums.add(code, part - model.b_dec, model.decode_sparse(code) - model.b_dec)
+    assert len(sums.pairs) == 2
