@@ -34,8 +34,8 @@ def novelty(
 def covered(pose_M: NDArray[np.int64], stabiliser: Subgroup, group: Group) -> float:
     """Share of the group's elements that are a pose of some member, up to the stabiliser: 1 where every turned copy is
     there, |H| / |G| of a feature alone. `pose_M` holds by how much each is turned."""
-    same = list(stabiliser.elements)
-    return len(np.unique(group.cayley[np.ix_(pose_M, same)])) / group.order
+    same = np.array(stabiliser.elements)
+    return len(np.unique(group.cayley[pose_M[:, None], same])) / group.order
 
 
 def covered_by_chance(
