@@ -155,9 +155,10 @@ def judged(
 ) -> tuple[Sized, Tensor]:
     """A training's row, and its living decoder rows, to which the next size is compared."""
     density_R, fvu = fired(model, data)
-    living_R = density_R > 0
+    living_R, group = density_R > 0, model.group
+    assert isinstance(group, Group), "poses are of groups of the plane"
     decoder_RGC = model.W_dec.detach()[torch.from_numpy(living_R)]
-    told = {} if smaller is None else novelties(decoder_RGC, smaller, density_R[living_R], model.group, config)
+    told = {} if smaller is None else novelties(decoder_RGC, smaller, density_R[living_R], group, config)
     row = Sized(
         kind=kind,
         seed=config.seed,
@@ -170,7 +171,7 @@ def judged(
         shares=told.get("shares", {}),
         densities=told.get("densities", {}),
         control=told.get("control"),
-        **tiling(decoder_RGC, model.group, tied=kind == "tied", seed=config.seed),
+        **tiling(decoder_RGC, group, tied=kind == "tied", seed=config.seed),
     )
     return row, decoder_RGC
 
