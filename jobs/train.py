@@ -79,7 +79,7 @@ def run_train(
     check_installed(upkeep.loggers)
     data = training.open_data(run, configs[0])
     resolved = [training.resolve(config, data) for config in configs]
-    names = lists.names_of(resolved, data.store.group.name, name)
+    names = lists.names_of(resolved, data.store.group.text, name)
 
     def named() -> dict[str, ResolvedTrainConfig]:
         every = zip(names, configs, resolved, strict=True)
@@ -119,7 +119,7 @@ def _placed(
 
 def _summary(folder: Location, config: ResolvedTrainConfig, data: training.TrainingData) -> list[tuple[str, str]]:
     _, results = read_trained(folder)
-    features = f"{config.dict_size:,} features over {config.group}, {config.activation}"
+    features = f"{config.dict_size:,} features over {config.parsed_group.name}, {config.activation}"
     if config.tying == "orbit":
         invariant = f" ({config.invariant_prototypes:,} invariant)" if config.invariant_prototypes else ""
         features = f"{config.prototypes:,} prototypes{invariant}, {features}"

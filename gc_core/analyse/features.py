@@ -13,7 +13,7 @@ from torch import Tensor
 from gc_core import symmetry
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import Crosscoder
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 from gc_core.symmetry import Evidence, Verdict
 
 
@@ -77,7 +77,9 @@ def summed_alignment(described: FeatureSymmetry, alive_F: NDArray[np.bool_]) -> 
     return float(squares), float(count)
 
 
-def judge(evidence: Evidence, group: Group, config: AnalyseConfig, alive_F: NDArray[np.bool_] | None = None) -> Judged:
+def judge(
+    evidence: Evidence, group: FiniteGroup, config: AnalyseConfig, alive_F: NDArray[np.bool_] | None = None
+) -> Judged:
     """What is said of each feature; false discoveries are counted among those that are alive (None: all)."""
     verdict_F = symmetry.decide(
         evidence,

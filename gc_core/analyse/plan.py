@@ -15,10 +15,11 @@ from gc_core.crosscoder import CrosscoderShape
 from gc_core.families.neighbours import COLUMNS
 from gc_core.families.search import blocks
 from gc_core.families.sketch import NUMBERS
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup, Group
 from gc_core.images.catalogue import fixed_set
 from gc_core.store.shards import CHUNK_ROWS
 from gc_core.symmetry import classes, features_at_once
+from gc_core.symmetry.table_chance import MOST_DIRECTIONS
 from gc_core.symmetry.tuning import LEAST_ANGLES
 
 MOST_PARTS = 128
@@ -114,10 +115,15 @@ def plan_analysis(
     )
 
 
-def _evidence_bytes(group: Group, decoder_bytes: int, surrogates: int) -> int:
+def _evidence_bytes(group: FiniteGroup, decoder_bytes: int, surrogates: int) -> int:
     """Memory in float64 of some features' coefficients, their products, and one feature's surrogates."""
     a_feature = 2 * COPIES_OF_COEFFICIENTS * decoder_bytes + COPIES_OF_GRAMS * FLOAT64 * (group.order + 4) ** 2
-    return features_at_once(group) * a_feature + COPIES_OF_SURROGATES * FLOAT64 * surrogates * group.n
+    return features_at_once(group) * a_feature + COPIES_OF_SURROGATES * FLOAT64 * surrogates * _surrogate_numbers(group)
+
+
+def _surrogate_numbers(group: FiniteGroup) -> int:
+    """Numbers that are drawn for each surrogate."""
+    return group.n if isinstance(group, Group) else group.order * MOST_DIRECTIONS
 
 
 def _comparison_bytes(shape: CrosscoderShape) -> int:

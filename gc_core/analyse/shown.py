@@ -17,7 +17,7 @@ from gc_core import groups, harvest, transforms
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
 from gc_core.crosscoder import Crosscoder
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup, Group, of_the_plane
 from gc_core.images.catalogue import Stimulus, fixed_set
 from gc_core.ingest import is_ingested
 from gc_core.symmetry import Tuning, merged, shown_group, tuning_of
@@ -27,7 +27,7 @@ SAME_LEVELS = 2
 SAMPLES_AT_ONCE = 64
 
 
-def why_not_shown(attrs: Mapping[str, Any], group: Group) -> str | None:
+def why_not_shown(attrs: Mapping[str, Any], group: FiniteGroup) -> str | None:
     """Why stimuli cannot be shown, under such a group, to the network of a store with these attributes, in one line;
     None if they can."""
     if group.kind not in ("trivial", "cyclic", "dihedral"):
@@ -50,14 +50,14 @@ def network_of_store(attrs: Mapping[str, Any], device: str) -> Backbone:
 def show(some: range, model: Crosscoder, backbone: Backbone, *, disc_mask: bool = False) -> Tuning:
     """Show some stimuli of the fixed set, at least one, to the network, and its activations to the crosscoder."""
     stimuli = fixed_set()
-    kinds = list(dict.fromkeys(each.kind for each in stimuli))
+    group, kinds = of_the_plane(model.group), list(dict.fromkeys(each.kind for each in stimuli))
 
     def one(number: int) -> Tuning:
-        images_L3SS = drawn(stimuli[number], model.group, backbone.receptive_field_px)
+        images_L3SS = drawn(stimuli[number], group, backbone.receptive_field_px)
         acts_LC = network_activations(images_L3SS, backbone, disc_mask=disc_mask)
         return tuning_of(
             responses(model, acts_LC.to(model.W_dec.device)).cpu().numpy().T,
-            model.group,
+            group,
             stimulus=number,
             kind=kinds.index(stimuli[number].kind),
             num_kinds=len(kinds),
@@ -100,7 +100,7 @@ def responses(model: Crosscoder, acts_LC: Tensor) -> Tensor:
     tied poses what it has in its own pose where the prototype is active in any: in the code itself another pose would
     stand in its place, as soon as that fits better.
     """
-    shown = shown_group(model.group)
+    shown = shown_group(of_the_plane(model.group))
     own_G = torch.from_numpy(groups.embed(model.group, shown))
     block_LG = torch.from_numpy(shown.cayley)[own_G].T.to(acts_LC.device)
     return torch.cat([_response(model, acts_LC[some]) for some in block_LG.split(SAMPLES_AT_ONCE)])

@@ -19,7 +19,7 @@ from gc_core.analyse.firing import Firing
 from gc_core.analyse.tuning import ARRAYS as TUNED_ARRAYS
 from gc_core.analyse.tuning import Tuned, not_tuned
 from gc_core.families import Families, coverage, family_gaps, shown_poses
-from gc_core.groups import Group, Subgroup
+from gc_core.groups import FiniteGroup, Subgroup
 from gc_core.io import objects, parquet
 from gc_core.io.artefacts import DamagedError, digest, fault_of, hashes_in
 from gc_core.io.json_objects import finite, read_json, write_json
@@ -55,7 +55,7 @@ def write_features(
     judged: Judged,
     firing: Firing,
     families: Families,
-    group: Group,
+    group: FiniteGroup,
     about: dict[str, Any],
     tuned: Tuned | None = None,
 ) -> None:
@@ -66,7 +66,7 @@ def write_features(
     content_of_table = parquet.to_bytes(table)
     attributes = {
         "irreps": [irrep.label for irrep in group.irreps()],
-        "group": {"kind": group.kind, "n": group.n},
+        "group": group.as_record(),
         "classes": [one.name for one in classes(group)],
         **about,
         **tuned.about,
@@ -166,7 +166,7 @@ def _values(root: zarr.Group, name: str) -> NDArray[Any]:
 
 
 def _columns(
-    symmetry: FeatureSymmetry, verdicts: Sequence[Verdict], firing: Firing, families: Families, group: Group
+    symmetry: FeatureSymmetry, verdicts: Sequence[Verdict], firing: Firing, families: Families, group: FiniteGroup
 ) -> dict[str, Any]:
     stabilisers = [v.subgroup for v in verdicts]
     return {
@@ -199,7 +199,7 @@ def _columns(
 
 
 def _gaps(
-    firing: Firing, families: Families, stabilisers: Sequence[Subgroup], group: Group
+    firing: Firing, families: Families, stabilisers: Sequence[Subgroup], group: FiniteGroup
 ) -> list[list[dict[str, Any]] | None]:
     """Gaps as the table keeps them; of tied poses none are told, for every prototype is in all orientations."""
     if firing.pose_count_FG.shape[1]:

@@ -15,7 +15,7 @@ from gc_core.backbones import Backbone
 from gc_core.config import ResolvedAnalyseConfig
 from gc_core.crosscoder import Crosscoder, StoredDecoder, open_decoder, read_shape
 from gc_core.families import Dictionary, Neighbours, Source, family_of, nearest, sketched
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 from gc_core.store import Store, open_store
 
 
@@ -107,7 +107,7 @@ def _dictionary(of: Parts, invariant_share: float, alive: bytes, device: str) ->
 
 
 @lru_cache(maxsize=2)
-def _decoder(of: Parts) -> tuple[StoredDecoder, Group]:
+def _decoder(of: Parts) -> tuple[StoredDecoder, FiniteGroup]:
     folder = of.run.crosscoder(of.name)
     return open_decoder(folder), read_shape(folder).group
 

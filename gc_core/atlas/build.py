@@ -174,7 +174,7 @@ def _undone(table: FeatureTable, store: Store) -> NDArray[np.int64]:
     poses = table.arrays.get("top_poses")
     if poses is None or "pose_counts" not in table.arrays:
         return np.zeros(table.arrays["top_rows"].shape, np.int64)
-    group = groups.Group(**table.attrs["group"])
+    group = groups.from_record(table.attrs["group"])
     return groups.embed(group, store.group)[group.inverse[poses]]
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from gc_core import groups
 from gc_core.config.train import TrainConfig
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,9 @@ class ResolvedTrainConfig(TrainConfig):
             raise ValueError("prototypes: found None with tying orbit, expected their number")
 
     @property
-    def parsed_group(self) -> Group:
+    def parsed_group(self) -> FiniteGroup:
         """What `group` names."""
-        return groups.parse(self.group)
+        return groups.from_text(self.group)
 
     @property
     def num_rows(self) -> int:

@@ -172,7 +172,7 @@ class TrainConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.group is not None:
-            groups.parse(self.group)
+            groups.from_text(self.group)
         if self.steps is not None and self.steps_before >= self.steps:
             raise ValueError(
                 f"steps_before: found {self.steps_before}, expected fewer than steps ({self.steps}); leave it out"

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gc_core.crosscoder.activation_functions import Choice, SparseCode
 from gc_core.crosscoder.files import entries, read_crosscoder, write_crosscoder
 from gc_core.crosscoder.shape import CrosscoderShape
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 from gc_core.io.location import Location
 from gc_core.parallel.collectives import ALONE, Peers, Shards
 
@@ -60,7 +60,7 @@ class Crosscoder(nn.Module, ABC):
         self.shape, self.shards, self.arithmetic = shape, shards, arithmetic
         self.features = shards.features(shape.num_rows)
         """Numbers, in the whole dictionary, of the features that are here; of prototypes where poses are tied."""
-        self.group: Group = shape.group
+        self.group: FiniteGroup = shape.group
         num_rows, channels = len(self.features), shape.channels
         self.threshold: Tensor | None
         self.log_threshold: nn.Parameter | None

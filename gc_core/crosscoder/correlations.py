@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup, Group, TableGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +36,32 @@ class Representation:
 
 
 @lru_cache
-def real_representations(group: Group) -> tuple[Representation, ...]:
+def real_representations(group: FiniteGroup) -> tuple[Representation, ...]:
     """All of them, those of one dimension first; each function on the group is a sum of their entries.
 
     The dihedral groups' are their irreducible ones. Of a cyclic group two conjugate characters make one plane, whose
-    four entries hold every number twice: its weight is half of d / |G|.
+    four entries hold every number twice: its weight is half of d / |G|. So it is with all of complex type; of
+    quaternionic type every number is there four times.
     """
-    if group.has_mirrors or group.order <= 2:  # of one and two elements all characters are real
-        weighted = [(irrep.matrices.real, irrep.dim / group.order) for irrep in group.irreps()]
-    else:
+    if isinstance(group, TableGroup):
+        weighted = [(each.matrices, each.matrices.shape[1] / (each.kind * group.order)) for each in group.real_irreps]
+    elif isinstance(group, Group) and not group.has_mirrors and group.order > 2:
         weighted = _of_cyclic(group)
+    else:  # of one and two elements all characters are real
+        weighted = [(irrep.matrices.real, irrep.dim / group.order) for irrep in group.irreps()]
     return tuple(
         Representation(np.ascontiguousarray(m), w) for m, w in sorted(weighted, key=lambda each: each[0].shape[1])
     )
 
 
-def transform(x_NGC: Tensor, group: Group) -> list[Tensor]:
+def transform(x_NGC: Tensor, group: FiniteGroup) -> list[Tensor]:
     """Fourier transform over the group: for every dimension d of representations a tensor (I, N, d, d C), whose entry
     [j, n, b, a C + c] is that of row a and column b of the transform of channel c."""
     table_KG = _tables(group, x_NGC.dtype, x_NGC.device)[0]
     return _split(table_KG @ x_NGC, group)
 
 
-def correlations(left: Sequence[Tensor], right: Sequence[Tensor], group: Group) -> Tensor:
+def correlations(left: Sequence[Tensor], right: Sequence[Tensor], group: FiniteGroup) -> Tensor:
     """<L_n, rho(h) R_m> of what `transform` made, (N, M, G)."""
     entries = []
     for lhs, rhs in zip(left, right, strict=True):
@@ -79,7 +82,7 @@ def _of_cyclic(group: Group) -> list[tuple[NDArray[np.float64], float]]:
 
 
 @lru_cache(maxsize=16)
-def _tables(group: Group, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def _tables(group: FiniteGroup, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """(K, G) from functions on the group to transforms, column by column of each matrix, and (K, G) back."""
     representations = real_representations(group)
     there = np.concatenate(
@@ -90,7 +93,7 @@ def _tables(group: Group, dtype: torch.dtype, device: torch.device) -> tuple[Ten
     return forward, backward
 
 
-def _split(x_NKC: Tensor, group: Group) -> list[Tensor]:
+def _split(x_NKC: Tensor, group: FiniteGroup) -> list[Tensor]:
     parts, first = [], 0
     dims = [r.matrices.shape[1] for r in real_representations(group)]
     for dim in sorted(set(dims)):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError
@@ -105,7 +104,9 @@ def _config_of(folder: Location) -> dict[str, Any]:
 
 def _shape_in(config: Mapping[str, Any]) -> CrosscoderShape:
     named = config["crosscoder"]
-    return record_of(CrosscoderShape, named | {"group": asdict(groups.parse(named["group"]))}, where="crosscoder")
+    return record_of(
+        CrosscoderShape, named | {"group": groups.from_text(named["group"]).as_record()}, where="crosscoder"
+    )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 
 Activation = Literal["topk", "batchtopk", "jumprelu", "l1"]
 
@@ -12,7 +12,7 @@ Activation = Literal["topk", "batchtopk", "jumprelu", "l1"]
 class CrosscoderShape:
     """What a crosscoder is, apart from its weights."""
 
-    group: Group
+    group: FiniteGroup
     channels: int
     dict_size: int
     reads: tuple[int, ...]
@@ -28,8 +28,8 @@ class CrosscoderShape:
     """Number of prototypes, the first ones, whose blocks are all equal: one feature each, which has one pose."""
 
     def as_record(self) -> dict[str, Any]:
-        """Plain values, for JSON and for people; the group by its name."""
-        return asdict(self) | {"group": self.group.name}
+        """Plain values, for JSON and for people; the group by its text."""
+        return asdict(self) | {"group": self.group.text}
 
     @property
     def copies(self) -> int:

@@ -7,14 +7,16 @@ import torch
 from torch import Tensor
 
 from gc_core.families import best_poses
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 
 ROWS_AT_ONCE, COLUMNS_AT_ONCE = 256, 4096
 """Features compared at once: pairs of so many are in memory, however many features there are."""
 
 
 @torch.no_grad()
-def largest_cosines(decoder_FGC: Tensor, *, most: int | None = None, up_to_pose_of: Group | None = None) -> Tensor:
+def largest_cosines(
+    decoder_FGC: Tensor, *, most: int | None = None, up_to_pose_of: FiniteGroup | None = None
+) -> Tensor:
     """(F,) of each feature the largest cosine of its whole decoder with another's, of more than `most` features of so
     many evenly spread ones; with a group the largest over all poses of the other. 1 where the dictionary holds it
     twice, 0 with one that is zero, NaN for a feature alone.
@@ -46,7 +48,7 @@ def hoyer_sparsity(values: Tensor, dim: int = -1) -> Tensor:
     return (count - sizes) / (count - 1) if count > 1 else torch.full_like(sizes, torch.nan)
 
 
-def _cosines(rows_BGC: Tensor, others_JGC: Tensor, up_to_pose_of: Group | None) -> Tensor:
+def _cosines(rows_BGC: Tensor, others_JGC: Tensor, up_to_pose_of: FiniteGroup | None) -> Tensor:
     if up_to_pose_of is not None:
         return best_poses(rows_BGC, others_JGC, up_to_pose_of)[0]
     mine, theirs = rows_BGC.flatten(1), others_JGC.flatten(1)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from gc_core.crosscoder import Crosscoder
 from gc_core.crosscoder.activation_functions import SparseCode
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 from gc_core.scoring import Samples
 
 PAIRS_AT_ONCE = 256
@@ -83,7 +83,7 @@ class ScalingSums:
     """What the factors are made of, added up over batches."""
 
     decoder_RGC: Tensor
-    group: Group
+    group: FiniteGroup
     cross_RGC: Tensor = field(init=False)
     """Sum of code times what all features together leave over, in each feature's own pose."""
     pairs: list[tuple[Tensor, ...]] = field(init=False, default_factory=list)

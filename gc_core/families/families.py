@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gc_core.groups import Group, Subgroup
+from gc_core.groups import FiniteGroup, Subgroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Cluster:
     left over turns the prototype's changing part into something unrelated; NaN where nobody looked."""
 
 
-def shown_poses(families: Families, stabilisers: Sequence[Subgroup], group: Group) -> NDArray[np.int64]:
+def shown_poses(families: Families, stabilisers: Sequence[Subgroup], group: FiniteGroup) -> NDArray[np.int64]:
     """(F,) by how much each feature's stimulus is turned against its representative's.
 
     Turning a stimulus by p and by p s looks the same where s is in the representative's stabiliser, so of the coset
@@ -57,7 +57,7 @@ def shown_poses(families: Families, stabilisers: Sequence[Subgroup], group: Grou
     return np.array(smallest, np.int64)
 
 
-def coverage(families: Families, stabilisers: Sequence[Subgroup], group: Group) -> NDArray[np.float32]:
+def coverage(families: Families, stabilisers: Sequence[Subgroup], group: FiniteGroup) -> NDArray[np.float32]:
     """(F,) share of the group's elements that are a pose of some member of the feature's family, up to the
     representative's stabiliser: 1 where every turned copy is there; NaN when alone."""
     share_F = np.full(len(families.family_F), np.nan, np.float32)

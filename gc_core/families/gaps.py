@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gc_core.families.families import Families, shown_poses
-from gc_core.groups import Group, Subgroup
+from gc_core.groups import FiniteGroup, Group, Subgroup
 
 LEAST_SHARE = 1 / 6
 """Of all orientations that look different: 60 degrees for a feature without symmetry, 30 for a 2-fold one."""
@@ -48,9 +48,11 @@ def gaps(
     ]
 
 
-def family_gaps(families: Families, stabilisers: Sequence[Subgroup], group: Group) -> list[list[Gap] | None]:
-    """The gaps of each feature's family; None when alone."""
+def family_gaps(families: Families, stabilisers: Sequence[Subgroup], group: FiniteGroup) -> list[list[Gap] | None]:
+    """The gaps of each feature's family; None when alone, or where the group has no angles."""
     pose_F, gaps_F = shown_poses(families, stabilisers, group), list[list[Gap] | None]([None] * len(families.family_F))
+    if not isinstance(group, Group):
+        return gaps_F
     for representative in np.unique(families.representative_F[families.family_F >= 0]).tolist():
         member_M = np.flatnonzero(families.representative_F == representative)
         of_family = gaps(pose_F[member_M], stabilisers[representative], group)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gc_core.crosscoder.correlations import Representation, real_representations, transform
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 
 CLOSE = 1e-4
 """Poses whose products differ by less are equally good, and similarities are told apart no finer: rounding, which
@@ -74,18 +74,18 @@ def similarity_of_pairs(changing_P: Tensor, left: Levels, right: Levels) -> Tens
     return torch.where(left.steady_F & right.steady_F, whole_P, torch.minimum(whole_P, changing_P))
 
 
-def changing_representations(group: Group) -> Sequence[Representation]:
+def changing_representations(group: FiniteGroup) -> Sequence[Representation]:
     """All but the trivial one, in which a changing part has nothing; the group of one element has no other."""
     return real_representations(group)[1:] or real_representations(group)
 
 
-def changing_transform(changing_FGC: Tensor, group: Group) -> list[Tensor]:
+def changing_transform(changing_FGC: Tensor, group: FiniteGroup) -> list[Tensor]:
     """The transform (d, F, d C) in each of these, column after column as in `correlations.transform`."""
     parts = [each for part in transform(changing_FGC, group) for each in part]
     return [part.transpose(0, 1).contiguous() for part in parts[1:] or parts]
 
 
-def pose_table(group: Group, wanted: Sequence[bool] | None = None) -> Tensor:
+def pose_table(group: FiniteGroup, wanted: Sequence[bool] | None = None) -> Tensor:
     """(G, K) from the entries of all matrices of a pair, representation by representation as `changing_transform` has
     them, to its products at every pose; of the `wanted` ones alone. Float64."""
     changing = changing_representations(group)

@@ -30,7 +30,7 @@ from gc_core.families.likeness import (
     split,
 )
 from gc_core.families.sketch import Basis, Sketches, upper_bound
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 
 Read = Callable[[NDArray[np.int64]], Tensor]
 """Decoders (n, G, C) of some features, floating point, by their numbers."""
@@ -73,7 +73,7 @@ NO_NEIGHBOURS = Neighbours(
 class Source:
     """Features to compare."""
 
-    group: Group
+    group: FiniteGroup
     read: Read
     features: NDArray[np.int64]
     """Numbers of those to compare, ascending; elsewhere a feature is its place among these."""

@@ -15,7 +15,7 @@ from gc_core.families.families import Cluster
 from gc_core.families.likeness import best_products, changing_transform, pose_table, similarity_of, split
 from gc_core.families.neighbours import Neighbours, Source
 from gc_core.families.similarity import unit
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 from gc_core.symmetry import changing_part, self_similarity, translate
 
 _AT_ONCE = 512
@@ -94,7 +94,7 @@ def _consistency(
     return float(_similar(prototype_GC, group)[around_E].mean())
 
 
-def _similar(prototype_GC: Tensor, group: Group) -> NDArray[np.float64]:
+def _similar(prototype_GC: Tensor, group: FiniteGroup) -> NDArray[np.float64]:
     return self_similarity(changing_part(prototype_GC), group)[0].double().cpu().numpy()
 
 

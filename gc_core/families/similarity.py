@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from gc_core.crosscoder.correlations import correlations, transform
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 
 _ROWS_AT_ONCE = 64
 
 
-def best_poses(decoder_FGC: Tensor, others_JGC: Tensor, group: Group) -> tuple[Tensor, Tensor]:
+def best_poses(decoder_FGC: Tensor, others_JGC: Tensor, group: FiniteGroup) -> tuple[Tensor, Tensor]:
     """Similarity s (F, J) and the pose h (F, J, int64) that attains it, for every pair."""
     left, right = transform(unit(decoder_FGC), group), transform(unit(others_JGC), group)
     similarity, pose = [], []
@@ -30,7 +30,7 @@ def best_poses(decoder_FGC: Tensor, others_JGC: Tensor, group: Group) -> tuple[T
 
 
 def family_similarity(
-    decoder_FGC: Tensor, others_JGC: Tensor, group: Group, *, invariant_share: float
+    decoder_FGC: Tensor, others_JGC: Tensor, group: FiniteGroup, *, invariant_share: float
 ) -> tuple[Tensor, Tensor]:
     """How far every pair are copies: the smaller of the cosines of the whole features and of their changing parts (the
     blocks minus their mean), at the pose that makes it largest; (F, J), and that pose (F, J, int64).

@@ -30,7 +30,7 @@ from gc_core.families.likeness import (
     similarity_of,
     split,
 )
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 
 NUMBERS = 512
 """Kept of a feature, besides its mean block. Twice as many cost twice the products; half as many let more pairs through
@@ -73,7 +73,7 @@ class Sketches:
         return Sketches(levels=levels, kept=kept, rest_FR=torch.cat([each.rest_FR for each in parts]))
 
 
-def principal_basis(samples: Iterable[Tensor], group: Group, *, numbers: int = NUMBERS) -> Basis:
+def principal_basis(samples: Iterable[Tensor], group: FiniteGroup, *, numbers: int = NUMBERS) -> Basis:
     """The vectors that keep most of the changing parts of some features, decoders (n, G, C) a few at a time; at most so
     many numbers of each feature."""
     dims = [each.matrices.shape[1] for each in changing_representations(group)]
@@ -91,7 +91,7 @@ def principal_basis(samples: Iterable[Tensor], group: Group, *, numbers: int = N
     )
 
 
-def sketch(decoder_FGC: Tensor, basis: Basis, group: Group, *, invariant_share: float) -> Sketches:
+def sketch(decoder_FGC: Tensor, basis: Basis, group: FiniteGroup, *, invariant_share: float) -> Sketches:
     """Sketch some features."""
     levels, changing_FGC = split(decoder_FGC, invariant_share=invariant_share)
     kept, rests = [], []
@@ -104,12 +104,12 @@ def sketch(decoder_FGC: Tensor, basis: Basis, group: Group, *, invariant_share: 
     return Sketches(levels=levels, kept=tuple(kept), rest_FR=torch.stack(rests, dim=1))
 
 
-def upper_bound(left: Sketches, right: Sketches, basis: Basis, group: Group) -> Tensor:
+def upper_bound(left: Sketches, right: Sketches, basis: Basis, group: FiniteGroup) -> Tensor:
     """An upper bound, but for rounding, of the `family_similarity` of every pair; (F, J)."""
     return similarity_of(_changing_bound(left, right, basis, group), left.levels, right.levels)
 
 
-def _changing_bound(left: Sketches, right: Sketches, basis: Basis, group: Group) -> Tensor:
+def _changing_bound(left: Sketches, right: Sketches, basis: Basis, group: FiniteGroup) -> Tensor:
     """An upper bound of the cosines of changing parts."""
     bound_FJ = left.rest_FR @ right.rest_FR.T
     if left.kept:
@@ -117,7 +117,7 @@ def _changing_bound(left: Sketches, right: Sketches, basis: Basis, group: Group)
     return bound_FJ
 
 
-def _table(basis: Basis, group: Group) -> Tensor:
+def _table(basis: Basis, group: FiniteGroup) -> Tensor:
     """Pose table of the representations that have vectors."""
     return pose_table(group, [vectors.shape[1] > 0 for vectors in basis.vectors])
 

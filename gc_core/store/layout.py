@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
@@ -16,7 +16,7 @@ from zarr.core.array import Array
 from zarr.storage import MemoryStore, ObjectStore
 
 from gc_core.config import Compression
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 from gc_core.io import objects
 from gc_core.io.artefacts import sealed, unsealed
 from gc_core.io.json_objects import finite, read_json
@@ -56,23 +56,12 @@ class ShardArrays:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupName:
-    """Which group the blocks are of."""
-
-    kind: Literal["trivial", "cyclic", "dihedral"]
-    n: int
-
-    def __post_init__(self) -> None:
-        Group(self.kind, self.n)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Layout:
     """The attributes that say how the arrays are laid out, and by which config."""
 
     num_rows: int
     shard_rows: int
-    group: GroupName
+    group: FiniteGroup
     config: dict[str, Any]
     config_hash: str
 
@@ -102,7 +91,7 @@ class StoreSpec:
     num_rows: int
     shard_rows: int
     channels: int
-    group: Group
+    group: FiniteGroup
     attrs: Mapping[str, Any]
     """Where its numbers come from."""
     format_version: int = FORMAT_VERSION
@@ -116,7 +105,7 @@ class StoreSpec:
             MEAN: None,
             "num_rows": self.num_rows,
             "shard_rows": self.shard_rows,
-            "group": {"kind": self.group.kind, "n": self.group.n},
+            "group": self.group.as_record(),
             **self.attrs,
         }
 

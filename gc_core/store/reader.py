@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from zarr.core.array import Array
 
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup, from_record
 from gc_core.io import objects
 from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
@@ -87,7 +87,7 @@ class Store:
             name: ChunkReader(run.activations, name, form, self.num_rows, cache) for name, form in self._forms.items()
         }
         self.shard_rows: int = self.attrs["shard_rows"]
-        self.group = Group(self.attrs["group"]["kind"], self.attrs["group"]["n"])
+        self.group: FiniteGroup = from_record(self.attrs["group"])
         self._check_shapes(arrays)
 
     @property

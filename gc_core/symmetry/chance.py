@@ -94,8 +94,8 @@ def null_of(
         statistics.append(_of_mirrors(each, group) for each in halves)
     p_Q, exact_p_Q = np.zeros((2, len(classes(group))))
     for found_Q, drawn_SQ in statistics:
-        p_Q = np.maximum(p_Q, _p_value(found_Q, drawn_SQ))
-        exact_p_Q = np.maximum(exact_p_Q, _p_value(np.maximum(found_Q, NEARLY_EXACT), drawn_SQ))
+        p_Q = np.maximum(p_Q, p_value(found_Q, drawn_SQ))
+        exact_p_Q = np.maximum(exact_p_Q, p_value(np.maximum(found_Q, NEARLY_EXACT), drawn_SQ))
     return Null(p_Q=p_Q, exact_p_Q=exact_p_Q)
 
 
@@ -195,7 +195,7 @@ def _stacked(values: Sequence[NDArray[np.float64]], like_N: NDArray[np.float64])
     return np.stack(values, -1) if values else np.zeros((*like_N.shape[:-1], 0))
 
 
-def _p_value(found_Q: NDArray[np.float64], drawn_SQ: NDArray[np.float64]) -> NDArray[np.float64]:
+def p_value(found_Q: NDArray[np.float64], drawn_SQ: NDArray[np.float64]) -> NDArray[np.float64]:
     """0 for classes that the question is not about."""
     as_much_Q = (drawn_SQ >= found_Q - ROUNDING).sum(0)
     return np.where(np.isinf(found_Q), 0.0, (1 + as_much_Q) / (1 + len(drawn_SQ)))

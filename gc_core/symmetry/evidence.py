@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core.arrays import joined
-from gc_core.groups import Group
-from gc_core.symmetry.chance import Prior, mirror_similarity, null_of, rotation_similarity
+from gc_core.groups import FiniteGroup, Group, TableGroup
+from gc_core.symmetry import table_chance
+from gc_core.symmetry.chance import Null, Prior, mirror_similarity, null_of, rotation_similarity
 from gc_core.symmetry.classes import classes
 from gc_core.symmetry.harmonics import coefficients, harmonics
 from gc_core.symmetry.similarity import changing_part, invariant_energy_share, self_similarity
@@ -53,7 +54,7 @@ class Evidence:
 @torch.no_grad()
 def evidence_of(
     decoder_FGC: Tensor,
-    group: Group,
+    group: FiniteGroup,
     *,
     features: Sequence[int] | None = None,
     alignment_2: tuple[float, float] | None = None,
@@ -76,20 +77,19 @@ def evidence_of(
 
 
 @torch.no_grad()
-def alignment_of(decoder_FGC: Tensor, group: Group) -> NDArray[np.float64]:
+def alignment_of(decoder_FGC: Tensor, group: FiniteGroup) -> NDArray[np.float64]:
     """(F, 2) how features lie in the channels, as in `Harmonics`: what one with little of its own borrows of others."""
     parts = decoder_FGC.split(features_at_once(group))
-    each = (harmonics(coefficients(changing_part(part.double()), group), group).alignment_F2 for part in parts)
-    return np.concatenate([np.zeros((0, 2)), *each])
+    return np.concatenate([np.zeros((0, 2)), *(_alignment(changing_part(part.double()), group) for part in parts)])
 
 
-def features_at_once(group: Group) -> int:
+def features_at_once(group: FiniteGroup) -> int:
     """Number of features whose coefficients are in memory together."""
     return min(64, max(1, PRODUCTS_AT_ONCE // group.order**2))
 
 
 @lru_cache(maxsize=8)
-def shares_of_members(group: Group) -> NDArray[np.float64]:
+def shares_of_members(group: FiniteGroup) -> NDArray[np.float64]:
     """(U, G) by which the similarities of a feature give the mean over each subgroup without the identity; zeros for
     the identity alone."""
     shares_UG = np.zeros((len(group.subgroups()), group.order))
@@ -99,25 +99,22 @@ def shares_of_members(group: Group) -> NDArray[np.float64]:
 
 
 def _evidence(
-    decoder_FGC: Tensor, group: Group, prior: Prior, numbers: Sequence[int], surrogates: int, seed: int
+    decoder_FGC: Tensor, group: FiniteGroup, prior: Prior, numbers: Sequence[int], surrogates: int, seed: int
 ) -> Evidence:
     changing_FGC = changing_part(decoder_FGC.double())
     similarity_FG = self_similarity(changing_FGC, group).cpu().numpy()
     subgroup_FQ, strength_FQ = _best_members(similarity_FG, group)
-    coefficients_FKPJC = coefficients(changing_FGC, group)
-    spread = harmonics(coefficients_FKPJC, group)
-    nulls = [
-        null_of(
-            spread,
-            place,
-            group,
-            prior,
-            surrogates=surrogates,
-            rng=np.random.default_rng([seed, numbers[place]]),
-        )
-        for place in range(len(decoder_FGC))
-    ]
-    low_FQ, high_FQ = _intervals(coefficients_FKPJC, subgroup_FQ, group, seed)
+    rngs = [np.random.default_rng([seed, number]) for number in numbers[: len(decoder_FGC)]]
+    channels = decoder_FGC.shape[2]
+    counts_TC = np.random.default_rng(seed).multinomial(channels, np.full(channels, 1 / channels), TIMES)
+    if isinstance(group, Group):
+        coefficients_FKPJC = coefficients(changing_FGC, group)
+        spread = harmonics(coefficients_FKPJC, group)
+        nulls = [null_of(spread, place, group, prior, surrogates=surrogates, rng=rng) for place, rng in enumerate(rngs)]
+        low_FQ, high_FQ = _intervals(coefficients_FKPJC, subgroup_FQ, group, counts_TC)
+    else:
+        nulls = _table_nulls(changing_FGC, similarity_FG, group, prior, surrogates, rngs)
+        low_FQ, high_FQ = _table_intervals(changing_FGC, subgroup_FQ, group, counts_TC)
     num = (len(decoder_FGC), len(classes(group)))
     return Evidence(
         invariant_share_F=invariant_energy_share(decoder_FGC.double()).cpu().numpy(),
@@ -131,7 +128,9 @@ def _evidence(
     )
 
 
-def _best_members(similarity_FG: NDArray[np.float64], group: Group) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _best_members(
+    similarity_FG: NDArray[np.float64], group: FiniteGroup
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(F, Q) of each class the member whose weakest element is the most similar, of equal ones the better in the mean;
     and that similarity."""
     mean_FU = similarity_FG @ shares_of_members(group).T
@@ -146,12 +145,43 @@ def _best_members(similarity_FG: NDArray[np.float64], group: Group) -> tuple[NDA
     return best[0].astype(np.int64), best[1]
 
 
+def _alignment(changing_FGC: Tensor, group: FiniteGroup) -> NDArray[np.float64]:
+    if isinstance(group, Group):
+        return harmonics(coefficients(changing_FGC, group), group).alignment_F2
+    each = [one.alignment_2 for one in table_chance.spreads(changing_FGC.cpu().numpy(), group)]
+    return np.array(each).reshape(len(changing_FGC), 2)
+
+
+def _table_nulls(
+    changing_FGC: Tensor,
+    similarity_FG: NDArray[np.float64],
+    group: TableGroup,
+    prior: Prior,
+    surrogates: int,
+    rngs: Sequence[np.random.Generator],
+) -> list[Null]:
+    spreads = table_chance.spreads(changing_FGC.cpu().numpy(), group)
+    return [
+        table_chance.null_of(spread, similarity_G, group, prior, surrogates=surrogates, rng=rng)
+        for spread, similarity_G, rng in zip(spreads, similarity_FG, rngs, strict=True)
+    ]
+
+
+def _table_intervals(
+    changing_FGC: Tensor, subgroup_FQ: NDArray[np.int64], group: TableGroup, counts_TC: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    bounds_2FQ = np.zeros((2, *subgroup_FQ.shape))
+    for place, subgroup_Q in enumerate(subgroup_FQ):
+        shares_QG = shares_of_members(group)[subgroup_Q]
+        mean_TQ = table_chance.interval_of(changing_FGC[place].cpu().numpy(), shares_QG, counts_TC, group)
+        bounds_2FQ[:, place] = np.quantile(mean_TQ, INTERVAL, axis=0)
+    return bounds_2FQ
+
+
 def _intervals(
-    coefficients_FKPJC: Tensor, subgroup_FQ: NDArray[np.int64], group: Group, seed: int
+    coefficients_FKPJC: Tensor, subgroup_FQ: NDArray[np.int64], group: Group, counts_TC: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """(2, F, Q) the mean similarity over the subgroups, of channels drawn again with replacement."""
-    channels = coefficients_FKPJC.shape[-1]
-    counts_TC = np.random.default_rng(seed).multinomial(channels, np.full(channels, 1 / channels), TIMES)
     counts = torch.from_numpy(counts_TC).to(coefficients_FKPJC)
     energy_FTJ, real_FTJ, imaginary_FTJ = (
         (counts @ each.transpose(1, 2)).cpu().numpy() for each in _by_channel(coefficients_FKPJC)

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gc_core.groups import Group, Irrep, Subgroup
+from gc_core.groups import FiniteGroup, Group, Irrep, Subgroup
 
 
-def translate(decoder_FGC: Tensor, h: int, group: Group) -> Tensor:
+def translate(decoder_FGC: Tensor, h: int, group: FiniteGroup) -> Tensor:
     """rho(h) D: the decoder of the same feature for stimuli transformed by h; (F, G, C)."""
     return decoder_FGC[:, torch.from_numpy(group.cayley[:, h]).to(decoder_FGC.device)]
 
@@ -26,13 +26,14 @@ def transform_block_curve(decoder_FGC: Tensor) -> Tensor:
     return torch.einsum("fc,fgc->fg", unit[:, 0], unit)
 
 
-def block_steps(decoder_FGC: Tensor, group: Group) -> Tensor:
+def block_steps(decoder_FGC: Tensor, group: FiniteGroup) -> Tensor:
     """(F, G) |D[g r] - D[g]|, r the smallest rotation: how far the feature's block moves while its stimulus turns by
     one step. Zero for groups without rotations."""
-    return (translate(decoder_FGC, 1 % group.n, group) - decoder_FGC).norm(dim=2)
+    step = 1 % group.n if isinstance(group, Group) else 0
+    return (translate(decoder_FGC, step, group) - decoder_FGC).norm(dim=2)
 
 
-def self_similarity(decoder_FGC: Tensor, group: Group) -> Tensor:
+def self_similarity(decoder_FGC: Tensor, group: FiniteGroup) -> Tensor:
     """(F, H) cosine of D with rho(h) D for every h; 1 where the feature's stimulus looks the same after h. Zero for a
     zero feature."""
     products = translation_products(decoder_FGC, group)
@@ -40,7 +41,7 @@ def self_similarity(decoder_FGC: Tensor, group: Group) -> Tensor:
     return products / energy.clamp_min(torch.finfo(energy.dtype).tiny)[:, None]
 
 
-def translation_products(decoder_FGC: Tensor, group: Group) -> Tensor:
+def translation_products(decoder_FGC: Tensor, group: FiniteGroup) -> Tensor:
     """(F, H) inner products of D with rho(h) D, by the Gram matrix of the blocks: sum over g of <D[g], D[g h]>."""
     gram_FGG = decoder_FGC @ decoder_FGC.transpose(1, 2)
     columns = torch.from_numpy(group.cayley).to(gram_FGG.device)  # [g, h] -> g h
@@ -52,7 +53,7 @@ def changing_part(decoder_FGC: Tensor) -> Tensor:
     return decoder_FGC - decoder_FGC.mean(1, keepdim=True)
 
 
-def spectrum(decoder_FGC: Tensor, group: Group) -> Tensor:
+def spectrum(decoder_FGC: Tensor, group: FiniteGroup) -> Tensor:
     """(F, R) energy of each feature in each irreducible representation; the energies sum to ||D||^2 (Plancherel).
 
     Conjugate pairs of a cyclic group stay separate; for real features they are equal.
@@ -68,18 +69,20 @@ def invariant_energy_share(decoder_FGC: Tensor) -> Tensor:
     return mean_energy / decoder_FGC.square().sum((1, 2)).clamp_min(torch.finfo(decoder_FGC.dtype).tiny)
 
 
-def in_words(subgroup: Subgroup, group: Group) -> str:
+def in_words(subgroup: Subgroup, group: FiniteGroup) -> str:
     """What a person would call a stabiliser."""
     m = subgroup.num_rotations
     if subgroup.order == group.order and group.order > 1:
         return "invariant"
+    if not isinstance(group, Group):
+        return "none" if subgroup.order == 1 else f"subgroup of order {subgroup.order}"
     if subgroup.axis_deg is not None:
         return "mirror" if m == 1 else f"{m}-fold with mirrors"
     return "none" if m == 1 else "2-fold" if m == 2 else f"chiral {m}-fold"
 
 
 @lru_cache(maxsize=8)
-def _real_tables(group: Group) -> tuple[np.ndarray, np.ndarray]:
+def _real_tables(group: FiniteGroup) -> tuple[np.ndarray, np.ndarray]:
     """(M, G) real rows whose products with a real feature are all its coefficients, and (R, M) which of their squares
     add up to the energy in each representation.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core.groups import Group, Subgroup
+from gc_core.groups import FiniteGroup, Group, Subgroup
 from gc_core.symmetry.classes import SubgroupClass, classes
 from gc_core.symmetry.evidence import SURROGATES, Evidence, evidence_of, shares_of_members
 from gc_core.symmetry.harmonics import degrees_of_freedom, is_complex
@@ -45,12 +45,12 @@ class Verdict:
     words: str
     """`invariant`, `mirror`, `2-fold`, `2-fold with mirrors`, `chiral 4-fold`, `4-fold with mirrors`, ... or `none`;
     `undecided` where one is strong, but would not be told from chance if it were exact; also instead of `chiral`, where
-    that is so of mirrors."""
+    that is so of mirrors. Over a group that is not of the plane, `subgroup of order 3`."""
 
 
 def verdicts(
     decoder_FGC: Tensor,
-    group: Group,
+    group: FiniteGroup,
     *,
     threshold: float,
     invariant_share: float,
@@ -65,7 +65,7 @@ def verdicts(
 
 def decide(
     evidence: Evidence,
-    group: Group,
+    group: FiniteGroup,
     *,
     threshold: float,
     invariant_share: float,
@@ -98,7 +98,13 @@ def significance_level(p_FQ: NDArray[np.float64], rate: float) -> float:
 
 
 def _verdict(
-    evidence: Evidence, feature: int, group: Group, threshold: float, invariant_share: float, rate: float, level: float
+    evidence: Evidence,
+    feature: int,
+    group: FiniteGroup,
+    threshold: float,
+    invariant_share: float,
+    rate: float,
+    level: float,
 ) -> Verdict:
     strong_Q = evidence.strength_FQ[feature] >= threshold
     found_Q = strong_Q & (evidence.p_FQ[feature] <= level)
@@ -127,12 +133,12 @@ def _hides_mirrors(chosen: SubgroupClass, among: Sequence[SubgroupClass], hidden
     )
 
 
-def _largest(evidence: Evidence, feature: int, group: Group, found_Q: NDArray[np.bool_], rate: float) -> int:
+def _largest(evidence: Evidence, feature: int, group: FiniteGroup, found_Q: NDArray[np.bool_], rate: float) -> int:
     """The largest class of those found, unless what it loses has a symmetry of its own: then that one.
 
     Smoothness makes what repeats exactly every quarter turn repeat roughly every eighth, and yet it is no imperfect
     8-fold feature. What an imperfect symmetry leaves over is noise, and fewer turns keep no more of noise than their
-    share.
+    share. Over groups that are not of the plane nothing is smooth, and the largest is taken.
     """
     order = np.array([one.order for one in classes(group)])
     candidates = sorted(np.flatnonzero(found_Q), key=lambda q: (order[q], evidence.strength_FQ[feature, q]))
@@ -144,8 +150,10 @@ def _largest(evidence: Evidence, feature: int, group: Group, found_Q: NDArray[np
     return chosen
 
 
-def _keeps_what_is_lost(evidence: Evidence, feature: int, group: Group, smaller: int, larger: int) -> bool:
+def _keeps_what_is_lost(evidence: Evidence, feature: int, group: FiniteGroup, smaller: int, larger: int) -> bool:
     mine, theirs = (group.subgroups()[evidence.subgroup_FQ[feature, q]] for q in (smaller, larger))
+    if not isinstance(group, Group):
+        return False
     alike = classes(group)[smaller].has_mirrors == classes(group)[larger].has_mirrors
     if not alike or not {*mine.elements} < {*theirs.elements}:
         return False
@@ -167,7 +175,7 @@ def lost_energy(similarity_G: NDArray[np.float64], group: Group, fewer: int, mor
     return float(energy_J[lost_L].sum()), float((beside_L * freedom_J[lost_L]).sum())
 
 
-def _of_class(evidence: Evidence, feature: int, q: int, group: Group) -> Verdict:
+def _of_class(evidence: Evidence, feature: int, q: int, group: FiniteGroup) -> Verdict:
     number = int(evidence.subgroup_FQ[feature, q])
     subgroup = group.subgroups()[number]
     return Verdict(
@@ -182,7 +190,7 @@ def _of_class(evidence: Evidence, feature: int, q: int, group: Group) -> Verdict
     )
 
 
-def _without(evidence: Evidence, feature: int, group: Group, strong_Q: NDArray[np.bool_], rate: float) -> Verdict:
+def _without(evidence: Evidence, feature: int, group: FiniteGroup, strong_Q: NDArray[np.bool_], rate: float) -> Verdict:
     identity = group.subgroups()[0]
     hidden = bool((strong_Q & (evidence.exact_p_FQ[feature] > rate)).any())
     return Verdict(

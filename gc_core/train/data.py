@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gc_core import groups, manifest
 from gc_core.config import TrainConfig
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import MANIFEST, DiskCache, Store, open_store
 from gc_core.stream import read_rows
@@ -29,7 +29,7 @@ class DataShape:
     """Blocks of a sample that the crosscoder explains, G."""
     channels: int
     """Values of a block, C."""
-    stored_group: Group
+    stored_group: FiniteGroup
     """The store's, of whose blocks the crosscoder's are a part."""
 
 
@@ -88,7 +88,7 @@ def open_data(run: RunFolder, config: TrainConfig, *, cache: DiskCache | None = 
     """
     store = open_store(run, cache=cache)
     held_out_N = manifest.held_out(manifest.load_table(run.manifest, sha256=store.attrs.get(MANIFEST)))[store.image]
-    group = store.group if config.group is None else groups.parse(config.group)
+    group = store.group if config.group is None else groups.from_text(config.group)
     scale = scale_of(store)
     return TrainingData(
         store=store,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gc_core.families import Cluster, by_size, clusters_of, family_similarity, unit
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup
 from gc_core.symmetry import translate
 
 MOST_FEATURES = 8192
@@ -16,7 +16,7 @@ MOST_FEATURES = 8192
 
 @torch.no_grad()
 def family_prototypes(
-    decoder_FGC: Tensor, group: Group, *, least_similarity: float, invariant_share: float
+    decoder_FGC: Tensor, group: FiniteGroup, *, least_similarity: float, invariant_share: float
 ) -> tuple[Tensor, Tensor]:
     """Prototypes (P, G, C) of norm one and how many features each stands for (P,), the largest families first; features
     that are alone follow in their order.
@@ -38,7 +38,7 @@ def family_prototypes(
     return torch.cat([*means, unit_FGC[alone]]), torch.tensor(sizes)
 
 
-def _mean(unit_FGC: Tensor, family: Cluster, group: Group) -> Tensor:
+def _mean(unit_FGC: Tensor, family: Cluster, group: FiniteGroup) -> Tensor:
     """(1, G, C) of norm one: of members, each turned by its pose, which makes it like the representative."""
     members = zip(family.member_M.tolist(), family.pose_M.tolist(), strict=True)
     turned = [translate(unit_FGC[member, None], pose, group) for member, pose in members]

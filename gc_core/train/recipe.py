@@ -42,7 +42,7 @@ def resolve_for(config: TrainConfig, data: DataShape) -> ResolvedTrainConfig:
         "steps": steps,
         "init_from": None if config.init_from is None else _place_of(config.init_from),
         "augment": config.augment and sizes.tying == "none",
-        "group": _default(config.group, data.stored_group.name),
+        "group": _default(config.group, data.stored_group.text),
         "learning_rate": _default(config.learning_rate, rate),
         "l1_coefficient": _default(config.l1_coefficient, defaults.L1_SHARE * l1_norm),
         "jumprelu_coefficient": _default(config.jumprelu_coefficient, defaults.JUMPRELU_SHARE * norm**2),

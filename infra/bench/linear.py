@@ -112,7 +112,7 @@ def measure(url: str, options: LinearBench) -> list[Told]:
     """
     run = RunFolder.at(url)
     data = cut(open_data(run, TrainConfig(group=options.group)), None, options.held_out, options.seed)
-    group = data.store.group if options.group is None else groups.parse(options.group)
+    group = groups.of_the_plane(data.store.group) if options.group is None else groups.parse(options.group)
     train_NGC, test_NGC = _by_image(data, data.train_rows, options.seed), data.read(data.held_out_rows)
     _, image_N = np.unique(data.store.image[data.held_out_rows], return_inverse=True)
     found = dict(predictions(train_NGC, test_NGC, group, options))

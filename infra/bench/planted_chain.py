@@ -183,6 +183,7 @@ def learned(model: Crosscoder, acts_NGC: Tensor) -> tuple[Described, Observed]:
     living = torch.nonzero((codes.z_BF > 0).any(0))[:, 0]
     size_NR = (codes.z_BF * model.decoder_norm())[:, living]
     pose_NR = torch.zeros(size_NR.shape, dtype=torch.int64) if codes.pose_BF is None else codes.pose_BF[:, living]
+    assert isinstance(model.group, Group), "worlds are planted over groups of the plane"
     about = describe(model.W_dec.detach()[living], model.group, tied=model.shape.tying == "orbit")
     return about, Observed(size_NR=size_NR, pose_NR=pose_NR.numpy(), fvu=sums.fvu())
 

@@ -26,6 +26,7 @@ import torch
 from gc_core.config import TrainConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.evaluate import latent_scaling
+from gc_core.groups import of_the_plane
 from gc_core.io.run_folder import RunFolder
 from gc_core.scoring import Samples, Sums, encode_and_score
 from gc_core.train import TrainingData, keep_freed_memory, open_data
@@ -132,7 +133,9 @@ def measure(options: ScalingBench) -> Iterator[Scaled]:
         for penalty in options.penalties:
             model = taught(f"{penalty}, seed {seed}", config_of(penalty, options, seed, data), data)[0].result
             row, dictionary = judged(penalty, seed, model, data, options)
-            of_earlier = [agreement(dictionary, each, model.group, options.least_similarity) for each in known]
+            of_earlier = [
+                agreement(dictionary, each, of_the_plane(model.group), options.least_similarity) for each in known
+            ]
             known.append(dictionary)
             yield replace(row, pairs=of_earlier)
 
@@ -162,7 +165,7 @@ def judged(
     decoder_RGC = model.W_dec.detach()
     factor_RG = torch.from_numpy(np.nan_to_num(found.error_RG))[:, :, None].float()
     forms = [decoder_RGC, decoder_RGC * factor_RG, found.refitted_RGC]
-    words = [words_of(form[torch.from_numpy(often_R)], model.group) for form in forms]
+    words = [words_of(form[torch.from_numpy(often_R)], of_the_plane(model.group)) for form in forms]
     row = Scaled(
         penalty=penalty,
         seed=seed,

@@ -14,8 +14,9 @@ from gc_core.crosscoder import Arithmetic, Crosscoder, CrosscoderShape, GroupCro
 from gc_core.losses import JumpReLUPenalty, Target, batchtopk_losses, jumprelu_losses, l1_losses, topk_losses
 from gc_core.sparse import drop_row_gradient, row_gradient
 from support import plain_orbit
+from support.table_groups import any_group
 
-NAMES = ["trivial", "C3", "C4", "D1", "D3", "D4"]
+NAMES = ["trivial", "C3", "C4", "D1", "D3", "D4", "Q8", "A4"]
 P, C, K = 6, 5, 3
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 either = pytest.mark.parametrize("invariant", [0, 2])
@@ -26,11 +27,11 @@ def tied(name: str, **changes: Any) -> OrbitCrosscoder:
     """Float64, six prototypes of five channels, decoder norms from a half to two."""
     options: dict[str, Any] = {"channels": C, "activation": "topk", "k": K, "tying": "orbit"} | changes
     order, invariant = (
-        CrosscoderShape(group=groups.parse(name), dict_size=P, reads=(0,), **options).copies,
+        CrosscoderShape(group=any_group(name), dict_size=P, reads=(0,), **options).copies,
         changes.get("invariant", 0),
     )
     num_features = invariant + (P - invariant) * order
-    shape = CrosscoderShape(group=groups.parse(name), dict_size=num_features, reads=tuple(range(order)), **options)
+    shape = CrosscoderShape(group=any_group(name), dict_size=num_features, reads=tuple(range(order)), **options)
     model = Crosscoder.of(shape).double()
     assert isinstance(model, OrbitCrosscoder)
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Finite groups of rotations and mirrors: elements as integers, tables, subgroups, irreducible representations.
+"""Groups of rotations and mirrors of the plane.
 
 Convention (stated here once; tests/unit/test_groups.py holds it as laws). In D_n index k in [0, n) is r^k, the rotation
 by 2 pi k / n anticlockwise as seen on the displayed image; index n + k is r^k m: mirror left-right first, then rotate.
@@ -7,56 +7,22 @@ C_n is the first half. 2x2 matrices act on (right, up) coordinates.
 Letters: G group elements, d dimension of a representation.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import gcd
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gc_core.groups.finite import Irrep, Subgroup
 
 MOST_ELEMENTS = 2048
 """Largest group order: turns by a third of a degree, mirrored too. A sample of 480 channels is then 2 MB, and a group's
 tables of products and representations take 0.2 GB; those of twice as many elements take four times as much."""
 
 Kind = Literal["trivial", "cyclic", "dihedral"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subgroup:
-    """A subgroup, up to nothing: two conjugate mirrors are two subgroups."""
-
-    name: str
-    """C_m for m rotations, D_m for m rotations and m mirrors."""
-    elements: tuple[int, ...]
-    """Indices in the parent group, ascending; the identity is the first."""
-    num_rotations: int
-    """How many of the elements are rotations (the m of the name)."""
-    axis_deg: float | None
-    """Direction of the first mirror axis, anticlockwise from the right as displayed, in [0, 180); None without
-    mirrors."""
-
-    @property
-    def order(self) -> int:
-        """Number of elements."""
-        return len(self.elements)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Irrep:
-    """An irreducible unitary representation."""
-
-    label: str
-    dim: int
-    matrices: NDArray[np.complex128]
-    """(G, d, d); real up to rounding for the dihedral groups."""
-
-    @property
-    def is_real(self) -> bool:
-        """Whether the matrices are, up to rounding."""
-        return bool(np.abs(self.matrices.imag).max() < 1e-9)
 
 
 @dataclass(frozen=True)
@@ -87,6 +53,24 @@ class Group:
     def order(self) -> int:
         """Number of elements |G|."""
         return 2 * self.n if self.has_mirrors else self.n
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """`r3` for a rotation by three steps, `r3m` mirrored first; `e` for the identity."""
+        words = (
+            f"{f'r{turn}' if turn else ''}{'m' if mirrored else ''}"
+            for turn, mirrored in zip(self.turns, self.mirrored, strict=True)
+        )
+        return tuple(word or "e" for word in words)
+
+    @property
+    def text(self) -> str:
+        """The name."""
+        return self.name
+
+    def as_record(self) -> dict[str, Any]:
+        """`kind` and `n`."""
+        return {"kind": self.kind, "n": self.n}
 
     @cached_property
     def turns(self) -> NDArray[np.int64]:
@@ -147,37 +131,6 @@ def cyclic(n: int) -> Group:
 def trivial() -> Group:
     """The one-element group: a crosscoder over it is an ordinary sparse autoencoder."""
     return Group("trivial", 1)
-
-
-def parse(text: str) -> Group:
-    """Read `D32`, `D_32`, `C8` or `trivial`.
-
-    Raises:
-        ValueError: the text is none of these.
-    """
-    if text.strip().lower() == "trivial":
-        return trivial()
-    match = re.fullmatch(r"\s*([CD])_?([1-9][0-9]*)\s*", text, re.IGNORECASE)
-    if match is None:
-        raise ValueError(
-            f"group: found {text[:40]!r}, expected D followed by a number (D32), C and a number (C8), or `trivial`"
-        )
-    if len(match[2]) > len(str(MOST_ELEMENTS)):
-        raise ValueError(f"group: {text.strip()[:20]} has too many elements, expected at most {MOST_ELEMENTS:,}")
-    make = cyclic if match[1].upper() == "C" else dihedral
-    return make(int(match[2]))
-
-
-def embed(part: Group, whole: Group) -> NDArray[np.int64]:
-    """Indices in `whole` of the elements of `part`, in the order of `part`; shape (part.order,).
-
-    Raises:
-        ValueError: `part` is no subgroup of `whole` in the same directions.
-    """
-    fits = whole.n % part.n == 0 and (whole.has_mirrors or not part.has_mirrors)
-    if not fits:
-        raise ValueError(f"group: {part.name} is not contained in {whole.name}; choose a divisor of {whole.n}")
-    return part.turns * (whole.n // part.n) + whole.n * part.mirrored
 
 
 def quarter_turns(n: int) -> int:
