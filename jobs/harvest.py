@@ -65,7 +65,7 @@ def run_harvest(
     harvest.create_store(run, config, plan, backbone)
     compute_missing(run, config, plan, manifest.relocated(table, moves), workers)
     mean = store.finish(run)
-    blocks = f"{config.parsed_group.order} x {backbone.channels} numbers"
+    blocks = f"{harvest.group_of(config).order} x {backbone.channels} numbers"
     field_px = f"field {backbone.receptive_field_px} px"
     return [
         *index.describe(table),
@@ -91,7 +91,7 @@ def foretell(run: RunFolder, config: HarvestConfig, workers: Workers) -> list[tu
     plan = harvest.plan_rows(config, table, backbone, format_version=store.version_of(run))
     harvest.refuse_other_store(run, with_decided_dtype(run, config, workers), plan, backbone)
     done = store.finished_commits(run)
-    order, missing = config.parsed_group.order, plan.num_shards - len(done)
+    order, missing = harvest.group_of(config).order, plan.num_shards - len(done)
     rows = plan.num_rows - sum(commit.num_rows for commit in done.values())
     raw_gb = store.raw_bytes(rows, order, backbone.channels) / 1e9
     return [

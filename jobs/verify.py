@@ -71,13 +71,16 @@ def run_verify(job: VerifyJob) -> bool:
     faults = _shard_faults(run, range(opened.num_shards))
     _tell(list(faults.values()))
     if faults and job.repair:
+        if _is_own_group(config):
+            said = f"{run.url}: its group is code, {config.group}, that is not run because a store names it"
+            raise ValueError(f"{said}; delete the records of damaged shards in commits/ and run its jobs.harvest again")
         _repair(run, config, job, faults)
         faults = _shard_faults(run, sorted(faults))
         _tell(list(faults.values()))
     numbers = _number_faults(run, opened, shards_sound=not faults, mend=job.repair and not faults)
     _tell(numbers)
     sound = [shard for shard in range(opened.num_shards) if shard not in faults]
-    strange = [] if numbers else _origin_faults(run, config, sound, job)
+    strange = [] if numbers or _is_own_group(config) else _origin_faults(run, config, sound, job)
     _tell(strange)
     artefacts = list(faults_of_artefacts(run))
     _tell(artefacts)
@@ -159,6 +162,11 @@ def _shard_faults(run: RunFolder, shards: Any) -> dict[int, str]:
                 faults[shard] = fault
             meter.set(done)
     return faults
+
+
+def _is_own_group(config: HarvestConfig | IngestConfig) -> bool:
+    """Whether samples are made by code that a store names: a stranger's could be any."""
+    return isinstance(config, HarvestConfig) and config.is_own_group
 
 
 def _origin_faults(run: RunFolder, config: HarvestConfig | IngestConfig, sound: list[int], job: VerifyJob) -> list[str]:

@@ -19,7 +19,7 @@ from gc_core.analyse.firing import Firing
 from gc_core.analyse.tuning import ARRAYS as TUNED_ARRAYS
 from gc_core.analyse.tuning import Tuned, not_tuned
 from gc_core.families import Families, coverage, family_gaps, shown_poses
-from gc_core.groups import FiniteGroup, Subgroup
+from gc_core.groups import FiniteGroup, Group, Subgroup
 from gc_core.io import objects, parquet
 from gc_core.io.artefacts import DamagedError, digest, fault_of, hashes_in
 from gc_core.io.json_objects import finite, read_json, write_json
@@ -187,6 +187,7 @@ def _columns(
         "symmetry": [v.words for v in verdicts],
         "axis_deg": [v.subgroup.axis_deg for v in verdicts],
         "changing_stabiliser": [v.changing_subgroup.name for v in verdicts],
+        **_elements(stabilisers, group),
         "stabiliser_score": np.array([v.score for v in verdicts], np.float32),
         "stabiliser_weakest": np.array([v.weakest for v in verdicts], np.float32),
         "stabiliser_low": np.array([v.low for v in verdicts], np.float32),
@@ -196,6 +197,13 @@ def _columns(
         "decoder_norm": np.linalg.norm(symmetry.block_norm_FG, axis=1).astype(np.float32),
         "spectrum": list(symmetry.spectrum_FR),
     }
+
+
+def _elements(stabilisers: Sequence[Subgroup], group: FiniteGroup) -> dict[str, list[list[str]]]:
+    """Over a group that is not of the plane, whose subgroups' names say little: their elements by label."""
+    if isinstance(group, Group):
+        return {}
+    return {"stabiliser_elements": [[group.labels[g] for g in each.elements] for each in stabilisers]}
 
 
 def _gaps(

@@ -1,5 +1,6 @@
 """What decides the bytes of the activation store."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -8,6 +9,8 @@ from gc_core import bounds, groups
 from gc_core.config.record import Config
 from gc_core.groups import Group
 
+OWN_GROUP = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+"""A function of the user's that gives a group and how it acts."""
 Compression = Literal["zstd", "lz4", "none"]
 
 
@@ -46,7 +49,8 @@ class HarvestConfig(Config):
     """Stop where more than this share of the images cannot be read or decoded; 1 to go on whatever comes. Images
     that are only too small do not count."""
     group: str = "D32"
-    """Symmetry group: D32 (32 rotations, each also mirrored), C8 (8 rotations), trivial (an autoencoder's data)."""
+    """Symmetry group: D32 (32 rotations, each also mirrored), C8 (8 rotations), trivial (an autoencoder's data); or
+    your own, as package.module:function, which is found from the current folder too (docs/groups.md)."""
     backbone: str = "googlenet"
     """Network whose activations are taken: `googlenet` or `inceptionv1` (the paper's)."""
     layer: str | None = None
@@ -92,15 +96,32 @@ class HarvestConfig(Config):
 
     @property
     def parsed_group(self) -> Group:
-        """What `group` names."""
+        """What `group` names, of the plane.
+
+        Raises:
+            ValueError: it is another group, of which only its function knows.
+        """
         return groups.parse(self.group)
+
+    @property
+    def is_own_group(self) -> bool:
+        """Whether `group` names a function of the user's."""
+        return re.fullmatch(OWN_GROUP, self.group) is not None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        group = self.parsed_group
-        if self.resample_all and group.n == groups.quarter_turns(group.n):
+        if self.is_own_group:
+            self._refuse_resampling()
+        elif self.resample_all and (group := self.parsed_group).n == groups.quarter_turns(group.n):
             raise ValueError(f"resample_all: every element of {group.name} is exact, none is resampled; leave it out")
+        else:
+            _ = self.parsed_group  # refused here if there is none of this name
         if self.shard_rows is not None and self.shard_rows % 128:
             raise ValueError(
                 f"shard_rows: found {self.shard_rows}, expected a positive multiple of 128 (a chunk's rows)"
             )
+
+    def _refuse_resampling(self) -> None:
+        if self.resample_all or self.interpolation != "bilinear":
+            name = "resample_all" if self.resample_all else "interpolation"
+            raise ValueError(f"{name}: {self.group} makes its patches itself; leave it out")

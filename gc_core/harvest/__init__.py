@@ -5,6 +5,7 @@ from gc_core.harvest.activations import (
     arithmetic,
     field_window_px,
     group_activations,
+    group_of,
     load_backbone,
     network_of,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "fault_of_shard",
     "field_window_px",
     "group_activations",
+    "group_of",
     "harvest_shard",
     "load_backbone",
     "network_of",

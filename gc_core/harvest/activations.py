@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gc_core import backbones, transforms
+from gc_core import actions, backbones, transforms
+from gc_core.actions import Action
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup, Group
 from gc_core.transforms import Resampling
 
 CROPS_PER_PASS = {"cpu": 128, "cuda": 8192}
@@ -53,18 +54,23 @@ def arithmetic(dtype: str, device: str) -> torch.dtype:
 class Geometry:
     """What a harvest makes of each centre: which turned patches, out of how large a window."""
 
-    group: Group
+    group: FiniteGroup
     resampling: Resampling
     window_px: int
     """Side of the square of pixels around a centre (`field_window_px`)."""
+    action: Action | None = None
+    """How a group acts that is not of the plane."""
 
     @staticmethod
     def of(config: HarvestConfig, backbone: Backbone) -> "Geometry":
         """The geometry that the config says, for this network's field."""
-        group = config.parsed_group
         resampling = Resampling(
             interpolation=config.interpolation, half_step=config.resample_all, disc_mask=config.disc_mask
         )
+        if config.is_own_group:
+            action = actions.named(config.group)
+            return Geometry(action.group, resampling, action.window_px(backbone.receptive_field_px), action)
+        group = config.parsed_group
         return Geometry(group, resampling, field_window_px(group, backbone, resampling))
 
 
@@ -109,9 +115,36 @@ def cut_windows(image_CHW: NDArray[np.uint8], centres_N2: NDArray[np.int32], sid
     return torch.from_numpy(np.stack(cuts)) if cuts else torch.empty(0, 3, side_px, side_px, dtype=torch.uint8)
 
 
-def windows_per_pass(group: Group, backbone: Backbone) -> int:
+def group_of(config: HarvestConfig) -> FiniteGroup:
+    """The config's group."""
+    return actions.named(config.group).group if config.is_own_group else config.parsed_group
+
+
+def windows_per_pass(group: FiniteGroup, backbone: Backbone) -> int:
     """How many windows fill one forward pass on the backbone's device."""
     return max(1, CROPS_PER_PASS[backbone.device.type] // group.order)
+
+
+def evaluated(windows_N3WW: Tensor, geometry: Geometry, backbone: Backbone) -> Tensor:
+    """(N, G, C) activations of windows already cut out. On an accelerator it returns before the work is done."""
+    if geometry.action is not None:
+        return _acted_on(windows_N3WW, geometry.action, backbone, disc_mask=geometry.resampling.disc_mask)
+    assert isinstance(geometry.group, Group), "another group comes with its action"
+    return windows_to_activations(windows_N3WW, geometry.group, backbone, geometry.resampling)
+
+
+@torch.inference_mode()
+def _acted_on(windows_N3WW: Tensor, action: Action, backbone: Backbone, *, disc_mask: bool) -> Tensor:
+    """Pixels are scaled as the network reads them after the action, which is on grey levels."""
+    dtype, side = torch.promote_types(backbone.dtype, torch.float32), backbone.receptive_field_px
+    parts = [torch.empty(0, action.group.order, backbone.channels, device=backbone.device, dtype=dtype)]
+    for windows in windows_N3WW.split(windows_per_pass(action.group, backbone)):
+        if len(windows):
+            patches = backbone.normalised(action.act(_on(backbone.device, windows).to(dtype), side).flatten(0, 1))
+            masked = patches * transforms.disc(side).to(patches) if disc_mask else patches
+            units = backbone.unit_of_normalised(masked.to(backbone.dtype))
+            parts.append(units.to(dtype).reshape(len(windows), action.group.order, backbone.channels))
+    return torch.cat(parts)
 
 
 @torch.inference_mode()

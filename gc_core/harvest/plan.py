@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gc_core import __version__, store
 from gc_core.backbones import Backbone
 from gc_core.config import HarvestConfig
-from gc_core.harvest.activations import Geometry
+from gc_core.harvest.activations import Geometry, group_of
 from gc_core.harvest.centres import capacity
 from gc_core.images import ImageRef
 from gc_core.images.decode import resize_settings
@@ -108,7 +108,7 @@ def _spec(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Back
         compression=config.compression,
         shard_rows=plan.shard_rows,
         channels=backbone.channels,
-        group=config.parsed_group,
+        group=group_of(config),
         attrs=_attributes(config, backbone) | _manifest(run),
     )
 

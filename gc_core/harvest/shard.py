@@ -20,8 +20,8 @@ from gc_core.config import HarvestConfig
 from gc_core.harvest.activations import (
     Geometry,
     cut_windows,
+    evaluated,
     windows_per_pass,
-    windows_to_activations,
 )
 from gc_core.harvest.centres import choose
 from gc_core.harvest.plan import ImageWork, ShardWork
@@ -105,7 +105,7 @@ def _evaluated(
     """Each batch with its activations. An accelerator gets the next batch before the last one's are awaited."""
     launched: deque[tuple[_Batch, Tensor, torch.cuda.Event | None]] = deque()
     for batch in batches:
-        acts_NGC = windows_to_activations(batch.windows, geometry.group, backbone, geometry.resampling).half()
+        acts_NGC = evaluated(batch.windows, geometry, backbone).half()
         launched.append((batch, *_to_host(acts_NGC)))
         if len(launched) > 1:
             yield _awaited(*launched.popleft())

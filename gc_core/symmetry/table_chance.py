@@ -45,8 +45,8 @@ class Spread:
     alignment_2: NDArray[np.float64]
     """As in `Harmonics.alignment_F2`."""
     own_J: NDArray[np.float64]
-    """How parallel the rows of each representation's transform are in the channels: 1 for one direction, about 1 / d
-    by chance; 0 where there is one row, which says nothing of it."""
+    """How parallel the rows of each representation's transform are in the channels, however they are combined: 1 for
+    one direction, about 1 / d by chance; 0 where they are not independent of one another, and say nothing of it."""
 
 
 def spreads(changing_FGC: NDArray[np.float64], group: TableGroup) -> list[Spread]:
@@ -105,19 +105,27 @@ def _spread(parts: Sequence[NDArray[np.float64]], kinds: Sequence[int]) -> Sprea
     energy_J = np.array([float((part**2).sum()) for part in parts])
     # Rows that are independent of one another; of complex and quaternionic types they are in groups of related ones.
     rows = [(j, part[:, a]) for j, part in enumerate(parts) for a in range(part.shape[1] if kinds[j] == 1 else 1)]
-    own, pairs = np.zeros((2, len(parts))), []
-    for number, (j, one) in enumerate(rows):
-        for other_j, other in rows[:number]:
+    pairs = []
+    for number, (_, one) in enumerate(rows):
+        for _, other in rows[:number]:
             found, weight = float(((one @ other.T) ** 2).sum()), float((one**2).sum() * (other**2).sum())
             pairs.append((found, weight))
-            if other_j == j:
-                own[:, j] += found, weight
     total = max(float(energy_J.sum()), 1e-300)
     return Spread(
         energy_J=energy_J / total if energy_J.sum() > 0 else energy_J,
         alignment_2=_alignment(np.array(pairs).reshape(-1, 2), total),
-        own_J=own[0] / np.maximum(own[1], 1e-300),
+        own_J=np.array([_own(part) if kind == 1 else 0.0 for part, kind in zip(parts, kinds, strict=True)]),
     )
+
+
+def _own(part_DDC: NDArray[np.float64]) -> float:
+    """From the Gram matrix of the rows: its squared norm is least, a D-th of that of one direction, by chance among
+    many directions."""
+    dim = part_DDC.shape[1]
+    rows_DX = part_DDC.transpose(1, 0, 2).reshape(dim, -1)
+    gram_DD = rows_DX @ rows_DX.T
+    purity = (gram_DD**2).sum() / max(np.trace(gram_DD) ** 2, 1e-300)
+    return float(np.clip((dim * purity - 1) / (dim - 1), 0, 1)) if dim > 1 else 0.0
 
 
 def _alignment(found_weight_P2: NDArray[np.float64], total: float) -> NDArray[np.float64]:
@@ -141,9 +149,10 @@ def _surrogates(
     kept_SD = np.arange(MOST_DIRECTIONS) < directions_S[:, None]
     noise_SGD = rng.standard_normal((surrogates, group.order, MOST_DIRECTIONS)) * kept_SD[:, None]
     arranged_SG, white_SG, total_S1 = np.zeros((surrogates, group.order)), 0.0, 0.0
-    parts = zip(spread.energy_J, group.real_irreps[1:], _transforms(noise_SGD, group), strict=True)
-    for share, one, part_SDX in parts:
-        flat = part_SDX.reshape(*part_SDX.shape[:2], -1)
+    parts = zip(spread.energy_J, spread.own_J, group.real_irreps[1:], _transforms(noise_SGD, group), strict=True)
+    for share, own, one, part_SDDX in parts:
+        part_SDDX[:, :, 1:] *= 1 - own  # of rows that all lie in one direction there is one
+        flat = part_SDDX.reshape(*part_SDDX.shape[:2], -1)
         gram_SK = (flat @ flat.transpose(0, 2, 1)).reshape(surrogates, -1)
         products_SG = gram_SK @ one.matrices.reshape(group.order, -1).T
         arranged_SG += share * products_SG / products_SG[:, :1]

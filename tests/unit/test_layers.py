@@ -14,6 +14,7 @@ LAYERS = {
     "integers": {"groups", "arrays", "store.shards", "bounds", "config", "io.typed", "io.damage", "io.location"},
     "maths": {
         "transforms",
+        "actions",
         "backbones",
         "sparse",
         "crosscoder",
