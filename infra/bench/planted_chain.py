@@ -17,7 +17,7 @@ from gc_core.config import AnalyseConfig, TrainConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.crosscoder.initialise import FirstSamples
 from gc_core.families import Source, find_families, sketched
-from gc_core.groups import Group
+from gc_core.groups import FiniteGroup, Group
 from gc_core.scoring import Samples as Scored
 from gc_core.scoring import Sums, encode_and_score
 from gc_core.symmetry import Verdict, translate
@@ -117,7 +117,7 @@ def describe(decoder_RGC: Tensor, group: Group, *, tied: bool = False) -> Descri
 
 
 def families_of(
-    decoder_RGC: Tensor, group: Group, least_similarity: float
+    decoder_RGC: Tensor, group: FiniteGroup, least_similarity: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Family (R,) of each row, one that is alone being one too, and its pose in it."""
     source = Source(
