@@ -1,0 +1,11 @@
+"""A network's operations up to one layer, where each of its units looks, and how one unit is computed alone.
+
+`exported.export` writes the operations down, `reach.analyse` finds the pixels that one unit depends on, and `program`
+computes that unit with no padding.
+"""
+
+from gc_core.backbones.traced.exported import Exported, export
+from gc_core.backbones.traced.program import Program
+from gc_core.backbones.traced.reach import Reach, analyse
+
+__all__ = ["Exported", "Program", "Reach", "analyse", "export"]

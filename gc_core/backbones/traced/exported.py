@@ -1,0 +1,126 @@
+"""The operations of a network up to one layer, as torch.export writes them down: functional ATen operations.
+
+Letters: N images, C channels, H W pixels.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+_TRACING_ERRORS = (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError)
+"""What torch.export lets through of a network that it cannot follow; torch's own errors are RuntimeErrors."""
+
+IMAGES = 2
+"""Images that go through the network while it is written down; one could be mistaken for an axis of length one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """Operations in order of computation, and the tensors that they read besides the image."""
+
+    image: fx.Node
+    outputs: Mapping[str, fx.Node]
+    """Where each layer's output is computed."""
+    nodes: tuple[fx.Node, ...]
+    """Every operation, in order of computation."""
+    tensors: Mapping[fx.Node, Tensor]
+    """Weights, buffers and constants."""
+
+
+def export(network: nn.Module, layers: Sequence[str], side_px: int, channels_in: int = 3) -> Exported:
+    """Write down the network's operations for square images of `side_px`, with the outputs of these modules.
+
+    Raises:
+        ValueError: torch.export cannot follow the network, or a layer is not computed; with the reason.
+    """
+    like = next((each for each in network.parameters() if each.is_floating_point()), torch.empty(0))
+    images = torch.zeros(IMAGES, channels_in, side_px, side_px, dtype=like.dtype, device=like.device)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of libraries, about themselves
+        try:
+            program = torch.export.export(_Watched(network, layers), (images,), strict=False)
+            program = program.run_decompositions({})  # in-place operations become functions of their inputs
+        except _TRACING_ERRORS as error:
+            raise ValueError(f"torch.export cannot follow the network ({_line(error)})") from error
+    program.graph.eliminate_dead_code()
+    return _of(program, layers)
+
+
+@contextmanager
+def watched(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+    """Copies of what these modules put out, at each of their calls, while the network runs inside the block.
+
+    A copy, because the next module may work in place (`nn.ReLU(inplace=True)`).
+    """
+    seen: dict[str, list[Any]] = {name: [] for name in layers}
+
+    def hook(name: str) -> Any:
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            seen[name].append(output.clone() if isinstance(output, Tensor) else output)
+
+        return keep
+
+    handles = [network.get_submodule(name).register_forward_hook(hook(name)) for name in layers]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Watched(nn.Module):
+    """The network, putting out what its layers put out."""
+
+    def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
+        super().__init__()
+        self.network = network
+        self._layers = tuple(layers)
+
+    def forward(self, images_NCHW: Tensor) -> list[Tensor]:
+        with watched(self.network, self._layers) as seen:
+            self.network(images_NCHW)
+        return [seen[name][0] for name in self._layers]
+
+
+def _of(program: torch.export.ExportedProgram, layers: Sequence[str]) -> Exported:
+    signature, nodes = program.graph_signature, program.graph.nodes
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    constants = signature.inputs_to_lifted_tensor_constants
+    tensors: dict[fx.Node, Tensor] = {}
+    images: list[fx.Node] = []
+    for node in nodes:
+        if node.op == "placeholder":
+            if node.name in names:
+                tensors[node] = _tensor(program, names[node.name])
+            elif node.name in constants:
+                tensors[node] = _tensor(program, constants[node.name])
+            else:
+                images.append(node)
+    (output,) = (node for node in nodes if node.op == "output")
+    found = output.args[0]
+    assert len(images) == 1, "the image is the only input"
+    assert isinstance(found, Sequence), "a list of layers gives a list"
+    return Exported(
+        image=images[0],
+        outputs={name: node for name, node in zip(layers, found, strict=True) if isinstance(node, fx.Node)},
+        nodes=tuple(node for node in nodes if node.op == "call_function"),
+        tensors=tensors,
+    )
+
+
+def _tensor(program: torch.export.ExportedProgram, name: str) -> Tensor:
+    """Buffers that a network does not save are among the constants."""
+    found = program.state_dict.get(name)
+    tensor = program.constants[name] if found is None else found
+    assert isinstance(tensor, Tensor), "weights are tensors"
+    return tensor.detach()
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error, for a message."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"
