@@ -4,8 +4,11 @@ g.x moves the content: (g.x)(p) = x(g^-1 p) for p in (right, up) about the centr
 sign flip lives in `_sampling_grid` and nowhere else. Quarter turns and mirrors are exact; every other angle resamples
 once, from the original pixels: all elements are quarter turns and mirrors of n / gcd(n, 4) base rotations (8 for D_32).
 
-Letters: N patches, G group elements, R base rotations, C image channels, W window side, S patch side (both odd,
-pixels).
+Patches of an odd side turn about their centre pixel, those of an even side about the corner where the four pixels in
+the middle meet; quarter turns and mirrors permute pixels in both.
+
+Letters: N patches, G group elements, R base rotations, C image channels, W window side, S patch side (pixels; both odd
+or both even).
 """
 
 import math
@@ -43,26 +46,34 @@ class Resampling:
     """
     disc_mask: bool = False
     """Whether what lies outside the patch's inscribed disc is 0: corners that turn out of sight tell nothing."""
+    disc_window: bool = False
+    """Whether the network reads the inscribed disc alone, so that windows need no pixels for the corners of turned
+    patches: what stands there is made up."""
 
 
 def window_px(patch_px: int, group: Group, resampling: Resampling) -> int:
     """Side of the square of original pixels that every transformed patch of side `patch_px` is made from.
 
-    For groups of quarter turns and mirrors it is `patch_px` itself; otherwise the rotated corners and the kernel must
-    fit. A disc mask does not change it, so that the same centres can be taken with and without.
+    Odd where the patch is odd, even where it is even. For groups of quarter turns and mirrors it is `patch_px` itself;
+    otherwise the rotated corners (the disc, with `disc_window`) and the kernel must fit. A disc mask does not change
+    it, so that the same centres can be taken with and without.
 
     Raises:
-        ValueError: `patch_px` is not a positive odd number (an even patch has no centre pixel).
+        ValueError: `patch_px` is not positive.
     """
-    if patch_px < 1 or patch_px % 2 == 0:
-        raise ValueError(
-            f"patch side: found {patch_px} px, expected a positive odd number, so that a centre pixel exists"
-        )
+    if patch_px < 1:
+        raise ValueError(f"patch side: found {patch_px} px, expected a positive number")
     interpolated = _interpolated(group, resampling.half_step)
     if not interpolated:
         return patch_px
-    reach = max(_reach(patch_px, half_steps, group.n) for half_steps in interpolated)
-    return 2 * (math.floor(reach) + _TAPS_PX[resampling.interpolation]) + 1
+    corner = (
+        patch_px / 2
+        if resampling.disc_window
+        else max(_reach(patch_px, half_steps, group.n) for half_steps in interpolated)
+    )
+    centre_offset = 0.5 * (1 - patch_px % 2)  # of the first pixel beside the centre
+    beyond = math.floor(corner - centre_offset) + _TAPS_PX[resampling.interpolation]
+    return max(patch_px, round(2 * (beyond + centre_offset)) + 1)
 
 
 def act(
@@ -75,11 +86,11 @@ def act(
 ) -> Tensor:
     """All transformed versions of each window's centre patch; shape (N, G, C, S, S), channels last in memory.
 
-    `windows_NCWW` holds original pixels, at least `window_px(...)` on a side, odd, the patch's centre pixel in its
-    middle. Interpolation runs in their type; the patches are then rounded to `dtype`, if one is given.
+    `windows_NCWW` holds original pixels, at least `window_px(...)` on a side, odd or even as the patch is, with the
+    patch in its middle. Interpolation runs in their type; the patches are then rounded to `dtype`, if one is given.
 
     Raises:
-        ValueError: the window is too small, even, or not square.
+        ValueError: the window is too small, not square, or even where the patch is odd.
     """
     bases_NRCSS = _base_rotations(windows_NCWW, group, patch_px, resampling or Resampling())
     return _complete(bases_NRCSS.to(dtype or windows_NCWW.dtype), group)
@@ -87,8 +98,8 @@ def act(
 
 def disc(patch_px: int) -> Tensor:
     """(S, S) bool, true inside the inscribed disc: pixels whose centre is at most S / 2 away."""
-    offset = torch.arange(patch_px) - patch_px // 2
-    return 4 * (offset[:, None] ** 2 + offset[None, :] ** 2) <= patch_px**2
+    twice = 2 * torch.arange(patch_px) - (patch_px - 1)  # offsets from the centre, in half pixels
+    return twice[:, None] ** 2 + twice[None, :] ** 2 <= patch_px**2
 
 
 def _base_rotations(windows_NCWW: Tensor, group: Group, patch_px: int, resampling: Resampling) -> Tensor:
@@ -150,9 +161,9 @@ def _interpolated(group: Group, half_step: bool) -> tuple[int, ...]:
 
 def _centre_crop(images: Tensor, side_px: int) -> Tensor:
     height, width = images.shape[-2:]
-    if height != width or height % 2 == 0 or height < side_px:
+    if height != width or (height - side_px) % 2 or height < side_px:
         raise ValueError(
-            f"window: found {height} x {width} px, expected odd and square, at least {side_px} px on a side"
+            f"window: found {height} x {width} px, expected a square of {side_px} px or 2, 4, 6 ... more on a side"
         )
     margin = (height - side_px) // 2
     return images[..., margin : margin + side_px, margin : margin + side_px]
@@ -161,7 +172,7 @@ def _centre_crop(images: Tensor, side_px: int) -> Tensor:
 def _reach(patch_px: int, half_steps: int, n: int) -> float:
     """Largest coordinate, in pixels from the centre, that a turn's sampling grid asks for."""
     (cos, sin), _ = abs(groups.cyclic(2 * n).matrices[half_steps])
-    return (patch_px // 2) * (cos + sin)
+    return (patch_px - 1) / 2 * (cos + sin)
 
 
 @lru_cache(maxsize=64)
@@ -170,11 +181,11 @@ def _sampling_grid(n: int, half_steps: tuple[int, ...], patch_px: int, window_si
 
     (R * S, S, 2) float64, -1 and 1 the outermost pixels.
     """
-    offset = torch.arange(patch_px, dtype=torch.float64) - patch_px // 2
+    offset = torch.arange(patch_px, dtype=torch.float64) - (patch_px - 1) / 2
     right, up = offset[None, :].expand(patch_px, -1), -offset[:, None].expand(-1, patch_px)
     turns = groups.cyclic(2 * n)
     grids = []
     for inverse in turns.matrices[turns.inverse[list(half_steps)]]:
         source_right, source_up = (row[0] * right + row[1] * up for row in inverse)
         grids.append(torch.stack([source_right, -source_up], dim=-1))
-    return torch.cat(grids) / (window_side_px // 2)
+    return torch.cat(grids) / ((window_side_px - 1) / 2)

@@ -202,12 +202,18 @@ def network_of(run: RunFolder, classifier: str, device: str = "cpu") -> tuple[Ba
     if is_ingested(store):
         raise ValueError(f"{run.url}: its activations were ingested, so the network is unknown; leave out --classifier")
     config = store["config"]
+    if store["backbone"] not in backbones.NAMES:
+        raise ValueError(
+            f"{run.url}: what follows {store['layer']} of {store['backbone']} is not known; leave out --classifier, or"
+            " give a network of your own to gc_core.evaluate.measure_downstream"
+        )
     trunk = backbones.load(
         store["backbone"],
         layer=store["layer"],
         weights=config["weights"],
         preprocessing=config.get("preprocessing", "auto"),
     )
+    assert isinstance(trunk, Backbone), "the named networks"
     rest = load_rest(classifier, trunk)
     return trunk.to(device), rest.to(device)
 

@@ -18,6 +18,7 @@ import torch
 import tyro
 
 from gc_core import harvest, manifest, store
+from gc_core.backbones import ModuleBackbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
 from gc_core.images.moved import Move
@@ -71,6 +72,7 @@ def run_harvest(
         *index.describe(table),
         ("samples", f"{plan.num_rows:,} of {blocks}, in {plan.num_shards} shards"),
         ("layer", f"{backbone.name} {backbone.layer}, {field_px}; mean squared block norm {mean:.4g}"),
+        *([("units", backbone.evaluation)] if isinstance(backbone, ModuleBackbone) else []),
         ("pixels", backbone.preprocessing),
         ("manifest", run.manifest.url),
         ("activations", run.activations.url),
@@ -104,14 +106,15 @@ def foretell(run: RunFolder, config: HarvestConfig, workers: Workers) -> list[tu
 
 
 def with_decided_dtype(run: RunFolder, config: HarvestConfig, workers: Workers) -> HarvestConfig:
-    """The config with `auto` decided once, by the store there or by a worker: unlike machines write one store."""
+    """The config with `auto` decided once, by the store there or by what workers compute on."""
     if config.dtype != "auto":
         return config
     try:
         return replace(config, dtype=store.open_store(run, unfinished=True).attrs["config"]["dtype"])
     except store.StoreError:
         wanted = workers.resolve(num_cpus=cluster.num_cpus(), num_gpus=cluster.num_gpus())
-    return replace(config, dtype="bfloat16" if wanted.gpus_per_worker else cluster.result(_fast_dtype_of_cpu.remote()))
+    dtype = harvest.arithmetic("auto", "cuda" if wanted.gpus_per_worker else "cpu")
+    return replace(config, dtype=str(dtype).removeprefix("torch."))
 
 
 def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, table: pa.Table, workers: Workers) -> None:
@@ -137,12 +140,6 @@ def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, tabl
         for _ in cluster.deal(places, work, submit, poll=lambda: meter.set(rows_before + counter.poll())):
             pass
         meter.set(plan.num_rows)
-
-
-@ray.remote(max_retries=3)
-@warned.telling
-def _fast_dtype_of_cpu() -> str:
-    return str(harvest.arithmetic("auto", "cpu")).removeprefix("torch.")
 
 
 @ray.remote(

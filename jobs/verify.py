@@ -17,7 +17,7 @@ import tyro
 
 from gc_core import bounds, harvest, ingest, manifest, store
 from gc_core.analyse import faults_of_artefacts, not_protected
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
 from gc_core.images.moved import Move
@@ -243,12 +243,12 @@ def _tell(faults: list[str]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _backbone(config: HarvestConfig) -> Backbone:
+def _backbone(config: HarvestConfig) -> AnyBackbone:
     return harvest.network_of(config)
 
 
 @lru_cache(maxsize=1)
-def _computing(config: HarvestConfig) -> Backbone:
+def _computing(config: HarvestConfig) -> AnyBackbone:
     """Loaded once by each worker."""
     return harvest.load_backbone(config, "cpu")
 

@@ -47,6 +47,8 @@ class Backbone(nn.Module):
         )
         self.register_buffer("_scale_311", scale_311, persistent=False)
         self.register_buffer("_offset_311", -mean_311 * scale_311, persistent=False)
+        self.sees_disc = False
+        """Whether units see the disc inside their patch alone; these see all of it."""
         self.eval()
 
     @property

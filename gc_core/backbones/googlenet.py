@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gc_core.backbones.forward import Kernel
 from gc_core.backbones.layers import Block, Conv, Layer, MaxPool, Relu, centred, convolutions, rounded_up
-from gc_core.backbones.preprocessing import IMAGENET, TRANSFORM_INPUT, Preprocessing, Scaling, recognise
+from gc_core.backbones.preprocessing import IMAGENET, TRANSFORM_INPUT, Scaling, asked_for, recognise
 from gc_core.backbones.weights import (
     RANDOM_PREFIX,
     Trunk,
@@ -46,18 +46,18 @@ def googlenet_layers() -> tuple[Layer, ...]:
     )
 
 
-def load_googlenet(weights: str, preprocessing: Preprocessing = "auto") -> Trunk:
+def load_googlenet(weights: str, preprocessing: str = "auto") -> Trunk:
     """The trunk with weights "bundled", "torchvision", "random:SEED", or those of a file (path or file:// URL).
 
     Raises ValueError in one line when they cannot be had, are damaged, or belong to another network.
     """
     if weights.startswith(RANDOM_PREFIX):
-        told = _asked(preprocessing) or replace(IMAGENET, told_by="random weights")
+        told = asked_for(preprocessing) or replace(IMAGENET, told_by="random weights")
         return _trunk(*random_kernels(googlenet_layers(), weights), told)
     return trunk_of(content_of(weights), weights, preprocessing)
 
 
-def trunk_of(content: bytes, weights: str, preprocessing: Preprocessing = "auto") -> Trunk:
+def trunk_of(content: bytes, weights: str, preprocessing: str = "auto") -> Trunk:
     """The trunk in the bytes of a weight file that was asked for as `weights`; ValueError as `load_googlenet`."""
     layers, sha256 = googlenet_layers(), sha256_of(content)
     if weights == "bundled" and sha256 != BUNDLED_SHA256:
@@ -65,7 +65,7 @@ def trunk_of(content: bytes, weights: str, preprocessing: Preprocessing = "auto"
     state = parse_state(content, weights)
     kernels = _fold_all(layers, state, weights)
     check_kernels(layers, kernels, weights)
-    return _trunk(kernels, sha256, _asked(preprocessing) or _told_by_file(state, sha256))
+    return _trunk(kernels, sha256, asked_for(preprocessing) or _told_by_file(state, sha256))
 
 
 def content_of(weights: str) -> bytes:
@@ -85,12 +85,6 @@ def fold_batch_norm(state: Mapping[str, Tensor], name: str) -> Kernel:
     scale = gain / torch.sqrt(variance + BATCH_NORM_EPSILON)
     weight = state[f"{name}.conv.weight"].to(torch.float64)
     return Kernel(weight * scale[:, None, None, None], shift - mean * scale)
-
-
-def _asked(preprocessing: Preprocessing) -> Scaling | None:
-    """What an option says; None for `auto`."""
-    chosen = {scaling.name: scaling for scaling in (IMAGENET, TRANSFORM_INPUT)}.get(preprocessing)
-    return chosen and replace(chosen, told_by="as the option says")
 
 
 def _told_by_file(state: Mapping[str, Tensor], sha256: str) -> Scaling:

@@ -8,14 +8,14 @@ Letters: F filters of the first convolution, P numbers in a patch that one of th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Preprocessing = Literal["auto", "imagenet", "transform_input"]
+Order = Literal["RGB", "BGR"]
 
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 COLOUR_CORRELATION = 0.9
@@ -36,15 +36,65 @@ class Scaling:
     std_RGB: tuple[float, float, float]
     told_by: str = ""
     """How it was found out."""
+    order: Order = "RGB"
+    """Order in which the network reads the colours; mean and deviation are of red, green and blue in any case."""
 
     def describe(self) -> str:
         """Describe it for people: the name, the numbers, and why."""
         numbers = f"(pixel / 255 - {_joined(self.mean_RGB)}) / {_joined(self.std_RGB)}"
-        return f"{self.name}: {numbers}; {self.told_by}"
+        order = "" if self.order == "RGB" else f" as {self.order}"
+        return f"{self.name}: {numbers}{order}; {self.told_by}"
 
 
 IMAGENET = Scaling(name="imagenet", mean_RGB=(0.485, 0.456, 0.406), std_RGB=IMAGENET_STD_RGB)
 TRANSFORM_INPUT = Scaling(name="transform_input", mean_RGB=(0.5, 0.5, 0.5), std_RGB=(0.5, 0.5, 0.5))
+
+NAMED = {
+    "imagenet": IMAGENET,
+    "transform_input": TRANSFORM_INPUT,
+    "clip": Scaling(
+        name="clip", mean_RGB=(0.48145466, 0.4578275, 0.40821073), std_RGB=(0.26862954, 0.26130258, 0.27577711)
+    ),
+    "unit": Scaling(name="unit", mean_RGB=(0.0, 0.0, 0.0), std_RGB=(1.0, 1.0, 1.0)),
+    "bytes": Scaling(name="bytes", mean_RGB=(0.0, 0.0, 0.0), std_RGB=(1 / 255, 1 / 255, 1 / 255)),
+}
+"""What `--preprocessing` may be called; `unit` leaves pixels in 0..1, `bytes` in 0..255."""
+
+
+def asked_for(option: str) -> Scaling | None:
+    """The scaling that an option names: a name of `NAMED`, or MEAN/STD with one number or three (red, green, blue;
+    pixels in 0..1), as `0.5/0.25` or `0.48,0.46,0.41/0.27,0.26,0.28`; with `/bgr` after either for networks that read
+    blue first. None for `auto`.
+
+    Raises:
+        ValueError: it is nothing of the kind.
+    """
+    if option == "auto":
+        return None
+    parts = option.lower().split("/")
+    order: Order = "BGR" if parts[-1] == "bgr" else "RGB"
+    if order == "BGR":
+        parts.pop()
+    told_by = "as the option says"
+    if len(parts) == 1 and parts[0] in NAMED:
+        return replace(NAMED[parts[0]], order=order, told_by=told_by)
+    try:
+        mean, std = (_numbers(part) for part in parts)
+        if min(std) <= 0:
+            raise ValueError("a deviation is not positive")
+    except ValueError:
+        raise ValueError(
+            f"preprocessing: found {option[:80]!r}, expected auto, {', '.join(NAMED)}, or MEAN/STD of pixels in 0..1"
+            " such as 0.5/0.25 or 0.48,0.46,0.41/0.27,0.26,0.28; and /bgr after it for networks that read blue first"
+        ) from None
+    return Scaling(name="own", mean_RGB=mean, std_RGB=std, order=order, told_by=told_by)
+
+
+def _numbers(text: str) -> tuple[float, float, float]:
+    numbers = [float(each) for each in text.split(",")]
+    if len(numbers) not in (1, 3) or not np.isfinite(numbers).all():
+        raise ValueError("expected one number or three")
+    return numbers[0], numbers[len(numbers) // 2], numbers[-1]
 
 
 def recognise(state: Mapping[str, Tensor], conv: str = "conv1") -> Scaling | None:

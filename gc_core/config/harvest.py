@@ -23,11 +23,14 @@ class HarvestConfig(Config):
         "preprocessing": "auto",
         "enlarge": False,
         "compression": "zstd",
+        "input_px": None,
+        "position": "centre",
     }
     BOUNDS: ClassVar[Mapping[str, bounds.Bound]] = {
         "max_images": bounds.IMAGES,
         "max_bad_fraction": bounds.SHARE,
         "resize_px": bounds.PIXELS,
+        "input_px": bounds.PIXELS,
         "min_distance_px": bounds.PIXELS,
         "centres_per_image": bounds.Bound(1, 1_000_000),
         "max_stimuli": bounds.STIMULI,
@@ -52,14 +55,23 @@ class HarvestConfig(Config):
     """Symmetry group: D32 (32 rotations, each also mirrored), C8 (8 rotations), trivial (an autoencoder's data); or
     your own, as package.module:function, which is found from the current folder too (docs/groups.md)."""
     backbone: str = "googlenet"
-    """Network whose activations are taken: `googlenet` or `inceptionv1` (the paper's)."""
+    """Network whose activations are taken: `googlenet`, `inceptionv1` (the paper's), `efficientnet-lite0`,
+    `torchvision:NAME`, `timm:NAME`, `hf:NAME`, `package.module:function` that returns a network, or a file of
+    torch.export (.pt2) or TorchScript (.pt)."""
     layer: str | None = None
-    """Layer by the network's own name; None for inception3b / mixed3b."""
+    """Layer by the network's own name (`python -m jobs.layers` lists them); None for inception3b / mixed3b."""
     weights: str | None = None
-    """None for the network's default (googlenet: `bundled`), `torchvision` to download, or a path."""
-    preprocessing: Literal["auto", "imagenet", "transform_input"] = "auto"
-    """How googlenet's pixels are scaled: `imagenet` (ImageNet's mean and deviation), `transform_input` (to -1..1, as
-    torchvision's published weights want them), or `auto`: what the tensors tell."""
+    """None for the network's default (googlenet: `bundled`; of a library its published ones, downloaded on first use),
+    a name that the network's source knows (googlenet: `torchvision`), a file (safetensors or state dict), or
+    `random:SEED` for a control."""
+    preprocessing: str = "auto"
+    """How pixels are scaled: `auto` as the network's source or its tensors tell; `imagenet` (ImageNet's mean and
+    deviation), `transform_input` (to -1..1), `clip`, `unit` (0..1), `bytes` (0..255), or MEAN/STD of pixels in 0..1
+    such as 0.5/0.25 or 0.48,0.46,0.41/0.27,0.26,0.28. With /bgr after it for networks that read blue first."""
+    input_px: int | None = None
+    """Side of the image that the network gets where a unit sees all of it; None for what the network was made for."""
+    position: Literal["centre", "mean"] = "centre"
+    """What is read where a unit sees the whole image: the unit in the `centre`, or the `mean` over all units."""
     resize_px: int = 256
     """Images are scaled down so that the shorter side has this many pixels; smaller ones are left as they are."""
     enlarge: bool = False
@@ -84,8 +96,8 @@ class HarvestConfig(Config):
     max_stimuli: int = 600
     """How many stimuli are drawn for `builtin`, `stimuli` and `all-stimuli`; each gives one sample."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Arithmetic of the network; `auto` takes bfloat16 where the hardware gains from it, else float32. Stored is always
-    float16."""
+    """Arithmetic of the network; `auto` is float16 on CUDA and float32 on CPUs. Stored is always float16. bfloat16 has
+    the range of float32 and changes a block by 1 to 3%."""
     shard_rows: int | None = None
     """Samples a stored object, a multiple of 128; None for 2,048, or fewer so that a small run has at least 8."""
     compression: Compression = "zstd"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gc_core import actions, backbones, transforms
 from gc_core.actions import Action
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone
 from gc_core.config import HarvestConfig
 from gc_core.groups import FiniteGroup, Group
 from gc_core.transforms import Resampling
@@ -24,7 +24,7 @@ CROPS_PER_PASS = {"cpu": 128, "cuda": 8192}
 """Patches in one forward pass: small enough for a core's caches and its allocator, large enough for an accelerator."""
 
 
-def load_backbone(config: HarvestConfig, device: str) -> Backbone:
+def load_backbone(config: HarvestConfig, device: str) -> AnyBackbone:
     """The config's network on a device, in the config's arithmetic.
 
     On CUDA this process's convolutions become deterministic, and those of float32 compute in float32, not in TF32.
@@ -36,18 +36,28 @@ def load_backbone(config: HarvestConfig, device: str) -> Backbone:
     return backbone.to(memory_format=torch.channels_last) if device == "cuda" else backbone
 
 
-def network_of(config: HarvestConfig, dtype: torch.dtype = torch.float32) -> Backbone:
+def network_of(config: HarvestConfig, dtype: torch.dtype = torch.float32) -> AnyBackbone:
     """The config's network, on the CPU."""
     return backbones.load(
-        config.backbone, layer=config.layer, weights=config.weights, preprocessing=config.preprocessing, dtype=dtype
+        config.backbone,
+        layer=config.layer,
+        weights=config.weights,
+        preprocessing=config.preprocessing,
+        input_px=config.input_px,
+        position=config.position,
+        dtype=dtype,
     )
 
 
 def arithmetic(dtype: str, device: str) -> torch.dtype:
-    """The type named; for `auto` the fastest that the device computes in hardware."""
+    """The type named; `auto` is float16 on CUDA and float32 on CPUs, whatever processor is met.
+
+    On a card float16 is as fast as bfloat16 and eight times finer; its range is checked (`harvest.shard`). On CPUs
+    bfloat16 is sometimes faster, but changes a block by 1 to 3%.
+    """
     if dtype != "auto":
         return getattr(torch, dtype)
-    return torch.bfloat16 if device == "cuda" or torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.float16 if device == "cuda" else torch.float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +72,13 @@ class Geometry:
     """How a group acts that is not of the plane."""
 
     @staticmethod
-    def of(config: HarvestConfig, backbone: Backbone) -> "Geometry":
+    def of(config: HarvestConfig, backbone: AnyBackbone) -> "Geometry":
         """The geometry that the config says, for this network's field."""
         resampling = Resampling(
-            interpolation=config.interpolation, half_step=config.resample_all, disc_mask=config.disc_mask
+            interpolation=config.interpolation,
+            half_step=config.resample_all,
+            disc_mask=config.disc_mask,
+            disc_window=backbone.sees_disc,
         )
         if config.is_own_group:
             action = actions.named(config.group)
@@ -74,7 +87,7 @@ class Geometry:
         return Geometry(group, resampling, field_window_px(group, backbone, resampling))
 
 
-def field_window_px(group: Group, backbone: Backbone, resampling: Resampling | None = None) -> int:
+def field_window_px(group: Group, backbone: AnyBackbone, resampling: Resampling | None = None) -> int:
     """Side of the square of pixels around a centre that its rotated fields are made from."""
     return transforms.window_px(backbone.receptive_field_px, group, resampling or Resampling())
 
@@ -83,7 +96,7 @@ def group_activations(
     image_CHW_uint8: NDArray[np.uint8],
     centres_N2: NDArray[np.int32],
     group: Group,
-    backbone: Backbone,
+    backbone: AnyBackbone,
     *,
     resampling: Resampling | None = None,
 ) -> Tensor:
@@ -102,16 +115,18 @@ def group_activations(
 def cut_windows(image_CHW: NDArray[np.uint8], centres_N2: NDArray[np.int32], side_px: int) -> Tensor:
     """(N, 3, W, W) uint8 squares of original pixels around each centre.
 
+    A square of an even side has the centre as the lower right of the four pixels in its middle.
+
     Raises:
         ValueError: a square would leave the image.
     """
     half = side_px // 2
     _, height, width = image_CHW.shape
-    inside = (centres_N2 >= half).all() and (centres_N2 < np.array([height, width]) - half).all()
+    inside = (centres_N2 >= half).all() and (centres_N2 - half + side_px <= np.array([height, width])).all()
     if not inside:
         found = f"a field of {side_px} px leaves the {width} x {height} px image"
         raise ValueError(f"centres: {found}; keep {half} px from its borders")
-    cuts = [image_CHW[:, y - half : y + half + 1, x - half : x + half + 1] for y, x in centres_N2]
+    cuts = [image_CHW[:, y - half : y - half + side_px, x - half : x - half + side_px] for y, x in centres_N2]
     return torch.from_numpy(np.stack(cuts)) if cuts else torch.empty(0, 3, side_px, side_px, dtype=torch.uint8)
 
 
@@ -120,12 +135,12 @@ def group_of(config: HarvestConfig) -> FiniteGroup:
     return actions.named(config.group).group if config.is_own_group else config.parsed_group
 
 
-def windows_per_pass(group: FiniteGroup, backbone: Backbone) -> int:
+def windows_per_pass(group: FiniteGroup, backbone: AnyBackbone) -> int:
     """How many windows fill one forward pass on the backbone's device."""
     return max(1, CROPS_PER_PASS[backbone.device.type] // group.order)
 
 
-def evaluated(windows_N3WW: Tensor, geometry: Geometry, backbone: Backbone) -> Tensor:
+def evaluated(windows_N3WW: Tensor, geometry: Geometry, backbone: AnyBackbone) -> Tensor:
     """(N, G, C) activations of windows already cut out. On an accelerator it returns before the work is done."""
     if geometry.action is not None:
         return _acted_on(windows_N3WW, geometry.action, backbone, disc_mask=geometry.resampling.disc_mask)
@@ -134,7 +149,7 @@ def evaluated(windows_N3WW: Tensor, geometry: Geometry, backbone: Backbone) -> T
 
 
 @torch.inference_mode()
-def _acted_on(windows_N3WW: Tensor, action: Action, backbone: Backbone, *, disc_mask: bool) -> Tensor:
+def _acted_on(windows_N3WW: Tensor, action: Action, backbone: AnyBackbone, *, disc_mask: bool) -> Tensor:
     """Pixels are scaled as the network reads them after the action, which is on grey levels."""
     dtype, side = torch.promote_types(backbone.dtype, torch.float32), backbone.receptive_field_px
     parts = [torch.empty(0, action.group.order, backbone.channels, device=backbone.device, dtype=dtype)]
@@ -149,7 +164,7 @@ def _acted_on(windows_N3WW: Tensor, action: Action, backbone: Backbone, *, disc_
 
 @torch.inference_mode()
 def windows_to_activations(
-    windows_N3WW: Tensor, group: Group, backbone: Backbone, resampling: Resampling | None = None
+    windows_N3WW: Tensor, group: Group, backbone: AnyBackbone, resampling: Resampling | None = None
 ) -> Tensor:
     """`group_activations` for windows already cut out. On an accelerator it returns before the work is done."""
     dtype = torch.promote_types(backbone.dtype, torch.float32)  # half precision pixels would round the interpolation

@@ -14,11 +14,11 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone
 from gc_core.config import HarvestConfig
 
 
-def capacity(config: HarvestConfig, height: int, width: int, window_px: int, backbone: Backbone) -> int:
+def capacity(config: HarvestConfig, height: int, width: int, window_px: int, backbone: AnyBackbone) -> int:
     """How many centres can surely be taken from an image of this size.
 
     Random centres are taken one after another, and one centre rules out a bounded number of candidates: those nearer
@@ -42,7 +42,7 @@ def choose(
     window_px: int,
     count: int,
     rng: Generator,
-    backbone: Backbone,
+    backbone: AnyBackbone,
 ) -> NDArray[np.int32]:
     """(count, 2) distinct (y, x) pixels, as the config says; `count` is at most `capacity`."""
     if config.centres == "activation":
@@ -81,7 +81,7 @@ def strong_centres(
     window_px: int,
     count: int,
     rng: Generator,
-    backbone: Backbone,
+    backbone: AnyBackbone,
     min_distance_px: int = 1,
 ) -> NDArray[np.int32]:
     """(count, 2) unit centres, drawn in proportion to the layer's norm there from all that are not too near to those
@@ -139,6 +139,6 @@ def _inner(length_px: int, window_px: int) -> int:
     return max(0, length_px - 2 * (window_px // 2))
 
 
-def _inner_units(length_px: int, window_px: int, backbone: Backbone) -> NDArray[np.int64]:
+def _inner_units(length_px: int, window_px: int, backbone: AnyBackbone) -> NDArray[np.int64]:
     centres, margin = backbone.unit_centres(length_px), window_px // 2
     return np.flatnonzero((centres >= margin) & (centres < length_px - margin))

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gc_core import __version__, store
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone, ModuleBackbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.activations import Geometry, group_of
 from gc_core.harvest.centres import capacity
@@ -56,7 +56,7 @@ class ShardWork:
 
 
 def plan_rows(
-    config: HarvestConfig, manifest: pa.Table, backbone: Backbone, *, format_version: int = store.FORMAT_VERSION
+    config: HarvestConfig, manifest: pa.Table, backbone: AnyBackbone, *, format_version: int = store.FORMAT_VERSION
 ) -> ShardPlan:
     """The order of all rows, as a store of this version has them.
 
@@ -87,12 +87,12 @@ def shard_work(plan: ShardPlan, manifest: pa.Table, shard: int) -> ShardWork:
     return ShardWork(shard=shard, images=images, held_out_from=plan.held_out_in(shard))
 
 
-def create_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> None:
+def create_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: AnyBackbone) -> None:
     """Make the empty store, with all that a reader must know about where its numbers come from."""
     store.create(run, _spec(run, config, plan, backbone))
 
 
-def refuse_other_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> None:
+def refuse_other_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: AnyBackbone) -> None:
     """Check like `create_store`, without making anything.
 
     Raises:
@@ -101,7 +101,7 @@ def refuse_other_store(run: RunFolder, config: HarvestConfig, plan: ShardPlan, b
     store.refuse_other(run, _spec(run, config, plan, backbone))
 
 
-def _spec(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: Backbone) -> store.StoreSpec:
+def _spec(run: RunFolder, config: HarvestConfig, plan: ShardPlan, backbone: AnyBackbone) -> store.StoreSpec:
     return store.StoreSpec(
         format_version=store.format_version_of(plan),
         num_rows=plan.num_rows,
@@ -118,7 +118,7 @@ def _manifest(run: RunFolder) -> dict[str, str]:
     return {} if sha256 is None else {store.MANIFEST: sha256}
 
 
-def _attributes(config: HarvestConfig, backbone: Backbone) -> dict[str, Any]:
+def _attributes(config: HarvestConfig, backbone: AnyBackbone) -> dict[str, Any]:
     return {
         "config": config.to_json(),
         "config_hash": config.fingerprint(),
@@ -141,10 +141,11 @@ def _attributes(config: HarvestConfig, backbone: Backbone) -> dict[str, Any]:
             "min_distance_px": config.min_distance_px,
         },
         "seed": config.seed,
+        **({"reading": backbone.evaluation} if isinstance(backbone, ModuleBackbone) else {}),
     }
 
 
-def _capacities(config: HarvestConfig, manifest: pa.Table, backbone: Backbone) -> NDArray[np.int64]:
+def _capacities(config: HarvestConfig, manifest: pa.Table, backbone: AnyBackbone) -> NDArray[np.int64]:
     """(I,) how many centres each image has room for."""
     window_px = Geometry.of(config, backbone).window_px
 

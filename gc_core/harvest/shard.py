@@ -3,6 +3,7 @@
 Letters: N rows, G group elements, C channels, W window side, H W pixels of an image.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core import store
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.activations import (
     Geometry,
@@ -33,12 +34,14 @@ DECODE_THREADS = 2
 DECODED_AHEAD = 16
 """Images decoded before they are needed, at most: their windows are all that waits in memory."""
 
+LARGEST_STORED = float(np.finfo(np.float16).max)
+
 Tick = Callable[[int], None]
 """Hears of rows as they are done."""
 
 
 def harvest_shard(
-    run: RunFolder, work: ShardWork, config: HarvestConfig, backbone: Backbone, *, attempt: str, tick: Tick
+    run: RunFolder, work: ShardWork, config: HarvestConfig, backbone: AnyBackbone, *, attempt: str, tick: Tick
 ) -> Commit:
     """Compute, write and commit one shard; `tick` hears of rows as they are done."""
     return store.write_shard(run, work.shard, compute_shard(work, config, backbone, tick=tick), attempt=attempt)
@@ -52,7 +55,7 @@ class Pipeline:
 
     SHARDS_AT_ONCE = 2
 
-    def __init__(self, run: RunFolder, config: HarvestConfig, backbone: Backbone, *, attempt: str) -> None:
+    def __init__(self, run: RunFolder, config: HarvestConfig, backbone: AnyBackbone, *, attempt: str) -> None:
         self._run, self._config, self._backbone, self._attempt = run, config, backbone, attempt
         self._computing, self._writing = Lock(), Lock()
 
@@ -64,7 +67,7 @@ class Pipeline:
             return store.write_shard(self._run, work.shard, arrays, attempt=self._attempt)
 
 
-def compute_shard(work: ShardWork, config: HarvestConfig, backbone: Backbone, *, tick: Tick) -> ShardArrays:
+def compute_shard(work: ShardWork, config: HarvestConfig, backbone: AnyBackbone, *, tick: Tick) -> ShardArrays:
     """All arrays of one shard, in memory. Rows stand in a seeded order, so that readers meet images mixed, with
     those of held-out images behind the others.
 
@@ -100,36 +103,58 @@ class _Batch:
 
 
 def _evaluated(
-    batches: Iterator[_Batch], backbone: Backbone, geometry: Geometry
+    batches: Iterator[_Batch], backbone: AnyBackbone, geometry: Geometry
 ) -> Iterator[tuple[_Batch, NDArray[np.float16]]]:
     """Each batch with its activations. An accelerator gets the next batch before the last one's are awaited."""
-    launched: deque[tuple[_Batch, Tensor, torch.cuda.Event | None]] = deque()
+    launched: deque[tuple[_Batch, Tensor, Tensor, torch.cuda.Event | None]] = deque()
     for batch in batches:
-        acts_NGC = evaluated(batch.windows, geometry, backbone).half()
-        launched.append((batch, *_to_host(acts_NGC)))
+        acts_NGC = evaluated(batch.windows, geometry, backbone)
+        launched.append((batch, *_to_host(acts_NGC.half(), _largest(acts_NGC))))
         if len(launched) > 1:
-            yield _awaited(*launched.popleft())
+            yield _awaited(backbone, *launched.popleft())
     while launched:
-        yield _awaited(*launched.popleft())
+        yield _awaited(backbone, *launched.popleft())
 
 
-def _to_host(acts_NGC: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
-    """Copy to host memory; the copy is complete once the event is, at once where it is None."""
+def _largest(acts_NGC: Tensor) -> Tensor:
+    """The largest size of a number, NaN where one is none; left on the device, for asking would wait for it."""
+    return acts_NGC.abs().amax() if acts_NGC.numel() else acts_NGC.new_zeros(())
+
+
+def _to_host(acts_NGC: Tensor, largest: Tensor) -> tuple[Tensor, Tensor, torch.cuda.Event | None]:
+    """Copy to host memory; the copies are complete once the event is, at once where it is None."""
     if acts_NGC.device.type == "cpu":
-        return acts_NGC, None
-    host_NGC = acts_NGC.to("cpu", non_blocking=True)
+        return acts_NGC, largest, None
+    host_NGC, host = (each.to("cpu", non_blocking=True) for each in (acts_NGC, largest))
     arrived = torch.cuda.Event()
     arrived.record()
-    return host_NGC, arrived
+    return host_NGC, host, arrived
 
 
-def _awaited(batch: _Batch, acts_NGC: Tensor, arrived: torch.cuda.Event | None) -> tuple[_Batch, NDArray[np.float16]]:
+def _awaited(
+    backbone: AnyBackbone, batch: _Batch, acts_NGC: Tensor, largest: Tensor, arrived: torch.cuda.Event | None
+) -> tuple[_Batch, NDArray[np.float16]]:
     if arrived is not None:
         arrived.synchronize()
+    _refuse_out_of_range(backbone, float(largest))
     return batch, acts_NGC.numpy()
 
 
-def _batches(work: ShardWork, config: HarvestConfig, backbone: Backbone, geometry: Geometry) -> Iterator[_Batch]:
+def _refuse_out_of_range(backbone: AnyBackbone, largest: float) -> None:
+    """Raises ValueError where a number is none, or larger than the store's float16 holds."""
+    if largest <= LARGEST_STORED:
+        return
+    layer = f"{backbone.name} {backbone.layer}"
+    if backbone.dtype == torch.float16 and not math.isfinite(largest):
+        raise ValueError(f"{layer}: leaves the range of float16 ({LARGEST_STORED:,.0f}); use --dtype bfloat16")
+    found = f"an activation of {largest:,.0f}" if math.isfinite(largest) else "an activation that is not finite"
+    raise ValueError(
+        f"{layer}: {found} found, expected at most {LARGEST_STORED:,.0f}, for the store keeps float16; take another"
+        " layer, such as one after a normalisation"
+    )
+
+
+def _batches(work: ShardWork, config: HarvestConfig, backbone: AnyBackbone, geometry: Geometry) -> Iterator[_Batch]:
     """The shard's centres in the order of its images, as many at a time as fill a pass of the network."""
     per_pass = windows_per_pass(geometry.group, backbone)
     waiting: list[_Batch] = []
@@ -144,7 +169,9 @@ def _batches(work: ShardWork, config: HarvestConfig, backbone: Backbone, geometr
         yield rest
 
 
-def _decoded_ahead(work: ShardWork, config: HarvestConfig, backbone: Backbone, geometry: Geometry) -> Iterator[_Batch]:
+def _decoded_ahead(
+    work: ShardWork, config: HarvestConfig, backbone: AnyBackbone, geometry: Geometry
+) -> Iterator[_Batch]:
     """The centres of each image in turn, while threads decode the next few images."""
     waiting: deque[Future[_Batch]] = deque()
     with ThreadPoolExecutor(DECODE_THREADS) as threads:
@@ -164,7 +191,7 @@ def _joined(parts: list[_Batch]) -> _Batch:
     )
 
 
-def _cut(work: ImageWork, config: HarvestConfig, backbone: Backbone, window_px: int) -> _Batch:
+def _cut(work: ImageWork, config: HarvestConfig, backbone: AnyBackbone, window_px: int) -> _Batch:
     """This shard's centres of one image, and the pixels around them.
 
     All centres that the run takes from the image are chosen; what a shard takes is a slice of them.

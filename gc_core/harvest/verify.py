@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ImageWork, ShardWork
 from gc_core.harvest.shard import compute_shard
@@ -28,7 +28,7 @@ def fault_of_shard(run: RunFolder, shard: int) -> str | None:
 
 
 def fault_of_origin(
-    run: RunFolder, work: ShardWork, config: HarvestConfig, backbone: Backbone, *, num_images: int
+    run: RunFolder, work: ShardWork, config: HarvestConfig, backbone: AnyBackbone, *, num_images: int
 ) -> str | None:
     """Where a sound shard differs from what some of its images give when computed again; None if it does not.
 

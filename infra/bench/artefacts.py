@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 from gc_core import groups, harvest
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone
 from gc_core.config import HarvestConfig
 from gc_core.groups import Group
 from gc_core.harvest.centres import uniform_centres
@@ -132,7 +132,7 @@ def show(by_kernel: dict[str, dict[str, float]]) -> None:
     console.console.print(table)
 
 
-def _blocks(options: ArtefactReport, group: Group, network: Backbone, resampling: Resampling) -> Tensor:
+def _blocks(options: ArtefactReport, group: Group, network: AnyBackbone, resampling: Resampling) -> Tensor:
     """(N, G, C) at the same centres of the built-in photographs for every resampling."""
     widest = Resampling(interpolation="bicubic", half_step=True)
     room_px, parts = harvest.field_window_px(group, network, widest), []

@@ -10,21 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone
 from gc_core.groups import Group
 
 IMAGES_AT_ONCE = {"cpu": 1, "cuda": 64}
 """The fastest of 1, 2, 4, 8 and 16 on a CPU, whose caches hold the maps of one image."""
 
 
-def image_side_px(backbone: Backbone, at_most: int) -> int:
+def image_side_px(backbone: AnyBackbone, at_most: int) -> int:
     """The largest odd side at whose centre pixel a unit of the layer looks."""
     fitting = (side for side in range(at_most, 0, -1) if side % 2 and side // 2 in backbone.unit_centres(side))
     return next(fitting)
 
 
 @torch.inference_mode()
-def plain_activations(image_3LL: Tensor, group: Group, backbone: Backbone) -> Tensor:
+def plain_activations(image_3LL: Tensor, group: Group, backbone: AnyBackbone) -> Tensor:
     """(G, C) blocks of the centre pixel of a square image, float32."""
     dtype, side = torch.promote_types(backbone.dtype, torch.float32), image_3LL.shape[-1]
     unit = backbone.unit_centres(side).tolist().index(side // 2)

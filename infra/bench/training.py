@@ -16,7 +16,6 @@ from torch import Tensor
 from gc_core import groups, store
 from gc_core.config import TrainConfig
 from gc_core.crosscoder.initialise import FirstSamples
-from gc_core.harvest.activations import arithmetic
 from gc_core.io.run_folder import RunFolder
 from gc_core.sparse import choose
 from gc_core.store.shards import CHUNK_ROWS
@@ -104,7 +103,7 @@ def make_step(size: Size, path: str, device: str) -> Callable[[Tensor], object]:
 
 def new_trainer(size: Size, path: str, device: str) -> Trainer:
     """What `jobs.train` steps, with a constant learning rate and no feature ever dead."""
-    fast = arithmetic("auto", device) if path == "dense_l1" else torch.float32
+    fast = _product_dtype(device) if path == "dense_l1" else torch.float32
     config = TrainConfig(
         group=size.group,
         tying="orbit" if path == "tied" else "none",
@@ -237,7 +236,7 @@ def _peak_bytes(device: str) -> int:
 
 def _matmul_flop_per_s(path: str, device: str) -> float:
     """FLOP a second of a square matrix product, in float32 for the plain paths, else in the fast type."""
-    dtype = torch.float32 if path in PLAIN else arithmetic("auto", device)
+    dtype = torch.float32 if path in PLAIN else _product_dtype(device)
     multiply = machine.matmul_gflop(device, dtype)
     multiply()
     return 1e9 * statistics.median(machine.rate(multiply, 0, device).per_s for _ in range(5))
@@ -253,3 +252,9 @@ def _copy_bytes_per_s(device: str) -> float:
         return 2 * COPIED_BYTES
 
     return statistics.median(machine.rate(copy, 0, device).per_s for _ in range(7))
+
+
+def _product_dtype(device: str) -> torch.dtype:
+    """What matrix products are fastest in; of the types that `jobs.train --dtype` knows."""
+    fast = device == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from gc_core import groups, harvest, manifest, transforms
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone
 from gc_core.config import HarvestConfig
 from gc_core.harvest.activations import arithmetic, cut_windows, windows_per_pass, windows_to_activations
 from gc_core.harvest.centres import uniform_centres
@@ -156,7 +156,7 @@ class Workload:
         )
         return float(torch.cosine_similarity(fast.double(), expected.double(), dim=-1).median())
 
-    def _network(self, dtype: torch.dtype) -> Backbone:
+    def _network(self, dtype: torch.dtype) -> AnyBackbone:
         name = str(dtype).removeprefix("torch.")
         changed = {**self._config.to_json(), "dtype": name}
         return harvest.load_backbone(HarvestConfig.from_json(changed), self._device)
@@ -228,7 +228,7 @@ MOST_SHARDS = 64
 """Most shards in one call of `job`."""
 
 
-def gflop_of_a_crop(network: Backbone) -> float:
+def gflop_of_a_crop(network: AnyBackbone) -> float:
     """What the convolutions need for one unit, a multiplication and an addition counted as two."""
     side = network.receptive_field_px
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:

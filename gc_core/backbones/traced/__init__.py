@@ -4,8 +4,9 @@
 computes that unit with no padding.
 """
 
-from gc_core.backbones.traced.exported import Exported, export
+from gc_core.backbones.traced.exported import Exported, export, the_tensor, watched
+from gc_core.backbones.traced.operations import NotLocalError
 from gc_core.backbones.traced.program import Program
 from gc_core.backbones.traced.reach import Reach, analyse
 
-__all__ = ["Exported", "Program", "Reach", "analyse", "export"]
+__all__ = ["Exported", "NotLocalError", "Program", "Reach", "analyse", "export", "the_tensor", "watched"]

@@ -61,7 +61,7 @@ def watched(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, lis
 
     def hook(name: str) -> Any:
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            seen[name].append(output.clone() if isinstance(output, Tensor) else output)
+            seen[name].append(_copied(output))
 
         return keep
 
@@ -71,6 +71,14 @@ def watched(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, lis
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _copied(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.clone()
+    if isinstance(output, Mapping):
+        return {key: _copied(each) for key, each in output.items()}
+    return tuple(_copied(each) for each in output) if isinstance(output, list | tuple) else output
 
 
 class _Watched(nn.Module):
@@ -84,7 +92,24 @@ class _Watched(nn.Module):
     def forward(self, images_NCHW: Tensor) -> list[Tensor]:
         with watched(self.network, self._layers) as seen:
             self.network(images_NCHW)
-        return [seen[name][0] for name in self._layers]
+        return [the_tensor(seen[name][0]) for name in self._layers]
+
+
+def the_tensor(output: Any) -> Tensor:
+    """A layer's output, or the one tensor in it.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    if isinstance(output, Tensor):
+        return output
+    parts = (
+        list(output.values()) if isinstance(output, Mapping) else list(output) if isinstance(output, Sequence) else []
+    )
+    tensors = [each for each in parts if isinstance(each, Tensor)]
+    if len(tensors) != 1:
+        raise ValueError(f"puts out a {type(output).__name__} with {len(tensors)} tensors, expected one tensor")
+    return tensors[0]
 
 
 def _of(program: torch.export.ExportedProgram, layers: Sequence[str]) -> Exported:

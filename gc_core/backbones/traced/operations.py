@@ -76,12 +76,17 @@ def step_of(node: fx.Node, axes: Known) -> Step:
         return Step(node=node, target=target, args=node.args, kwargs=node.kwargs, axes=None)
     rule = RULES.get(target)
     if rule is None:
-        raise NotLocalError(f"{getattr(target, '__name__', target)} has no rule")
+        raise NotLocalError(f"what `{_name(node)}` reads is not known")
     return rule(node, axes)
 
 
 def _refuse(node: fx.Node, what: str) -> NoReturn:
-    raise NotLocalError(f"{getattr(node.target, '__name__', node.target)} {what}")
+    raise NotLocalError(f"`{_name(node)}` {what}")
+
+
+def _name(node: fx.Node) -> str:
+    """`view` of aten.view.default."""
+    return str(getattr(node.target, "__name__", node.target)).split(".", 1)[0]
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
@@ -136,9 +141,7 @@ def _convolution(node: fx.Node, axes: Known) -> Step:
     before = _same(kernel, dilation, padding) if isinstance(padding, str) else _pair(padding)
     windows = tuple(Window(*each) for each in zip(kernel, stride, before, dilation, strict=True))
     args = (source, weight, bias, list(stride), [0, 0], list(dilation), _arg(node, 6, 1))
-    return Step(
-        node=node, target=aten.conv2d.default, args=args, axes=at, windows={source: (windows[0], windows[1])}
-    )
+    return Step(node=node, target=aten.conv2d.default, args=args, axes=at, windows={source: (windows[0], windows[1])})
 
 
 def _same(kernel: Sequence[int], dilation: tuple[int, int], padding: str) -> tuple[int, int]:
@@ -202,7 +205,9 @@ def _pointwise(node: fx.Node, axes: Known) -> Step:
     """Each position by itself. Several maps must lie alike, and no other tensor may differ from position to
     position."""
     maps = [each for each in node.all_input_nodes if axes.get(each) is not None]
-    places = {(len(_shape(each)) - axes_of[0], len(_shape(each)) - axes_of[1]) for each in maps if (axes_of := axes[each])}
+    places = {
+        (len(_shape(each)) - axes_of[0], len(_shape(each)) - axes_of[1]) for each in maps if (axes_of := axes[each])
+    }
     if len(places) != 1:
         _refuse(node, "joins maps that lie on different axes")
     ((from_end_y, from_end_x),) = places
@@ -310,9 +315,7 @@ def _squeezed(node: fx.Node, axes: Known) -> Step:
         _refuse(node, "takes away an axis of the map")
     shift = after - before
     moved = tuple(each + (shift if each >= dim else 0) for each in at)
-    return Step(
-        node=node, target=_target(node), args=node.args, axes=(moved[0], moved[1]), windows={source: POINT}
-    )
+    return Step(node=node, target=_target(node), args=node.args, axes=(moved[0], moved[1]), windows={source: POINT})
 
 
 def _over_channels(node: fx.Node, axes: Known) -> Step:
@@ -364,12 +367,15 @@ def _mixing(node: fx.Node, axes: Known, what: str, at: Axes | None) -> Step:
 
 _MAXIMA = (aten.max_pool2d.default, aten.max_pool2d_with_indices.default)
 
-_POINTWISE = """
-    relu hardtanh relu6 clamp clamp_min clamp_max silu gelu hardswish hardsigmoid sigmoid tanh leaky_relu elu selu celu
-    softplus mish prelu log_sigmoid hardshrink softshrink neg abs exp log sqrt rsqrt square reciprocal erf sin cos pow
-    dropout feature_dropout alpha_dropout clone contiguous alias detach add sub rsub mul div maximum minimum where
-    to _to_copy lift_fresh_copy
-""".split()
+_POINTWISE = (
+    *("relu", "hardtanh", "relu6", "clamp", "clamp_min", "clamp_max", "silu", "gelu", "hardswish", "hardsigmoid"),
+    *("sigmoid", "tanh", "leaky_relu", "elu", "selu", "celu", "softplus", "mish", "prelu", "log_sigmoid"),
+    *("hardshrink", "softshrink", "neg", "abs", "exp", "log", "sqrt", "rsqrt", "square", "reciprocal", "erf", "sin"),
+    *("cos", "pow", "add", "sub", "rsub", "mul", "div", "maximum", "minimum", "where"),
+    *("dropout", "feature_dropout", "alpha_dropout", "clone", "contiguous", "alias", "detach"),
+    *("to", "_to_copy", "lift_fresh_copy"),
+)
+"""Each position by itself."""
 
 
 def _overloads(name: str) -> list[Any]:
@@ -399,4 +405,3 @@ RULES: dict[Any, Rule] = {
     aten.adaptive_max_pool2d.default: _pooled_whole,
     **dict.fromkeys([aten.group_norm.default, aten.instance_norm.default], _normalised_over_map),
 }
-

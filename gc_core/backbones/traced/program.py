@@ -35,7 +35,9 @@ class Program(nn.Module):
                 self._names[node] = f"tensor_{len(self._names)}"
                 self.register_buffer(self._names[node], _channels_last(tensors[node]), persistent=False)
         last = {node: step.node for step in self._steps for node in _inputs(step) if node not in self._names}
-        self._done_with = {step.node: [node for node in _inputs(step) if last.get(node) is step.node] for step in self._steps}
+        self._done_with = {
+            step.node: [node for node in _inputs(step) if last.get(node) is step.node] for step in self._steps
+        }
 
     def forward(self, patches_NCRR: Tensor) -> Tensor:
         """(N, C) activations of the unit that depends on these patches: `Reach.rows` by `Reach.columns` pixels."""
@@ -97,13 +99,19 @@ def _folded(steps: Sequence[Step], tensors: dict[fx.Node, Tensor], output: fx.No
     for step in steps:
         convolution = folded[-1] if folded else None
         follows = convolution is not None and step.target is batch_norm and step.args[0] is convolution.node
-        if convolution is None or not follows or convolution.target is not aten.conv2d.default:
-            folded.append(step)
-        elif len(readers[convolution.node]) > 1 or convolution.node is output:
+        if (
+            convolution is None
+            or not follows
+            or convolution.target is not aten.conv2d.default
+            or len(readers[convolution.node]) > 1
+            or convolution.node is output
+        ):
             folded.append(step)
         else:
             folded[-1] = replace(convolution, args=_scaled(convolution, step, tensors))
-            folded.append(replace(step, target=_alone, args=(convolution.node,), kwargs={}, windows={convolution.node: POINT}))
+            folded.append(
+                replace(step, target=_alone, args=(convolution.node,), kwargs={}, windows={convolution.node: POINT})
+            )
     return folded
 
 

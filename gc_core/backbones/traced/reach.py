@@ -64,11 +64,15 @@ def analyse(exported: Exported, layer: str) -> Reach:
     needs = _needs(steps, output)
     if exported.image not in needs:
         raise NotLocalError("the layer does not depend on the image")
-    mixes = next((step.mixes for step in steps if step.mixes), "")
-    stride_px = _stride(steps, exported.image, output)
     return Reach(
-        steps=tuple(steps), needs=needs, stride_px=stride_px, mixes=mixes, axes=axes, image=exported.image, output=output
-    )  # fmt: skip
+        steps=tuple(steps),
+        needs=needs,
+        stride_px=_stride(steps, exported.image, output),
+        mixes=next((step.mixes for step in steps if step.mixes), ""),
+        axes=axes,
+        image=exported.image,
+        output=output,
+    )
 
 
 def _ancestors(output: fx.Node) -> set[fx.Node]:

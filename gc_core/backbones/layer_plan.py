@@ -1,0 +1,253 @@
+"""How a layer of any network is read, found out by looking: its output, its operations, and the pixels of one unit.
+
+Letters: N images, C channels, H W pixels.
+"""
+
+import copy
+import warnings
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gc_core.backbones import probe
+from gc_core.backbones.networks import Network
+from gc_core.backbones.reading import (
+    Layout,
+    Position,
+    Reading,
+    layout_of,
+    local_reading,
+    squared,
+    unit_of,
+    whole_reading,
+)
+from gc_core.backbones.traced import Exported, NotLocalError, Program, Reach, analyse, export, the_tensor, watched
+
+Evaluation = Literal["auto", "program", "canvas"]
+RUNNING_ERRORS = (RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError)
+"""What networks raise over images that they cannot take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPlan:
+    """How one layer is read."""
+
+    layout: Layout
+    reading: Reading
+    stride_px: int
+    first_px: int
+    """Pixel of the centre of unit 0 (of an even field the lower right of the four in the middle)."""
+    program: Program | None
+    """Computes a unit from its field alone; None where that cannot be."""
+    why: str
+    """Why there is no program, in words; empty with one."""
+    part: tuple[slice, slice] = (slice(None), slice(None))
+    """Rows and columns of the patch that the program reads."""
+
+
+class Trunk(nn.Module):
+    """A network that stops at one layer and puts out what that puts out."""
+
+    def __init__(self, network: nn.Module, layer: str) -> None:
+        super().__init__()
+        self.network = network
+        network.get_submodule(layer).register_forward_hook(_stop)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """The layer's output of images of the network's own scaling.
+
+        Raises:
+            ValueError: the layer puts out no tensor, or is never computed.
+        """
+        try:
+            self.network(images_NCHW)
+        except _Reached as reached:
+            return the_tensor(reached.output)
+        raise ValueError("is not computed for an image")
+
+
+class _Reached(BaseException):
+    """Not an Exception: on its way it must not be taken for a fault of the network."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+
+def _stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    raise _Reached(output)
+
+
+def layer_names(module: nn.Module) -> tuple[str, ...]:
+    """Names of all modules but the network itself."""
+    return tuple(name for name, _ in module.named_modules() if name)
+
+
+def check_layer(network: Network, layer: str | None) -> str:
+    """The layer, or the network's default. Raises ValueError with near misses where there is none of that name."""
+    names = layer_names(network.module)
+    layer = layer or network.default_layer
+    if layer in names:
+        return layer
+    if layer is None:
+        raise ValueError(
+            "--layer: name one of the network's modules; `python -m jobs.layers --backbone ...` lists them."
+        )
+    near = ", ".join(get_close_matches(layer, names, 5, 0.4)) or ", ".join(names[:5])
+    raise ValueError(f"there is no layer {layer[:80]!r}; near it are {near}; `python -m jobs.layers` lists all.")
+
+
+def plan_layer(
+    network: Network, layer: str, *, input_px: int, position: Position = "centre", evaluation: Evaluation = "auto"
+) -> LayerPlan:
+    """Look at the layer and decide how its units are computed.
+
+    A layer whose units see no more than `input_px` pixels is read from the field of one unit: by a program that
+    computes nothing else where every operation is known (`evaluation` "canvas" forbids it), otherwise by the network
+    itself, on a canvas as small as can be. Any other layer is read from a disc that fills the whole input.
+
+    Raises:
+        ValueError: the network cannot take such an image, computes the layer never or twice, or the layer puts out
+            nothing that has units.
+    """
+    output = _look(network, layer, input_px)
+    exported, reach, why = _followed(network, layer, input_px)
+    try:
+        layout = layout_of(output, reach.axes.get(reach.output) if reach else None)
+    except ValueError as error:
+        raise ValueError(f"layer {layer} {error}.") from error
+    plan = partial(_whole, layout, reach, input_px, position)
+    if position == "mean":
+        return plan("the mean over all units is read")
+    if reach and not reach.mixes and _is_found(network, layer, layout, reach, input_px):
+        program = Program(exported, reach) if exported and evaluation == "auto" else None
+        field = Field(rows=reach.rows, columns=reach.columns, stride_px=reach.stride_px)
+        local = _local(layout, field, input_px, program, "" if program else "a canvas was asked for")
+    elif reach and reach.mixes:
+        return plan(f"{reach.mixes} reads the whole image")
+    else:
+        field = _tried(network, layer, layout, input_px)
+        if field is None:
+            return plan(why or "a unit depends on the whole image")
+        local = _local(layout, field, input_px, None, why or "the probe finds another field than the operations say")
+    if local.reading.patch_px > input_px:
+        return plan(f"a unit sees {local.reading.patch_px} px, more than the network's input of {input_px} px")
+    return local
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """Rows and columns of the image that unit 0 depends on, and the step to the next unit."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    stride_px: int
+
+
+def _look(network: Network, layer: str, input_px: int) -> Tensor:
+    """The layer's output of an image of nothing."""
+    module = network.module
+    like = next((each for each in module.parameters() if each.is_floating_point()), torch.empty(0))
+    images = torch.zeros(network.fixed_batch or 1, network.channels_in, input_px, input_px, dtype=like.dtype)
+    with warnings.catch_warnings(), torch.no_grad(), watched(module, [layer]) as seen:
+        warnings.simplefilter("ignore")
+        try:
+            module(images)
+        except RUNNING_ERRORS as error:
+            if not seen[layer]:  # what comes after the layer is not needed
+                raise ValueError(
+                    f"cannot take a {input_px} x {input_px} px image of {network.channels_in} channels"
+                    f" ({_line(error)}); give its input size as --input-px."
+                ) from error
+    if len(seen[layer]) != 1:
+        times = "never" if not seen[layer] else f"{len(seen[layer])} times"
+        raise ValueError(f"layer {layer} is computed {times} for one image, expected once; choose another.")
+    try:
+        return the_tensor(seen[layer][0])
+    except ValueError as error:
+        raise ValueError(f"layer {layer} {error}.") from error
+
+
+def _followed(network: Network, layer: str, input_px: int) -> tuple[Exported | None, Reach | None, str]:
+    """Where the layer's units look, or why that cannot be told from its operations."""
+    try:
+        exported = export(network.module, [layer], input_px, network.channels_in)
+        return exported, analyse(exported, layer), ""
+    except (ValueError, NotLocalError) as error:
+        return None, None, str(error)
+
+
+def _is_found(network: Network, layer: str, layout: Layout, reach: Reach, input_px: int) -> bool:
+    """Whether the probe finds the field that the operations say; also where the field is too large to matter."""
+    reading = local_reading(reach.rows, reach.columns, reach.stride_px, input_px)
+    if reading.patch_px > input_px or network.fixed_batch:
+        return True
+    rows, columns = (
+        (low + unit * reach.stride_px, high + unit * reach.stride_px)
+        for (low, high), unit in zip((reach.rows, reach.columns), reading.unit, strict=True)
+    )
+    unit = _unit(network, layer, layout, reading)
+    return probe.sees_just(unit, reading.canvas_px, rows, columns, network.channels_in)
+
+
+def _tried(network: Network, layer: str, layout: Layout, input_px: int) -> Field | None:
+    """The field as the probe alone finds it, on the network's own input; None where it touches the border."""
+    if layout.kind != "map" or min(layout.grid) < 4 or network.fixed_batch:
+        return None
+    middle = layout.grid[0] // 2, layout.grid[1] // 2
+    units = [
+        _unit(network, layer, layout, Reading(patch_px=input_px, canvas_px=input_px, offset_px=(0, 0), unit=at))
+        for at in (middle, (middle[0] + 1, middle[1] + 1))
+    ]
+    if any(probe.sees_border(unit, input_px, network.channels_in) for unit in units):
+        return None
+    here, there = (probe.find(unit, input_px, network.channels_in) for unit in units)
+    stride_px = there[0][0] - here[0][0]
+    if stride_px < 1 or there[1][0] - here[1][0] != stride_px:
+        return None
+    rows, columns = (
+        (low - index * stride_px, high - index * stride_px) for (low, high), index in zip(here, middle, strict=True)
+    )
+    return Field(rows=rows, columns=columns, stride_px=stride_px)
+
+
+def _unit(network: Network, layer: str, layout: Layout, reading: Reading) -> probe.Unit:
+    """A unit of a copy of the network, in float64."""
+    trunk = Trunk(copy.deepcopy(network.module).double().eval(), layer)
+    return lambda canvases_NCHH: unit_of(trunk(canvases_NCHH), layout, reading)
+
+
+def _local(layout: Layout, field: Field, input_px: int, program: Program | None, why: str) -> LayerPlan:
+    reading = local_reading(field.rows, field.columns, field.stride_px, input_px)
+    (top, side_px), (left, _) = squared(field.rows, field.columns)
+    part = tuple(
+        slice(low - first, high - first + 1)
+        for (low, high), first in zip((field.rows, field.columns), (top, left), strict=True)
+    )
+    return LayerPlan(
+        layout=layout, reading=reading, stride_px=field.stride_px, first_px=top + side_px // 2, program=program,
+        why=why, part=(part[0], part[1]),
+    )  # fmt: skip
+
+
+def _whole(layout: Layout, reach: Reach | None, input_px: int, position: Position, why: str) -> LayerPlan:
+    centres_px, stride_px = None, max(1, input_px // layout.grid[0])
+    if reach is not None:
+        stride_px = reach.stride_px
+        middle = layout.grid[0] // 2, layout.grid[1] // 2
+        down, across = (
+            (low + high) / 2 + index * stride_px
+            for (low, high), index in zip((reach.rows, reach.columns), middle, strict=True)
+        )
+        centres_px = down, across
+    reading = whole_reading(layout, centres_px, input_px, position)
+    return LayerPlan(layout=layout, reading=reading, stride_px=stride_px, first_px=0, program=None, why=why)
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:160]}" if text else type(error).__name__
