@@ -3,9 +3,10 @@
 Letters: N images, C channels, H W pixels.
 """
 
-import copy
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal
@@ -55,7 +56,7 @@ class Trunk(nn.Module):
     def __init__(self, network: nn.Module, layer: str) -> None:
         super().__init__()
         self.network = network
-        network.get_submodule(layer).register_forward_hook(_stop)
+        self._hook = network.get_submodule(layer).register_forward_hook(_stop)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """The layer's output of images of the network's own scaling.
@@ -68,6 +69,10 @@ class Trunk(nn.Module):
         except _Reached as reached:
             return the_tensor(reached.output)
         raise ValueError("is not computed for an image")
+
+    def release(self) -> None:
+        """Let the network run through again."""
+        self._hook.remove()
 
 
 class _Reached(BaseException):
@@ -83,8 +88,9 @@ def _stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
 
 
 def layer_names(module: nn.Module) -> tuple[str, ...]:
-    """Names of all modules but the network itself."""
-    return tuple(name for name, _ in module.named_modules() if name)
+    """Names of all modules but the network itself, and but what is TorchScript, which cannot be watched."""
+    named = module.named_modules()
+    return tuple(name for name, part in named if name and not isinstance(part, torch.jit.ScriptModule))
 
 
 def check_layer(network: Network, layer: str | None) -> str:
@@ -123,17 +129,17 @@ def plan_layer(
     plan = partial(_whole, layout, reach, input_px, position)
     if position == "mean":
         return plan("the mean over all units is read")
-    if reach and not reach.mixes and _is_found(network, layer, layout, reach, input_px):
-        program = Program(exported, reach) if exported and evaluation == "auto" else None
-        field = Field(rows=reach.rows, columns=reach.columns, stride_px=reach.stride_px)
-        local = _local(layout, field, input_px, program, "" if program else "a canvas was asked for")
+    if exported and reach and not reach.mixes and (followed := _probed(network, layer, layout, reach, input_px)):
+        program = Program(exported, reach) if evaluation == "auto" else None
+        local = _local(layout, *followed, program, "" if program else "a canvas was asked for")
     elif reach and reach.mixes:
         return plan(f"{reach.mixes} reads the whole image")
     else:
         field = _tried(network, layer, layout, input_px)
         if field is None:
             return plan(why or "a unit depends on the whole image")
-        local = _local(layout, field, input_px, None, why or "the probe finds another field than the operations say")
+        reading = _on_least_canvas(network, layer, field, input_px)
+        local = _local(layout, field, reading, None, why or "the probe finds another field than the operations say")
     if local.reading.patch_px > input_px:
         return plan(f"a unit sees {local.reading.patch_px} px, more than the network's input of {input_px} px")
     return local
@@ -181,17 +187,35 @@ def _followed(network: Network, layer: str, input_px: int) -> tuple[Exported | N
         return None, None, str(error)
 
 
-def _is_found(network: Network, layer: str, layout: Layout, reach: Reach, input_px: int) -> bool:
-    """Whether the probe finds the field that the operations say; also where the field is too large to matter."""
-    reading = local_reading(reach.rows, reach.columns, reach.stride_px, input_px)
+def _probed(network: Network, layer: str, layout: Layout, reach: Reach, input_px: int) -> tuple[Field, Reading] | None:
+    """The field that the operations say, and how it is read; None where the probe finds another. A field that is too
+    large to matter is not looked at."""
+    field = Field(rows=reach.rows, columns=reach.columns, stride_px=reach.stride_px)
+    reading = _on_least_canvas(network, layer, field, input_px)
     if reading.patch_px > input_px or network.fixed_batch:
-        return True
+        return field, reading
     rows, columns = (
         (low + unit * reach.stride_px, high + unit * reach.stride_px)
         for (low, high), unit in zip((reach.rows, reach.columns), reading.unit, strict=True)
     )
-    unit = _unit(network, layer, layout, reading)
-    return probe.sees_just(unit, reading.canvas_px, rows, columns, network.channels_in)
+    with _units(network, layer) as output_of:
+        unit = partial(_read, output_of, layout, reading)
+        seen = probe.sees_just(unit, reading.canvas_px, rows, columns, network.channels_in)
+    return (field, reading) if seen else None
+
+
+def _on_least_canvas(network: Network, layer: str, field: Field, input_px: int) -> Reading:
+    """On a canvas as small as can be, or, where the network takes images of one size alone, of that."""
+    reading = local_reading(field.rows, field.columns, field.stride_px, input_px)
+    if reading.patch_px > input_px or reading.canvas_px == input_px:
+        return reading
+    batch = network.fixed_batch or 1
+    try:
+        with _units(network, layer) as output_of, torch.no_grad():
+            output_of(torch.zeros(batch, network.channels_in, reading.canvas_px, reading.canvas_px).double())
+    except RUNNING_ERRORS:
+        return replace(reading, canvas_px=input_px)
+    return reading
 
 
 def _tried(network: Network, layer: str, layout: Layout, input_px: int) -> Field | None:
@@ -199,13 +223,15 @@ def _tried(network: Network, layer: str, layout: Layout, input_px: int) -> Field
     if layout.kind != "map" or min(layout.grid) < 4 or network.fixed_batch:
         return None
     middle = layout.grid[0] // 2, layout.grid[1] // 2
-    units = [
-        _unit(network, layer, layout, Reading(patch_px=input_px, canvas_px=input_px, offset_px=(0, 0), unit=at))
+    readings = [
+        Reading(patch_px=input_px, canvas_px=input_px, offset_px=(0, 0), unit=at)
         for at in (middle, (middle[0] + 1, middle[1] + 1))
     ]
-    if any(probe.sees_border(unit, input_px, network.channels_in) for unit in units):
-        return None
-    here, there = (probe.find(unit, input_px, network.channels_in) for unit in units)
+    with _units(network, layer) as output_of:
+        units = [partial(_read, output_of, layout, reading) for reading in readings]
+        if any(probe.sees_border(unit, input_px, network.channels_in) for unit in units):
+            return None
+        here, there = (probe.find(unit, input_px, network.channels_in) for unit in units)
     stride_px = there[0][0] - here[0][0]
     if stride_px < 1 or there[1][0] - here[1][0] != stride_px:
         return None
@@ -215,14 +241,24 @@ def _tried(network: Network, layer: str, layout: Layout, input_px: int) -> Field
     return Field(rows=rows, columns=columns, stride_px=stride_px)
 
 
-def _unit(network: Network, layer: str, layout: Layout, reading: Reading) -> probe.Unit:
-    """A unit of a copy of the network, in float64."""
-    trunk = Trunk(copy.deepcopy(network.module).double().eval(), layer)
-    return lambda canvases_NCHH: unit_of(trunk(canvases_NCHH), layout, reading)
+@contextmanager
+def _units(network: Network, layer: str) -> Iterator[Trunk]:
+    """The network up to the layer, in float64 while the block runs (which float32 comes back from unchanged)."""
+    module = network.module
+    before = next((each.dtype for each in module.parameters() if each.is_floating_point()), torch.float64)
+    trunk = Trunk(module.double(), layer)
+    try:
+        yield trunk
+    finally:
+        trunk.release()
+        module.to(before)
 
 
-def _local(layout: Layout, field: Field, input_px: int, program: Program | None, why: str) -> LayerPlan:
-    reading = local_reading(field.rows, field.columns, field.stride_px, input_px)
+def _read(output_of: Trunk, layout: Layout, reading: Reading, canvases_NCHH: Tensor) -> Tensor:
+    return unit_of(output_of(canvases_NCHH), layout, reading)
+
+
+def _local(layout: Layout, field: Field, reading: Reading, program: Program | None, why: str) -> LayerPlan:
     (top, side_px), (left, _) = squared(field.rows, field.columns)
     part = tuple(
         slice(low - first, high - first + 1)

@@ -5,13 +5,14 @@ Letters: N images or patches, C channels of the image (RGB, or grey), H W pixels
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gc_core.backbones.layer_plan import RUNNING_ERRORS, Evaluation, Trunk, check_layer, layer_names, plan_layer
 from gc_core.backbones.networks import Network
 from gc_core.backbones.networks.network import sha256_of_state
 from gc_core.backbones.preprocessing import Scaling
-from gc_core.backbones.reading import Position, as_map, layout_of, on_canvas, unit_of
+from gc_core.backbones.reading import Position, Reading, as_map, layout_of, on_canvas, unit_of
 from gc_core.transforms import disc
 
 LUMA_RGB = (0.299, 0.587, 0.114)
@@ -46,10 +47,12 @@ class ModuleBackbone(nn.Module):
         self.weights_sha256 = sha256_of_state(network.module)
         scaling = scaling or network.scaling
         self.preprocessing = scaling.describe()
-        network.module.float()  # weights in half precision would make the probe and the program coarse
+        if any(each.dtype in (torch.float16, torch.bfloat16) for each in network.module.parameters()):
+            network.module.float()  # on CPUs not every operation knows them; what is computed in is `dtype`
+        self._input_px = input_px or network.input_px
         try:
             self._plan = plan_layer(
-                network, self.layer, input_px=input_px or network.input_px, position=position, evaluation=evaluation
+                network, self.layer, input_px=self._input_px, position=position, evaluation=evaluation
             )
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
@@ -79,6 +82,11 @@ class ModuleBackbone(nn.Module):
         return self._dtype
 
     @property
+    def reading(self) -> Reading:
+        """Where patches lie on the network's canvas, and which unit is read."""
+        return self._plan.reading
+
+    @property
     def evaluation(self) -> str:
         """How a unit is computed, in words, and why not faster."""
         plan = self._plan
@@ -90,10 +98,16 @@ class ModuleBackbone(nn.Module):
     def whole(self, pixels_N3HW: Tensor) -> Tensor:
         """The layer's map over whole images, (N, C, h, w), with the network's own padding at the borders.
 
+        Images get a rim of the mean colour below and on the right, less than a stride wide, so that a network whose
+        padding depends on the size pads before them as at the size that it was made for.
+
         Raises:
             ValueError: the network takes no images of this size.
         """
         images_NCHW = self.normalised(pixels_N3HW)
+        if not self.sees_disc:
+            below, right = ((self._input_px - length_px) % self.stride_px for length_px in images_NCHW.shape[-2:])
+            images_NCHW = F.pad(images_NCHW, (0, right, 0, below))
         try:
             output = torch.cat([self._layer_of(part) for part in images_NCHW.split(1)])
         except RUNNING_ERRORS as error:

@@ -20,6 +20,8 @@ OTHER_VALUES: dict[type[Config], dict[str, Any]] = {
         "backbone": "inceptionv1",
         "layer": "mixed3a",
         "preprocessing": "imagenet",
+        "input_px": 224,
+        "position": "mean",
         "weights": "/w.pb",
         "resize_px": 128,
         "enlarge": True,

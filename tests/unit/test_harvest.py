@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from gc_core import __version__, groups, harvest, manifest, store
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone, ModuleBackbone
+from gc_core.backbones.networks import Network
+from gc_core.backbones.preprocessing import NAMED
 from gc_core.config import HarvestConfig
 from gc_core.harvest.centres import capacity
 from gc_core.images import list_images, load
@@ -31,7 +34,7 @@ NAMES = ["astronaut.png", "coffee.png", "chelsea.png", "moon.png"]
 
 
 @cache
-def backbone() -> Backbone:
+def backbone() -> AnyBackbone:
     return harvest.load_backbone(CONFIG, "cpu")
 
 
@@ -305,7 +308,7 @@ def test_an_image_whose_activations_overflow_is_refused_not_stored(images: Path,
     for buffer in loud.buffers():
         buffer *= 1e6
     harvest.create_store(at, run.config, run.plan, backbone())
-    with pytest.raises(store.StoreError, match=r"shard 0 of 4: activations beyond float16"):
+    with pytest.raises(ValueError, match=r"googlenet maxpool1: an activation of .* expected at most 65,504"):
         harvest.harvest_shard(at, run.work(0), run.config, loud, attempt="a", tick=lambda rows: None)
     assert objects.sizes(at.commits) == {}
 
@@ -325,3 +328,22 @@ def test_records_of_images_keep_their_reference() -> None:
     table = manifest.build([ImageRecord(ref=ref, status="ok", height=31, width=31, key=1)], {})
     work = harvest.shard_work(harvest.plan_rows(CONFIG, table, backbone()), table, 0)
     assert [(image.ref, image.key, image.first, image.count) for image in work.images] == [(ref, 1, 0, 100)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "gain", "told"),
+    [
+        (torch.float16, 1e5, "leaves the range of float16.*use --dtype bfloat16"),
+        (torch.float32, 1e5, "expected at most 65,504, for the store keeps float16"),
+        (torch.float32, float("inf"), "not finite"),
+    ],
+)
+def test_activations_beyond_what_the_store_holds_stop_the_harvest(
+    dtype: torch.dtype, gain: float, told: str, images: Path
+) -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    torch.nn.init.constant_(module[0].weight, gain)
+    loud = ModuleBackbone("test", Network(module=module, scaling=NAMED["bytes"], input_px=32), layer="0", dtype=dtype)
+    task = planned(images)
+    with pytest.raises(ValueError, match=told):
+        harvest.compute_shard(task.work(0), task.config, loud, tick=lambda rows: None)

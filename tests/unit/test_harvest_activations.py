@@ -185,3 +185,12 @@ def test_the_configs_network_is_loaded_in_the_configs_arithmetic() -> None:
     backbone = harvest.load_backbone(config, "cpu")
     assert (backbone.name, backbone.layer, backbone.dtype) == ("googlenet", "conv1", torch.float16)
     assert harvest.load_backbone(HarvestConfig(layer="conv1"), "cpu").dtype == torch.float32
+
+
+def test_squares_of_an_even_side_have_the_centre_right_and_below_of_their_middle() -> None:
+    image_CHW = np.arange(3 * 20 * 20).reshape(3, 20, 20).astype(np.uint8)
+    (cut,) = activations.cut_windows(image_CHW, np.array([(4, 16)], np.int32), 8)
+    assert torch.equal(cut, torch.from_numpy(image_CHW[:, 0:8, 12:20]))
+    for y, x in ((3, 10), (17, 10), (10, 3), (10, 17)):
+        with pytest.raises(ValueError, match="leaves the 20 x 20 px image"):
+            activations.cut_windows(image_CHW, np.array([(y, x)], np.int32), 8)

@@ -235,6 +235,57 @@ def test_a_window_without_room_or_centre_is_refused(side: int) -> None:
         act(torch.zeros(1, 3, side, side), groups.dihedral(1), PATCH_PX)
 
 
-def test_an_even_patch_is_refused() -> None:
-    with pytest.raises(ValueError, match="positive odd number"):
-        window_px(32, groups.dihedral(8), BILINEAR)
+# Patches of an even side turn about the corner in their middle.
+
+
+def even_window(side_px: int) -> Tensor:
+    return photograph_CHW()[None, :, 100 : 100 + side_px, 120 : 120 + side_px]
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_exact_elements_compose_exactly_on_even_patches(n: int) -> None:
+    group = groups.dihedral(n)
+    once = act(even_window(30), group, 30)
+    assert torch.equal(once[0, 0], even_window(30)[0])
+    for h in range(group.order):
+        assert torch.equal(act(once[:, h], group, 30), once[:, torch.from_numpy(group.cayley[:, h])])
+
+
+@pytest.mark.parametrize("resampling", EACH[::2], ids=str)
+def test_even_patches_are_those_of_scipy_about_the_corner(resampling: Resampling) -> None:
+    """Bilinear ones to rounding; another cubic kernel is close. No pixel outside the window is read."""
+    group, patch_px = groups.dihedral(8), 30
+    side = window_px(patch_px, group, resampling)
+    assert side % 2 == 0
+    window = even_window(side)
+    ours_GCHW = act(window, group, patch_px, resampling)[0]
+    wider = torch.full((1, 3, side + 20, side + 20), torch.nan, dtype=torch.float64)
+    wider[..., 10:-10, 10:-10] = window
+    assert torch.equal(act(wider, group, patch_px, resampling)[0], ours_GCHW)
+    down, right = np.mgrid[:patch_px, :patch_px] - (patch_px - 1) / 2
+    most = 1e-6 if resampling.interpolation == "bilinear" else 12.0
+    for g in range(group.order):
+        matrix = group.matrices[group.inverse[g]]
+        from_right, from_up = (row[0] * right - row[1] * down for row in matrix)
+        places = [(side - 1) / 2 - from_up, (side - 1) / 2 + from_right]
+        order = 1 if resampling.interpolation == "bilinear" else 3
+        expected = ndimage.map_coordinates(window[0, 1].numpy(), places, order=order)
+        assert np.abs(ours_GCHW[g, 1].numpy() - expected).mean() <= most / 4
+        assert np.abs(ours_GCHW[g, 1].numpy() - expected).max() <= 4 * most
+
+
+@pytest.mark.parametrize("patch_px", [30, 31])
+def test_where_the_disc_alone_is_read_the_window_is_hardly_larger(patch_px: int) -> None:
+    group, small = groups.dihedral(8), Resampling(disc_mask=True, disc_window=True)
+    side, full = window_px(patch_px, group, small), window_px(patch_px, group, BILINEAR)
+    assert patch_px <= side <= patch_px + 4 < full
+    window = photograph_CHW()[None, :, 100 : 100 + full, 120 : 120 + full]
+    margin = (full - side) // 2
+    inner = window[..., margin : margin + side, margin : margin + side]
+    everything = act(window, group, patch_px, Resampling(disc_mask=True))
+    torch.testing.assert_close(act(inner, group, patch_px, small), everything, rtol=0, atol=1e-9)
+
+
+def test_a_patch_of_no_pixels_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a positive number"):
+        window_px(0, groups.dihedral(8), BILINEAR)

@@ -42,10 +42,10 @@ class _Script(nn.Module):
 
     def __init__(self, script: nn.Module) -> None:
         super().__init__()
-        self.output = script
+        self.script, self.output = script, nn.Identity()
 
     def forward(self, images_NCHW: Tensor) -> Any:
-        return self.output(images_NCHW)
+        return self.output(self.script(images_NCHW))
 
 
 def _script(path: Path) -> nn.Module:
@@ -82,7 +82,8 @@ def _exported(path: Path) -> tuple[nn.Module, int | None, int, int]:
 def refuse_pickles(path: Path) -> None:
     """Raises ValueError where reading the file could run code that it brings."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             for name in archive.namelist():
                 if name.endswith((".json",)) and "config" in name:
                     _refuse_pickled_tensors(path, json.loads(archive.read(name)))

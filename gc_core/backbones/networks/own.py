@@ -21,8 +21,12 @@ def load(name: str, weights: str | None) -> Network:
         ValueError: there is no such module or function, or it returns no nn.Module.
     """
     module_name, function_name = name.split(":", 1)
-    function = _function(module_name, function_name, name)
-    module = function()
+    function = _imported(module_name, function_name, name)
+    try:
+        module = function()
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ImportError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"backbone {name[:80]}: {type(error).__name__} from the function: {reason[:160]}") from error
     if not isinstance(module, nn.Module):
         raise ValueError(f"backbone {name[:80]}: returned a {type(module).__name__}, expected a torch.nn.Module.")
     if weights is not None and weights.startswith(RANDOM_PREFIX):
@@ -36,7 +40,7 @@ def load(name: str, weights: str | None) -> Network:
     return Network(module=module, scaling=scaling, input_px=side_px, channels_in=channels_in)
 
 
-def _function(module_name: str, function_name: str, name: str) -> Callable[[], object]:
+def _imported(module_name: str, function_name: str, name: str) -> Callable[[], object]:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

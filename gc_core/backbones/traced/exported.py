@@ -11,8 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._export.verifier import SpecViolationError
 
-_TRACING_ERRORS = (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError)
+_TRACING_ERRORS = (
+    *(RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError),
+    SpecViolationError,
+)
 """What torch.export lets through of a network that it cannot follow; torch's own errors are RuntimeErrors."""
 
 IMAGES = 2
