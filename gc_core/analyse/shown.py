@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gc_core import groups, harvest, transforms
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone
 from gc_core.config import HarvestConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.groups import FiniteGroup, Group, of_the_plane
@@ -42,12 +42,12 @@ def why_not_shown(attrs: Mapping[str, Any], group: FiniteGroup) -> str | None:
     return None if found == stored else f"other weights found ({found:.8}...) than those of the store ({stored:.8}...)"
 
 
-def network_of_store(attrs: Mapping[str, Any], device: str) -> Backbone:
+def network_of_store(attrs: Mapping[str, Any], device: str) -> AnyBackbone:
     """The network of a store with these attributes, in float32 wherever it runs."""
     return harvest.load_backbone(_config(attrs), device)
 
 
-def show(some: range, model: Crosscoder, backbone: Backbone, *, disc_mask: bool = False) -> Tuning:
+def show(some: range, model: Crosscoder, backbone: AnyBackbone, *, disc_mask: bool = False) -> Tuning:
     """Show some stimuli of the fixed set, at least one, to the network, and its activations to the crosscoder."""
     stimuli = fixed_set()
     group, kinds = of_the_plane(model.group), list(dict.fromkeys(each.kind for each in stimuli))
@@ -81,7 +81,7 @@ def same_as_first(images_L3SS: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 @torch.inference_mode()
-def network_activations(images_L3SS: NDArray[np.uint8], backbone: Backbone, *, disc_mask: bool = False) -> Tensor:
+def network_activations(images_L3SS: NDArray[np.uint8], backbone: AnyBackbone, *, disc_mask: bool = False) -> Tensor:
     """(L, C) float32 activations of the unit that sees each picture whole."""
     parts = list[Tensor]()
     for images in torch.from_numpy(images_L3SS).split(SAMPLES_AT_ONCE):

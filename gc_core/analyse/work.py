@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gc_core.analyse import features, firing, parts, shown
 from gc_core.analyse.parts import Arrays, Parts
 from gc_core.arrays import as_arrays
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone
 from gc_core.config import ResolvedAnalyseConfig
 from gc_core.crosscoder import Crosscoder, StoredDecoder, open_decoder, read_shape
 from gc_core.families import Dictionary, Neighbours, Source, family_of, nearest, sketched
@@ -113,7 +113,7 @@ def _decoder(of: Parts) -> tuple[StoredDecoder, FiniteGroup]:
 
 
 @lru_cache(maxsize=1)
-def _network(of: Parts, device: str) -> Backbone:
+def _network(of: Parts, device: str) -> AnyBackbone:
     return shown.network_of_store(_store(of).attrs, device)
 
 

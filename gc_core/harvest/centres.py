@@ -136,9 +136,9 @@ def _most_lines(length_px: int, min_distance_px: int) -> int:
 
 def _inner(length_px: int, window_px: int) -> int:
     """How many pixels along an axis can be a centre."""
-    return max(0, length_px - 2 * (window_px // 2))
+    return max(0, length_px - window_px + 1)
 
 
 def _inner_units(length_px: int, window_px: int, backbone: AnyBackbone) -> NDArray[np.int64]:
-    centres, margin = backbone.unit_centres(length_px), window_px // 2
-    return np.flatnonzero((centres >= margin) & (centres < length_px - margin))
+    first = backbone.unit_centres(length_px) - window_px // 2
+    return np.flatnonzero((first >= 0) & (first + window_px <= length_px))

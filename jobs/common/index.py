@@ -10,7 +10,7 @@ import pyarrow as pa
 import ray
 
 from gc_core import harvest, manifest
-from gc_core.backbones import Backbone
+from gc_core.backbones import AnyBackbone
 from gc_core.config import HarvestConfig
 from gc_core.images import ref, sources
 from gc_core.images.ref import Listed
@@ -28,7 +28,7 @@ ATTEMPTS = 3
 """Attempts at what could not be fetched."""
 
 
-def manifest_of(run: RunFolder, config: HarvestConfig, backbone: Backbone) -> pa.Table:
+def manifest_of(run: RunFolder, config: HarvestConfig, backbone: AnyBackbone) -> pa.Table:
     """The manifest: read if it is there and of these images, else made.
 
     Raises:

@@ -201,3 +201,16 @@ def test_apart_the_strong_are_still_taken_first() -> None:
         for c in strong_centres(pixels_CHW, WINDOW_PX, 2, np.random.default_rng(seed), backbone(), 20).tolist()
     ]
     assert np.mean(few) > 1.2 * np.mean(list(norms.values()))
+
+
+@pytest.mark.parametrize("policy", POLICIES[:3])
+@pytest.mark.parametrize("window_px", [14, 15])
+def test_windows_of_even_and_odd_sides_fill_the_image(policy: str, window_px: int) -> None:
+    """An image as large as the window has one place; one pixel larger, four of them (its middle is one)."""
+    assert capacity(config(policy), window_px, window_px, window_px, backbone()) == 1
+    larger = window_px + 1
+    room = capacity(config(policy), larger, larger, window_px, backbone())
+    assert room == (1 if policy == "centre" else 4)
+    image_CHW, rng = noise_CHW(larger, larger), np.random.default_rng(0)
+    centres_N2 = choose(config(policy), image_CHW, window_px, room, rng, backbone())
+    assert harvest.activations.cut_windows(image_CHW, centres_N2, window_px).shape == (room, 3, window_px, window_px)
