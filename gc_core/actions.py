@@ -6,18 +6,16 @@ h made of an image is what the product `cayley[g, h]` makes of it.
 Letters: N windows, G group elements, W window side, S field side (both odd, pixels).
 """
 
-import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from gc_core import transforms
 from gc_core.groups import FiniteGroup, Group, TableGroup, direct_product
+from gc_core.own_code import called
 from gc_core.transforms import Resampling
 
 TRIED_PX, TRIED = 9, 4
@@ -54,14 +52,7 @@ def named(text: str) -> Action:
 
 @lru_cache(maxsize=8)
 def _named(text: str) -> Action:
-    module, _, function = text.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module), function)()
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"group: {text} cannot be had ({reason}); expected a function without arguments") from error
+    found = called(text, "group")
     if not isinstance(found, Action) or not isinstance(found.group, TableGroup):
         raise ValueError(
             f"group: {text} gave {type(found).__name__}, expected a gc_core.actions.Action of a TableGroup"

@@ -18,6 +18,7 @@ import tyro
 from gc_core import bounds, harvest, ingest, manifest, store
 from gc_core.analyse import faults_of_artefacts, not_protected
 from gc_core.backbones import AnyBackbone
+from gc_core.backbones.networks import runs_code
 from gc_core.config import HarvestConfig
 from gc_core.harvest.plan import ShardWork
 from gc_core.images.moved import Move
@@ -71,8 +72,8 @@ def run_verify(job: VerifyJob) -> bool:
     faults = _shard_faults(run, range(opened.num_shards))
     _tell(list(faults.values()))
     if faults and job.repair:
-        if _is_own_group(config):
-            said = f"{run.url}: its group is code, {config.group}, that is not run because a store names it"
+        if code := _own_code(config):
+            said = f"{run.url}: its samples need {code}, code that is not run because a store names it"
             raise ValueError(f"{said}; delete the records of damaged shards in commits/ and run its jobs.harvest again")
         _repair(run, config, job, faults)
         faults = _shard_faults(run, sorted(faults))
@@ -80,7 +81,7 @@ def run_verify(job: VerifyJob) -> bool:
     numbers = _number_faults(run, opened, shards_sound=not faults, mend=job.repair and not faults)
     _tell(numbers)
     sound = [shard for shard in range(opened.num_shards) if shard not in faults]
-    strange = [] if numbers or _is_own_group(config) else _origin_faults(run, config, sound, job)
+    strange = [] if numbers or _own_code(config) else _origin_faults(run, config, sound, job)
     _tell(strange)
     artefacts = list(faults_of_artefacts(run))
     _tell(artefacts)
@@ -164,9 +165,13 @@ def _shard_faults(run: RunFolder, shards: Any) -> dict[int, str]:
     return faults
 
 
-def _is_own_group(config: HarvestConfig | IngestConfig) -> bool:
-    """Whether samples are made by code that a store names: a stranger's could be any."""
-    return isinstance(config, HarvestConfig) and config.is_own_group
+def _own_code(config: HarvestConfig | IngestConfig) -> str:
+    """Code of a user's own that makes the samples: a stranger's store could name any; empty where there is none."""
+    if isinstance(config, IngestConfig):
+        return ""
+    if config.is_own_group:
+        return config.group
+    return config.backbone if runs_code(config.backbone) else ""
 
 
 def _origin_faults(run: RunFolder, config: HarvestConfig | IngestConfig, sound: list[int], job: VerifyJob) -> list[str]:

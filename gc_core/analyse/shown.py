@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gc_core import groups, harvest, transforms
 from gc_core.backbones import AnyBackbone
+from gc_core.backbones.networks import runs_code
 from gc_core.config import HarvestConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.groups import FiniteGroup, Group, of_the_plane
@@ -34,6 +35,8 @@ def why_not_shown(attrs: Mapping[str, Any], group: FiniteGroup) -> str | None:
         return f"stimuli can be turned and mirrored, and {group.name} does other things"
     if is_ingested(attrs):
         return "the activations were computed elsewhere, so the network is not known"
+    if runs_code(attrs["backbone"]):
+        return f"the network is what {attrs['backbone']} returns, code that is not run because a store names it"
     try:
         found = harvest.network_of(_config(attrs)).weights_sha256
     except (ValueError, OSError) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gc_core.analyse.shown import why_not_shown
 from gc_core.io.run_folder import RunFolder
 from gc_core.store import open_store
 from jobs import layers
@@ -44,6 +45,8 @@ def test_a_network_in_the_current_folder_is_harvested_by_workers_too(tmp_path: P
     acts_NGC = opened.read(0, opened.num_rows).astype(np.float64)
     assert np.isfinite(acts_NGC).all()
     assert acts_NGC.std() > 0
+    said = why_not_shown(opened.attrs, opened.group)
+    assert said == "the network is what my_network:make returns, code that is not run because a store names it"
 
 
 def test_the_layers_of_a_network_are_listed_with_what_a_unit_sees(capsys: pytest.CaptureFixture[str]) -> None:

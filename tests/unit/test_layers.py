@@ -15,6 +15,7 @@ LAYERS = {
     "maths": {
         "transforms",
         "actions",
+        "own_code",
         "backbones",
         "sparse",
         "crosscoder",

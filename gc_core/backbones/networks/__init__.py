@@ -1,6 +1,6 @@
 """Where networks come from: libraries, a function of one's own, exported files; `load_network` finds one by name."""
 
-from gc_core.backbones.networks.found import load_network
+from gc_core.backbones.networks.found import load_network, runs_code
 from gc_core.backbones.networks.network import Network
 
-__all__ = ["Network", "load_network"]
+__all__ = ["Network", "load_network", "runs_code"]

@@ -43,3 +43,9 @@ def load_network(name: str, weights: str | None = None) -> Network:
         raise ValueError(f"there is no backbone {name[:80]!r}; expected one of {FORMS}.")
     network.module.eval().requires_grad_(False)
     return network
+
+
+def runs_code(name: str) -> bool:
+    """Whether a backbone of this name is what a function of somebody's own returns: such a function is called where a
+    person names it, not where a store does."""
+    return ":" in name and name.split(":", 1)[0] not in PREFIXES and not name.lower().endswith((".pt2", ".pt"))

@@ -11,13 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._export.verifier import SpecViolationError
-
-_TRACING_ERRORS = (
-    *(RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError),
-    SpecViolationError,
-)
-"""What torch.export lets through of a network that it cannot follow; torch's own errors are RuntimeErrors."""
 
 IMAGES = 2
 """Images that go through the network while it is written down; one could be mistaken for an axis of length one."""
@@ -49,7 +42,7 @@ def export(network: nn.Module, layers: Sequence[str], side_px: int, channels_in:
         try:
             program = torch.export.export(_Watched(network, layers), (images,), strict=False)
             program = program.run_decompositions({})  # in-place operations become functions of their inputs
-        except _TRACING_ERRORS as error:
+        except Exception as error:
             raise ValueError(f"torch.export cannot follow the network ({_line(error)})") from error
     program.graph.eliminate_dead_code()
     return _of(program, layers)
