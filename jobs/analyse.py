@@ -30,7 +30,6 @@ from gc_core.atlas.build import build_atlas, count_images
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import Crosscoder
 from gc_core.families import Cluster, Families, Neighbours
-from gc_core.groups import TableGroup
 from gc_core.images.catalogue import fixed_set
 from gc_core.images.moved import Move
 from gc_core.io.lease import check_all
@@ -150,8 +149,6 @@ def run_analyse(
 
 def run_atlas(run: RunFolder, name: str, moves: Sequence[Move] = ()) -> list[tuple[str, str]]:
     """Draw the page; its row of the summary, and one of images that are not where they were."""
-    if isinstance(open_store(run).group, TableGroup):
-        return [("atlas", "none: pages are drawn of rotations and mirrors alone")]
     absent: list[str] = []
     with console.progress("atlas", count_images(run, name), "images") as meter:
         page = build_atlas(run, name, meter.set, moves=moves, warn=absent.append)

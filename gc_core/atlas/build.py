@@ -22,6 +22,7 @@ from gc_core.atlas.page import STRIP, write_page
 from gc_core.atlas.patches import cut_patch
 from gc_core.atlas.records import AtlasPage, Example, FeatureCard
 from gc_core.families import Gap
+from gc_core.groups import TableGroup
 from gc_core.images import ImageError, ImageRef, load
 from gc_core.images.moved import Absent, Move
 from gc_core.ingest import is_ingested
@@ -252,7 +253,7 @@ def _page(
         facts.append(("stimuli", _agreement(shares)))
     if len(cards) < len(table.rows):
         facts.append(("shown here", f"{len(cards):,}"))
-    group = about["group"]
+    kind, group_n, labels = _group_of(about["group"])
     note = f"Patches are grey where images could not be read again: {absent.describe()}." if absent.describe() else ""
     ingested = is_ingested(store.attrs)
     bundled = store.attrs["backbone"] == "googlenet" and store.attrs["config"].get("weights", "") in (None, "bundled")
@@ -260,8 +261,9 @@ def _page(
         title=f"{store.attrs['backbone']} {store.attrs['layer']}",
         run_url=run.url,
         crosscoder_name=name,
-        group_kind=group["kind"],
-        group_n=group["n"],
+        group_kind=kind,
+        group_n=group_n,
+        element_labels=labels,
         backbone=store.attrs["backbone"],
         layer=store.attrs["layer"],
         irrep_labels=table.irrep_labels,
@@ -275,6 +277,14 @@ def _page(
         features=cards,
         tied=tied,
     )
+
+
+def _group_of(record: Mapping[str, Any]) -> tuple[str, int, tuple[str, ...]]:
+    """Kind, number of rotations (or of elements) and labels (of a group of the user's own) for a page."""
+    group = groups.from_record(record)
+    if isinstance(group, TableGroup):
+        return "table", group.order, group.labels
+    return group.kind, group.n, ()
 
 
 def _agreement(about: Mapping[str, Any]) -> str:

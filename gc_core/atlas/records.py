@@ -9,7 +9,7 @@ import numpy as np
 
 from gc_core.families import Gap
 
-_ELEMENTS_PER_TURN = {"dihedral": 2, "cyclic": 1, "trivial": 1}
+_ELEMENTS_PER_TURN = {"dihedral": 2, "cyclic": 1, "trivial": 1, "table": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +86,9 @@ class AtlasPage:
     run_url: str
     crosscoder_name: str
     group_kind: str
-    """One of "dihedral", "cyclic" and "trivial"."""
+    """One of "dihedral", "cyclic" and "trivial"; "table" for a group of the user's own."""
     group_n: int
-    """Number of rotations; 1 for the trivial group."""
+    """Number of rotations, 1 for the trivial group; of elements for a group of the user's own."""
     backbone: str
     layer: str
     irrep_labels: list[str]
@@ -97,6 +97,8 @@ class AtlasPage:
     notes: list[str]
     """Sentences a reader must know, e.g. what the trunk is not."""
     features: list[FeatureCard]
+    element_labels: tuple[str, ...] = ()
+    """Names of the elements of a group of the user's own, which may come from strangers; empty for others."""
     tied: bool = False
     """Whether the features are prototypes in tied poses, each of them a family."""
 
@@ -112,6 +114,8 @@ def check_page(page: AtlasPage) -> None:
         raise ValueError(f"group_kind is {page.group_kind!r}, expected one of {', '.join(_ELEMENTS_PER_TURN)}.")
     if page.group_kind == "trivial" and page.group_n != 1:
         raise ValueError(f"group_n is {page.group_n}, expected 1 for the trivial group.")
+    if page.group_kind == "table" and len(page.element_labels) != page.order:
+        raise ValueError(f"element_labels are {len(page.element_labels)}, expected one of {page.order} elements each.")
     numbers = [card.feature for card in page.features]
     if len(set(numbers)) != len(numbers):
         repeated = min(number for number in numbers if numbers.count(number) > 1)
@@ -126,7 +130,8 @@ def _check_curves(card: FeatureCard, page: AtlasPage) -> None:
     for name in ("curve_G", "self_similarity_G", "block_norm_G"):
         values_G = np.asarray(getattr(card, name))
         if values_G.shape != (page.order,):
-            expected = f"({page.order},) for the {page.group_kind} group with {page.group_n} rotations"
+            what = "elements" if page.group_kind == "table" else "rotations"
+            expected = f"({page.order},) for the {page.group_kind} group with {page.group_n} {what}"
             raise ValueError(f"feature {card.feature}: {name} has shape {values_G.shape}, expected {expected}.")
         if not np.isfinite(values_G).all():
             raise ValueError(f"feature {card.feature}: {name} is not finite; fix it, or mark the feature dead.")

@@ -46,10 +46,23 @@ class FeatureView:
     norm_paths: list[str]
     axis_path: str
     spectrum_path: str
+    elements: list["ElementBar"]
+    """Of a group of the user's own, which has no angles."""
     pose_paths: list[str]
     """How often each pose occurs, of the most frequent one; none where poses are not tied."""
     step_paths: list[str]
     """How far the block moves from each pose to the next, of the farthest; none where poses are not tied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElementBar:
+    """One element of a group of the user's own, and what a feature says of it."""
+
+    label: str
+    curve: float
+    """Cosine of the untransformed block with this element's, -1..1."""
+    similarity: float
+    """Cosine of the feature with itself, transformed, -1..1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +101,8 @@ class PageView:
     num_alive: int
     num_dead: int
     has_plots: bool
+    has_angles: bool
+    """Whether elements are rotations and mirrors, and plots go round a circle."""
     has_mirrors: bool
     classes: list[ClassView]
     labels: list[str]
@@ -113,6 +128,7 @@ def describe(page: AtlasPage) -> PageView:
         num_alive=len(living),
         num_dead=len(page.features) - len(living),
         has_plots=page.order > 1,
+        has_angles=page.group_kind != "table",
         has_mirrors=page.group_kind == "dihedral",
         classes=classes,
         labels=labels,
@@ -182,6 +198,7 @@ def _feature(
         similarity_paths=[plots.polar_path(half) for half in _halves(card.self_similarity_G, page)],
         norm_paths=[plots.fringe_path(half, largest, row) for row, half in enumerate(norms)],
         axis_path="" if card.axis_deg is None else plots.axis_path(card.axis_deg),
+        elements=_elements(card, page),
         spectrum_path=plots.bars_path(card.spectrum, pitch=100.0, height=SPECTRUM_HEIGHT),
         pose_paths=_relative(card.pose_share_G, page),
         step_paths=_relative(card.block_step_G, page),
@@ -207,12 +224,25 @@ def _letter(name: str) -> tuple[str, str]:
 
 
 def words_of_pose(element: int, page: AtlasPage) -> str:
-    """An element of the page's group for a person, as in `mirrored, 45°`: mirrored first, then turned anticlockwise."""
+    """An element of the page's group for a person, as in `mirrored, 45°`: mirrored first, then turned anticlockwise. Of
+    a group of the user's own it is the element's label."""
+    if page.element_labels:
+        return page.element_labels[element]
     turn = f"{360 * (element % page.group_n) / page.group_n:g}°"
     return f"mirrored, {turn}" if element >= page.group_n else turn
 
 
+def _elements(card: FeatureCard, page: AtlasPage) -> list[ElementBar]:
+    rows = zip(page.element_labels, card.curve_G.tolist(), card.self_similarity_G.tolist(), strict=False)
+    return [ElementBar(label=label, curve=curve, similarity=similarity) for label, curve, similarity in rows]
+
+
 def _summary(card: FeatureCard, page: AtlasPage) -> str:
+    if page.element_labels:
+        low, high = int(np.argmin(card.curve_G)), int(np.argmax(card.curve_G[1:])) + 1
+        labels = page.element_labels
+        ends = f"{card.curve_G[low]:.2f} at {labels[low]} to {card.curve_G[high]:.2f} at {labels[high]}"
+        return f"Cosine of feature {card.feature}'s untransformed block with its other blocks: from {ends}."
     parts = []
     for name, half in zip(("rotated", "mirrored"), _halves(card.curve_G, page), strict=False):
         low, high = int(np.argmin(half)), int(np.argmax(half))

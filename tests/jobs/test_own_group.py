@@ -1,4 +1,4 @@
-"""A group of a user's own, from images to the table of features."""
+"""A group of a user's own, from images to the table of features and the page."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cl
 OWN = "tests.support.own_group:colours_permuted"
 
 
-def test_channel_permutations_go_from_images_to_the_table_of_features(tmp_path: Path) -> None:
+def test_channel_permutations_go_from_images_to_the_page(tmp_path: Path) -> None:
     harvested = HarvestConfig(images="stimuli", max_stimuli=150, group=OWN, shard_rows=128, dtype="float32")
     trained = TrainConfig(prototypes=8, k=2, steps=20, batch=64)
     run_pipeline(Pipeline(out=str(tmp_path), name="mine", harvest=harvested, train=TrainConfigs((trained,))))
@@ -34,5 +34,7 @@ def test_channel_permutations_go_from_images_to_the_table_of_features(tmp_path: 
         words = {"invariant", "none", "undecided", "subgroup of order 2", "subgroup of order 3"}
         assert row["symmetry"] in words
         np.testing.assert_allclose(sum(row["spectrum"]), 1, atol=1e-3)
-    assert not (tmp_path / "atlas").exists()
+    page = (tmp_path / "atlas" / "mine" / "index.html").read_text()
+    assert page.count('<figure class="elements"') == sum(row["alive"] for row in table)
+    assert '<th scope="row">GBR</th>' in page
     verify.main([str(tmp_path)])

@@ -202,7 +202,7 @@ def test_pixels_of_another_shape_are_refused(shape: tuple[int, ...], line: str) 
 
 
 def test_unknown_backbone_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ValueError, match=r"no backbone 'resnet18'; expected one of googlenet, inceptionv1\."):
+    with pytest.raises(ValueError, match=r"'resnet18'; perhaps torchvision:resnet18; expected one of googlenet,"):
         load("resnet18")
 
 

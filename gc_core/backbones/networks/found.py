@@ -40,7 +40,8 @@ def load_network(name: str, weights: str | None = None) -> Network:
         prefix, rest = name.split(":", 1)
         network = PREFIXES[prefix](rest, weights) if prefix in PREFIXES else own.load(name, weights)
     else:
-        raise ValueError(f"there is no backbone {name[:80]!r}; expected one of {FORMS}.")
+        perhaps = f"perhaps torchvision:{name}; " if name in torchvision_models.names() else ""
+        raise ValueError(f"there is no backbone {name[:80]!r}; {perhaps}expected one of {FORMS}.")
     network.module.eval().requires_grad_(False)
     return network
 

@@ -21,8 +21,8 @@ def load(name: str, weights: str | None) -> Network:
     Raises:
         ValueError: no such network or weights, or no download.
     """
-    if name not in models.list_models(module=models):
-        near = ", ".join(get_close_matches(name, models.list_models(module=models), 4)) or "resnet50, vgg16, vit_b_16"
+    if name not in names():
+        near = ", ".join(get_close_matches(name, names(), 4)) or "resnet50, vgg16, vit_b_16"
         raise ValueError(f"torchvision has no network {name[:80]!r} of images; near it are {near}.")
     published = models.get_model_weights(name)
     default: models.WeightsEnum | None = getattr(published, "DEFAULT", None)
@@ -42,6 +42,11 @@ def load(name: str, weights: str | None) -> Network:
     if settings is None:
         return Network(module=module, scaling=replace(IMAGENET, told_by="ASSUMED; set it with --preprocessing"))
     return Network(module=module, scaling=_scaling(settings, how), input_px=settings.crop_size[0])
+
+
+def names() -> list[str]:
+    """All networks for images that torchvision has."""
+    return models.list_models(module=models)
 
 
 def _scaling(settings: nn.Module, how: str) -> Scaling:
