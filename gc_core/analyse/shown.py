@@ -35,10 +35,11 @@ def why_not_shown(attrs: Mapping[str, Any], group: FiniteGroup) -> str | None:
         return f"stimuli can be turned and mirrored, and {group.name} does other things"
     if is_ingested(attrs):
         return "the activations were computed elsewhere, so the network is not known"
-    if runs_code(attrs["backbone"]):
-        return f"the network is what {attrs['backbone']} returns, code that is not run because a store names it"
     try:
-        found = harvest.network_of(_config(attrs)).weights_sha256
+        config = _config(attrs)
+        if runs_code(config.backbone):
+            return f"the network is what {config.backbone} returns, code that is not run because a store names it"
+        found = harvest.network_of(config).weights_sha256
     except (ValueError, OSError) as error:
         return " ".join(f"the network cannot be loaded: {error}".split())
     stored = attrs.get("weights_sha256", found)

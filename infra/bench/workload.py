@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from gc_core import groups, harvest, manifest, transforms
-from gc_core.backbones import AnyBackbone
+from gc_core import backbones, groups, harvest, manifest, transforms
+from gc_core.backbones import AnyBackbone, ModuleBackbone
+from gc_core.backbones.networks import load_network
 from gc_core.config import HarvestConfig
 from gc_core.harvest.activations import arithmetic, cut_windows, windows_per_pass, windows_to_activations
 from gc_core.harvest.centres import uniform_centres
@@ -47,10 +48,16 @@ class Spec:
     processes: int
     """How many processes share the machine."""
     group: str = "D32"
+    layer: str | None = None
 
     @property
     def fast_dtype(self) -> torch.dtype:
         return arithmetic("auto", self.device)
+
+    @property
+    def has_canvas(self) -> bool:
+        """Whether the network is also evaluated by itself, on a canvas: those that are not written down by hand."""
+        return self.backbone not in backbones.NAMES
 
 
 class Workload:
@@ -64,6 +71,7 @@ class Workload:
             group=spec.group,
             backbone=spec.backbone,
             weights=spec.weights,
+            layer=spec.layer,
             centres_per_image=CENTRES_PER_IMAGE,
             resize_px=RESIZE_PX,
             shard_rows=SHARD_ROWS[spec.device],
@@ -83,6 +91,10 @@ class Workload:
     def ours_fast(self, seconds: float) -> Rate:
         """Samples by the harvest's way in the fast type, from windows that are cut out already."""
         return self._ours(self._spec.fast_dtype, seconds)
+
+    def canvas_fp32(self, seconds: float) -> Rate:
+        """Samples by the network itself, each patch on the smallest canvas that it takes, float32."""
+        return self._ours_of(self._on_canvas, seconds)
 
     def forward_fast(self, seconds: float) -> Rate:
         """GFLOP of the network's convolutions alone, from patches that are made already."""
@@ -167,9 +179,16 @@ class Workload:
         plain_activations(image_3LL, self._group, self._networks[torch.float32])
         return 1
 
-    def _ours(self, dtype: torch.dtype, seconds: float) -> Rate:
-        network = self._networks[dtype]
+    @cached_property
+    def _on_canvas(self) -> AnyBackbone:
+        network = load_network(self._spec.backbone, self._spec.weights)
+        canvas = ModuleBackbone(self._spec.backbone, network, layer=self._spec.layer, evaluation="canvas")
+        return canvas.to(self._device)
 
+    def _ours(self, dtype: torch.dtype, seconds: float) -> Rate:
+        return self._ours_of(self._networks[dtype], seconds)
+
+    def _ours_of(self, network: AnyBackbone, seconds: float) -> Rate:
         def compute() -> float:
             return len(windows_to_activations(self._windows, self._group, network))
 

@@ -42,6 +42,20 @@ def test_every_phase_has_a_rate(workload: Workload) -> None:
     assert workload.peak_rss_bytes() > 100e6
 
 
+def test_a_traced_network_is_measured_on_a_canvas_too() -> None:
+    spec = Spec(
+        backbone="torchvision:squeezenet1_1",
+        weights="random:0",
+        device="cpu",
+        processes=1,
+        group="D4",
+        layer="features.2",
+    )
+    workload = Workload(spec)
+    assert workload.canvas_fp32(0.0).per_s > 0
+    assert workload.largest_error() < 1e-4
+
+
 def test_a_job_is_whole_shards_written(workload: Workload) -> None:
     assert workload.job(1).amount == 128
 
@@ -128,6 +142,15 @@ def test_the_result_is_one_flat_object_of_medians() -> None:
     assert sorted(found) == sorted(KEYS.split())
     assert found["ours_fast_samples_per_s"] == 150
     assert all(isinstance(value, str | float | int) for value in found.values())
+
+
+def test_the_canvas_is_told_where_it_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "canvas_fp32_samples_per_s" not in as_json(result())
+    plain = result()
+    traced = result(rounds=[{**rates, "canvas_fp32": 17 * rates["plain_fp32"]} for rates in plain.rounds])
+    assert as_json(traced)["canvas_fp32_samples_per_s"] == 17
+    show(traced)
+    assert " 17.0 " in capsys.readouterr().out
 
 
 def test_the_table_shows_every_rate(capsys: pytest.CaptureFixture[str]) -> None:
