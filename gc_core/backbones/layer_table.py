@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from gc_core.backbones.layer_plan import layer_names
 from gc_core.backbones.networks import Network
 from gc_core.backbones.reading import Layout, layout_of, local_reading
 from gc_core.backbones.traced import Exported, NotLocalError, Reach, analyse, export, the_tensor, watched
 from gc_core.backbones.traced.operations import aten
+from gc_core.backbones.trunk import layer_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gc_core.backbones.layer_plan import RUNNING_ERRORS, Evaluation, Trunk, check_layer, layer_names, plan_layer
+from gc_core.backbones.layer_plan import RUNNING_ERRORS, Evaluation, plan_layer
 from gc_core.backbones.networks import Network
 from gc_core.backbones.networks.network import sha256_of_state
 from gc_core.backbones.preprocessing import Scaling
 from gc_core.backbones.reading import Position, Reading, as_map, layout_of, on_canvas, unit_of
+from gc_core.backbones.trunk import Trunk, check_layer, layer_names
 from gc_core.transforms import disc
 
 LUMA_RGB = (0.299, 0.587, 0.114)
