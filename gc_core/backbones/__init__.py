@@ -13,7 +13,7 @@ from gc_core.backbones.preprocessing import asked_for
 from gc_core.backbones.reading import Position
 
 NAMES = ("googlenet", "inceptionv1")
-"""Networks whose layers are written down by hand, which is a little faster than what is traced."""
+"""Networks whose layers are written down by hand."""
 
 AnyBackbone = Backbone | ModuleBackbone
 
