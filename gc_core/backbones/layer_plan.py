@@ -25,7 +25,17 @@ from gc_core.backbones.reading import (
     unit_of,
     whole_reading,
 )
-from gc_core.backbones.traced import Exported, NotLocalError, Program, Reach, analyse, export, the_tensor, watched
+from gc_core.backbones.traced import (
+    Exported,
+    NotLocalError,
+    Program,
+    Reach,
+    analyse,
+    blank_images,
+    export,
+    the_tensor,
+    watched,
+)
 from gc_core.backbones.trunk import Trunk
 
 Evaluation = Literal["auto", "program", "canvas"]
@@ -100,8 +110,7 @@ class Field:
 def _look(network: Network, layer: str, input_px: int) -> Tensor:
     """The layer's output of an image of nothing."""
     module = network.module
-    like = next((each for each in module.parameters() if each.is_floating_point()), torch.empty(0))
-    images = torch.zeros(network.fixed_batch or 1, network.channels_in, input_px, input_px, dtype=like.dtype)
+    images = blank_images(module, network.fixed_batch or 1, input_px, network.channels_in)
     with warnings.catch_warnings(), torch.no_grad(), watched(module, [layer]) as seen:
         warnings.simplefilter("ignore")
         try:

@@ -11,7 +11,17 @@ from torch import Tensor, fx
 
 from gc_core.backbones.networks import Network
 from gc_core.backbones.reading import Layout, layout_of, local_reading
-from gc_core.backbones.traced import Exported, NotLocalError, Reach, analyse, export, the_tensor, watched
+from gc_core.backbones.traced import (
+    Exported,
+    NotLocalError,
+    Reach,
+    analyse,
+    ancestors,
+    blank_images,
+    export,
+    the_tensor,
+    watched,
+)
 from gc_core.backbones.traced.operations import aten
 from gc_core.backbones.trunk import layer_names
 
@@ -57,8 +67,7 @@ def layer_table(network: Network, *, input_px: int | None = None) -> tuple[list[
 
 def _layouts(network: Network, side_px: int) -> dict[str, Layout]:
     names = layer_names(network.module)
-    like = next((each for each in network.module.parameters() if each.is_floating_point()), torch.empty(0))
-    images = torch.zeros(network.fixed_batch or 1, network.channels_in, side_px, side_px, dtype=like.dtype)
+    images = blank_images(network.module, network.fixed_batch or 1, side_px, network.channels_in)
     with torch.no_grad(), watched(network.module, names) as seen:
         network.module(images)
     layouts = {}
@@ -112,12 +121,7 @@ def _mflop_of_unit(reach: Reach) -> float:
 
 def _mflop_of_all(exported: Exported, name: str) -> float:
     """What one image costs up to the layer, all positions computed."""
-    wanted, left = set[fx.Node](), [exported.outputs[name]]
-    while left:
-        node = left.pop()
-        if node not in wanted:
-            wanted.add(node)
-            left += node.all_input_nodes
+    wanted = ancestors(exported.outputs[name])
     return sum(_flop(node) for node in exported.nodes if node in wanted) / 1e6
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gc_core.backbones.backbone import CPU_PIXELS_AT_ONCE
 from gc_core.backbones.layer_plan import RUNNING_ERRORS, Evaluation, plan_layer
 from gc_core.backbones.networks import Network
 from gc_core.backbones.networks.network import sha256_of_state
@@ -18,8 +19,6 @@ from gc_core.transforms import disc
 
 LUMA_RGB = (0.299, 0.587, 0.114)
 """How much of each colour a grey image has (ITU-R BT.601, as Pillow's mode L)."""
-CPU_PIXELS_AT_ONCE = 220_000
-"""How much of the patches goes through the layers together on a CPU: of more, the maps fall out of its cache."""
 
 
 class ModuleBackbone(nn.Module):

@@ -47,6 +47,8 @@ class Scaling:
 
 
 IMAGENET = Scaling(name="imagenet", mean_RGB=(0.485, 0.456, 0.406), std_RGB=IMAGENET_STD_RGB)
+ASSUMED = replace(IMAGENET, told_by="ASSUMED; set it with --preprocessing")
+"""Of networks whose source says nothing."""
 TRANSFORM_INPUT = Scaling(name="transform_input", mean_RGB=(0.5, 0.5, 0.5), std_RGB=(0.5, 0.5, 0.5))
 
 NAMED = {

@@ -91,14 +91,19 @@ def check_kernels(layers: tuple[Layer, ...], kernels: Mapping[str, Kernel], orig
             raise ValueError(f"{origin}: {conv.weights} holds values that are not finite; fetch the file again.")
 
 
-def random_kernels(layers: tuple[Layer, ...], weights: str) -> tuple[dict[str, Kernel], str]:
-    """Kernels for `random:SEED` that keep the size of signals through ReLUs, and the SHA-256 that stands for them."""
+def seed_of(weights: str) -> int:
+    """The number of `random:SEED`. Raises ValueError where it is none."""
     seed = weights.removeprefix(RANDOM_PREFIX)
     if not re.fullmatch("[0-9]{1,18}", seed):
         raise ValueError(
             f"weights {weights[:80]!r}: expected random:SEED with a whole number below 10^18, such as random:0."
         )
-    generator = torch.Generator().manual_seed(int(seed))
+    return int(seed)
+
+
+def random_kernels(layers: tuple[Layer, ...], weights: str) -> tuple[dict[str, Kernel], str]:
+    """Kernels for `random:SEED` that keep the size of signals through ReLUs, and the SHA-256 that stands for them."""
+    generator = torch.Generator().manual_seed(seed_of(weights))
     kernels = {}
     for conv, channels_in in convolutions(layers, 3):
         shape = (conv.channels, channels_in, conv.kernel, conv.kernel)

@@ -8,7 +8,6 @@ import io
 import json
 import warnings
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gc_core.backbones.networks.network import Network
-from gc_core.backbones.preprocessing import IMAGENET
+from gc_core.backbones.preprocessing import ASSUMED
 from gc_core.backbones.weights import weight_file
 from gc_core.io.damage import LIBRARY_ERRORS
 
@@ -30,11 +29,10 @@ def load(name: str, weights: str | None) -> Network:
     if weights is not None:
         raise ValueError(f"weights {weights[:80]!r}: {name} holds its own; leave --weights out.")
     path = weight_file(name)
-    scaling = replace(IMAGENET, told_by="ASSUMED; set it with --preprocessing")
     if path.suffix.lower() == ".pt":
-        return Network(module=_Script(_script(path)), scaling=scaling)
+        return Network(module=_Script(_script(path)), scaling=ASSUMED)
     module, batch, channels_in, side_px = _exported(path)
-    return Network(module=module, scaling=scaling, fixed_batch=batch, channels_in=channels_in, input_px=side_px)
+    return Network(module=module, scaling=ASSUMED, fixed_batch=batch, channels_in=channels_in, input_px=side_px)
 
 
 class _Script(nn.Module):
@@ -85,8 +83,8 @@ def refuse_pickles(path: Path) -> None:
         with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for name in archive.namelist():
-                if name.endswith((".json",)) and "config" in name:
-                    _refuse_pickled_tensors(path, json.loads(archive.read(name)))
+                if name.endswith(".json") and "config" in name:
+                    _refuse_pickled_tensors(json.loads(archive.read(name)))
                 elif name.endswith(".pt"):
                     torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
     except (OSError, *LIBRARY_ERRORS) as error:
@@ -96,7 +94,7 @@ def refuse_pickles(path: Path) -> None:
         ) from error
 
 
-def _refuse_pickled_tensors(path: Path, config: Any) -> None:
+def _refuse_pickled_tensors(config: Any) -> None:
     entries = config.get("config", {}) if isinstance(config, dict) else {}
     pickled = [name for name, entry in entries.items() if isinstance(entry, dict) and entry.get("use_pickle")]
     if pickled:

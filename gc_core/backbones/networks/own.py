@@ -1,11 +1,9 @@
 """A network of one's own: `package.module:function`, a function that returns an nn.Module."""
 
-from dataclasses import replace
-
 from torch import nn
 
-from gc_core.backbones.networks.network import Network, read_weights, reinitialise, seed_of
-from gc_core.backbones.preprocessing import IMAGENET
+from gc_core.backbones.networks.network import Network, read_weights, reinitialise
+from gc_core.backbones.preprocessing import ASSUMED
 from gc_core.backbones.weights import RANDOM_PREFIX
 from gc_core.own_code import called
 
@@ -21,11 +19,10 @@ def load(name: str, weights: str | None) -> Network:
     if not isinstance(module, nn.Module):
         raise ValueError(f"backbone {name[:80]}: returned a {type(module).__name__}, expected a torch.nn.Module.")
     if weights is not None and weights.startswith(RANDOM_PREFIX):
-        reinitialise(module, seed_of(weights))
+        reinitialise(module, weights)
     elif weights is not None:
         read_weights(module, weights)
     side_px = getattr(module, "input_px", 224)
     first = next((each for each in module.modules() if isinstance(each, nn.Conv2d)), None)
     channels_in = first.in_channels if first is not None and first.in_channels in (1, 3) else 3
-    scaling = replace(IMAGENET, told_by="ASSUMED; set it with --preprocessing")
-    return Network(module=module, scaling=scaling, input_px=side_px, channels_in=channels_in)
+    return Network(module=module, scaling=ASSUMED, input_px=side_px, channels_in=channels_in)

@@ -3,10 +3,9 @@
 from difflib import get_close_matches
 from typing import Any
 
-import torch
 from torch import nn
 
-from gc_core.backbones.networks.network import Network, read_weights, seed_of
+from gc_core.backbones.networks.network import Network, read_weights, seeded
 from gc_core.backbones.preprocessing import Scaling
 from gc_core.backbones.weights import RANDOM_PREFIX
 
@@ -31,8 +30,7 @@ def load(name: str, weights: str | None) -> Network:
     if weights is None:
         module = _pretrained(timm, name)
     elif weights.startswith(RANDOM_PREFIX):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(weights))
+        with seeded(weights):
             module = timm.create_model(name, pretrained=False)
     else:
         module = timm.create_model(name, pretrained=False)

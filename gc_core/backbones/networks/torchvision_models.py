@@ -1,7 +1,6 @@
 """torchvision's networks: `torchvision:resnet50`."""
 
 import warnings
-from dataclasses import replace
 from difflib import get_close_matches
 from urllib.error import URLError
 
@@ -9,8 +8,8 @@ import torch
 from torch import nn
 from torchvision import models
 
-from gc_core.backbones.networks.network import Network, fill, read_weights, seed_of
-from gc_core.backbones.preprocessing import IMAGENET, Scaling
+from gc_core.backbones.networks.network import Network, fill, read_weights, seeded
+from gc_core.backbones.preprocessing import ASSUMED, Scaling
 from gc_core.backbones.weights import RANDOM_PREFIX
 
 
@@ -35,12 +34,14 @@ def load(name: str, weights: str | None) -> Network:
     elif weights is None:
         raise ValueError(f"torchvision:{name}: torchvision has no weights for it; give a file, or random:0.")
     elif weights.startswith(RANDOM_PREFIX):
-        module, how = _seeded(name, seed_of(weights)), f"{how}; random weights"
+        how = f"{how}; random weights"
+        with seeded(weights):
+            module = _made(name)
     else:
         module = _made(name)
         read_weights(module, weights)
     if settings is None:
-        return Network(module=module, scaling=replace(IMAGENET, told_by="ASSUMED; set it with --preprocessing"))
+        return Network(module=module, scaling=ASSUMED)
     return Network(module=module, scaling=_scaling(settings, how), input_px=settings.crop_size[0])
 
 
@@ -60,12 +61,6 @@ def _made(name: str) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # GoogLeNet and Inception tell of a slow initialisation
         return models.get_model(name, weights=None)
-
-
-def _seeded(name: str, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return _made(name)
 
 
 def _downloaded(chosen: models.WeightsEnum) -> dict[str, torch.Tensor]:

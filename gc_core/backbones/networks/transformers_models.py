@@ -1,13 +1,11 @@
 """Vision networks of transformers: `hf:facebook/dinov2-small`, with the extra `[hf]`."""
 
-from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
-from gc_core.backbones.networks.network import Network, read_weights, seed_of
-from gc_core.backbones.preprocessing import IMAGENET, Scaling
+from gc_core.backbones.networks.network import Network, read_weights, seeded
+from gc_core.backbones.preprocessing import ASSUMED, Scaling
 from gc_core.backbones.weights import RANDOM_PREFIX
 
 
@@ -49,8 +47,7 @@ def _from_config(transformers: Any, config: Any, weights: str) -> nn.Module:
         module = transformers.AutoModel.from_config(config)
         read_weights(module, weights)
         return module
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(weights))
+    with seeded(weights):
         return transformers.AutoModel.from_config(config)
 
 
@@ -64,16 +61,15 @@ def _described(transformers: Any, module: nn.Module, name: str | None) -> Networ
 
 def _scaling(transformers: Any, name: str | None) -> Scaling:
     """What the model's own image processor says; a bare architecture has none."""
-    assumed = replace(IMAGENET, told_by="ASSUMED; set it with --preprocessing")
     if name is None:
-        return assumed
+        return ASSUMED
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, ImportError):  # the folder has none, or it needs a package that is not there
-        return assumed
+        return ASSUMED
     mean, std = getattr(processor, "image_mean", None), getattr(processor, "image_std", None)
     if mean is None or std is None or len(mean) != 3:
-        return assumed
+        return ASSUMED
     return Scaling(
         name="transformers",
         mean_RGB=(mean[0], mean[1], mean[2]),

@@ -4,9 +4,20 @@
 computes that unit with no padding.
 """
 
-from gc_core.backbones.traced.exported import Exported, export, the_tensor, watched
+from gc_core.backbones.traced.exported import Exported, blank_images, export, the_tensor, watched
 from gc_core.backbones.traced.operations import NotLocalError
 from gc_core.backbones.traced.program import Program
-from gc_core.backbones.traced.reach import Reach, analyse
+from gc_core.backbones.traced.reach import Reach, analyse, ancestors
 
-__all__ = ["Exported", "NotLocalError", "Program", "Reach", "analyse", "export", "the_tensor", "watched"]
+__all__ = [
+    "Exported",
+    "NotLocalError",
+    "Program",
+    "Reach",
+    "analyse",
+    "ancestors",
+    "blank_images",
+    "export",
+    "the_tensor",
+    "watched",
+]

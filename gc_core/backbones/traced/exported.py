@@ -35,8 +35,7 @@ def export(network: nn.Module, layers: Sequence[str], side_px: int, channels_in:
     Raises:
         ValueError: torch.export cannot follow the network, or a layer is not computed; with the reason.
     """
-    like = next((each for each in network.parameters() if each.is_floating_point()), torch.empty(0))
-    images = torch.zeros(IMAGES, channels_in, side_px, side_px, dtype=like.dtype, device=like.device)
+    images = blank_images(network, IMAGES, side_px, channels_in)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of libraries, about themselves
         try:
@@ -46,6 +45,12 @@ def export(network: nn.Module, layers: Sequence[str], side_px: int, channels_in:
             raise ValueError(f"torch.export cannot follow the network ({_line(error)})") from error
     program.graph.eliminate_dead_code()
     return _of(program, layers)
+
+
+def blank_images(network: nn.Module, number: int, side_px: int, channels_in: int) -> Tensor:
+    """(number, channels_in, side, side) zeros of the type and on the device of the network's weights."""
+    like = next((each for each in network.parameters() if each.is_floating_point()), torch.empty(0))
+    return torch.zeros(number, channels_in, side_px, side_px, dtype=like.dtype, device=like.device)
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def analyse(exported: Exported, layer: str) -> Reach:
         NotLocalError: an operation on the way moves or mixes positions in a way that is not known; says which.
     """
     output = exported.outputs[layer]
-    wanted = _ancestors(output)
+    wanted = ancestors(output)
     axes: dict[fx.Node, Axes | None] = dict.fromkeys(exported.tensors)
     axes[exported.image] = (2, 3)
     steps: list[Step] = []
@@ -75,7 +75,8 @@ def analyse(exported: Exported, layer: str) -> Reach:
     )
 
 
-def _ancestors(output: fx.Node) -> set[fx.Node]:
+def ancestors(output: fx.Node) -> set[fx.Node]:
+    """Everything that a node is computed from, and itself."""
     found, left = set(), [output]
     while left:
         node = left.pop()
