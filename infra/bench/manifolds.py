@@ -14,7 +14,7 @@ Letters: B samples, A active factors, I factors, R rows of a dictionary, U units
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from gc_core.train import keep_freed_memory
 from infra.bench.manifolds_kinds import HELD_OUT, Dictionary, Training, made
 from infra.bench.manifolds_scores import PartSums, matched_r2, nearest_factor, together
 from infra.bench.manifolds_world import Batch, Truth, batches, plant
-from infra.bench.results import write_results
+from infra.bench.results import collected
 from jobs.common import console
 from jobs.common.options import cli
 
@@ -82,13 +82,8 @@ def main(args: list[str] | None = None) -> None:
         options = cli(ManifoldBench, prog="python -m infra.bench manifolds", args=args, description=__doc__)
         torch.set_num_threads(1)
         keep_freed_memory()
-        rows: list[Row] = []
-        for seed in options.seeds:
-            for row in measure(options, seed):
-                rows.append(row)
-                if options.json is not None:
-                    write_results(options.json, [asdict(each) for each in rows])
-        show(rows)
+        rows = (row for seed in options.seeds for row in measure(options, seed))
+        show(collected(rows, options.json))
 
 
 def measure(options: ManifoldBench, seed: int) -> Iterator[Row]:

@@ -1,8 +1,15 @@
 """Results as a file: a benchmark replaces what it wrote earlier, and nothing else."""
 
 import json
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Row = TypeVar("Row", bound="DataclassInstance")
 
 
 def write_results(path: Path, results: Any) -> None:
@@ -14,6 +21,20 @@ def write_results(path: Path, results: Any) -> None:
     if path.exists() and not _are_alike(path.read_bytes(), results):
         raise ValueError(f"{path}: holds something else, expected earlier results of this benchmark; name another file")
     path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def collected(rows: Iterable[Row], path: Path | None) -> list[Row]:
+    """All rows, which are dataclasses; with a path, those so far are written there whenever one comes.
+
+    Raises:
+        ValueError: another file stands there.
+    """
+    so_far: list[Row] = []
+    for row in rows:
+        so_far.append(row)
+        if path is not None:
+            write_results(path, [asdict(each) for each in so_far])
+    return so_far
 
 
 def _are_alike(content: bytes, results: Any) -> bool:

@@ -16,7 +16,7 @@ Letters: N samples, R features, G group elements, C channels.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ from gc_core.groups import of_the_plane
 from gc_core.io.run_folder import RunFolder
 from gc_core.scoring import Samples, Sums, encode_and_score
 from gc_core.train import TrainingData, keep_freed_memory, open_data
-from infra.bench.results import write_results
+from infra.bench.results import collected
 from infra.bench.scaling_scores import Agreement, Dictionary, agreement, factors, same_words, words_of
 from infra.bench.tables import number, show_table
 from infra.bench.tying import cut, taught
@@ -117,12 +117,7 @@ def main(args: list[str] | None = None) -> None:
         options = cli(ScalingBench, prog="python -m infra.bench scaling", args=args, description=__doc__)
         torch.set_num_threads(1)
         keep_freed_memory()
-        rows: list[Scaled] = []
-        for row in measure(options):
-            rows.append(row)
-            if options.json is not None:
-                write_results(options.json, [asdict(each) for each in rows])
-        show(rows)
+        show(collected(measure(options), options.json))
 
 
 def measure(options: ScalingBench) -> Iterator[Scaled]:

@@ -21,7 +21,7 @@ Letters: N samples, R features (or prototypes), G group elements, C channels, K 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,7 +43,7 @@ from gc_core.symmetry.harmonics import coefficients
 from gc_core.train import TrainingData, keep_freed_memory, open_data
 from infra.bench import planted_chain as chain
 from infra.bench import separation_scores as scores
-from infra.bench.results import write_results
+from infra.bench.results import collected
 from infra.bench.tying import cut, taught
 from jobs.common import console
 from jobs.common.options import cli
@@ -101,12 +101,7 @@ def main(args: list[str] | None = None) -> None:
         options = cli(SeparationBench, prog="python -m infra.bench separation", args=args, description=__doc__)
         torch.set_num_threads(1)
         keep_freed_memory()
-        rows: list[Separation] = []
-        for row in measure(options):
-            rows.append(row)
-            if options.json is not None:
-                write_results(options.json, [asdict(each) for each in rows])
-        show(rows)
+        show(collected(measure(options), options.json))
 
 
 def measure(options: SeparationBench) -> Iterator[Separation]:

@@ -16,7 +16,7 @@ Letters: R features (or prototypes), G group elements, C channels.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ from gc_core.io.run_folder import RunFolder
 from gc_core.scoring import Samples, Sums, encode_and_score
 from gc_core.train import TrainingData, keep_freed_memory, open_data
 from infra.bench import planted_chain as chain
-from infra.bench.results import write_results
+from infra.bench.results import collected
 from infra.bench.tables import number, show_table
 from infra.bench.tying import cut, taught
 from jobs.common import console
@@ -106,12 +106,7 @@ def main(args: list[str] | None = None) -> None:
         options = cli(SizesBench, prog="python -m infra.bench sizes", args=args, description=__doc__)
         torch.set_num_threads(1)
         keep_freed_memory()
-        rows: list[Sized] = []
-        for row in measure(options):
-            rows.append(row)
-            if options.json is not None:
-                write_results(options.json, [asdict(each) for each in rows])
-        show(rows)
+        show(collected(measure(options), options.json))
 
 
 def measure(options: SizesBench) -> Iterator[Sized]:

@@ -25,7 +25,7 @@ from torch import Tensor
 from gc_core.config import TrainConfig
 from gc_core.train import keep_freed_memory
 from infra.bench.peer import Autoencoder, PeerOptions, train_peer
-from infra.bench.results import write_results
+from infra.bench.results import collected
 from infra.bench.streamed import FIRST_SAMPLES, train
 from infra.bench.synthetic_scores import Counts, Scores
 from infra.bench.synthetic_world import Batch, Truth, World, batches, generator_of, plant
@@ -119,13 +119,8 @@ def main(args: list[str] | None = None) -> None:
         options = cli(SyntheticBench, prog="python -m infra.bench synthetic", args=args, description=__doc__)
         torch.set_num_threads(1)
         keep_freed_memory()
-        rows: list[Row] = []
-        for seed in options.seeds:
-            for row in measure(options, seed):
-                rows.append(row)
-                if options.json is not None:
-                    write_results(options.json, [asdict(each) for each in rows])
-        show(rows)
+        rows = (row for seed in options.seeds for row in measure(options, seed))
+        show(collected(rows, options.json))
 
 
 def measure(options: SyntheticBench, seed: int) -> Iterator[Row]:

@@ -1,12 +1,20 @@
 """A benchmark's file of results takes the place of its own earlier one, and of nothing else."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.bench.results import write_results
+from infra.bench.results import collected, write_results
+
+
+@dataclass(frozen=True)
+class Measured:
+    number: int
+
 
 ROW = {"rate": 1.0, "held_out_fvu": 0.5}
 
@@ -43,3 +51,18 @@ def test_no_file_of_others_is_replaced(tmp_path: Path, results: Any, mine: bytes
     with pytest.raises(ValueError, match=r"package\.json: holds something else, .*; name another file"):
         write_results(path, results)
     assert path.read_bytes() == mine
+
+
+def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    seen = []
+
+    def rows() -> Iterator[Measured]:
+        for number in range(3):
+            seen.append(len(json.loads(path.read_text())) if path.exists() else 0)
+            yield Measured(number=number)
+
+    assert collected(rows(), path) == [Measured(number=number) for number in range(3)]
+    assert seen == [0, 1, 2]
+    assert json.loads(path.read_text()) == [{"number": number} for number in range(3)]
+    assert collected(iter([Measured(number=7)]), None) == [Measured(number=7)]
