@@ -63,6 +63,8 @@ GPUS = Bound(0, 1024)
 """GPUs of one worker; CPUS likewise."""
 
 
+HOURS = Bound(0, 876_000)
+"""Up to a century."""
 WAIT_MINUTES = Bound(0, 525_600)
 """Up to a year."""
 

@@ -62,6 +62,13 @@ class Term:
             )
 
 
+def holder_of(folder: Location) -> str | None:
+    """Who holds the lease of a folder, as far as can be told: a process of another machine that gave no notice of its
+    end counts as alive. None where nobody does."""
+    newest = _newest(folder)
+    return None if newest.is_free else newest.holder()
+
+
 def check_all(terms: Iterable[Term]) -> None:
     """Raise LostError where one of these leases is another's by now."""
     for term in terms:

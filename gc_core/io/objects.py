@@ -154,6 +154,39 @@ def sizes(location: Location) -> dict[str, int]:
         return {entry["path"]: entry["size"] for batch in batches for entry in batch}
 
 
+def ages(location: Location) -> dict[str, tuple[int, float]]:
+    """Size in bytes, and seconds since it was last written, of every object below the location, by name; on a disk what
+    was cut off in writing (`NAME#1`) too. Ages compare the store's clock with this machine's, and may be negative."""
+    now_s = time.time()
+    with one_line_errors(location):
+        if not location.is_local:
+            batches = obstore.list(open_folder(location))
+            entries = (entry for batch in batches for entry in batch)
+            return {each["path"]: (each["size"], now_s - each["last_modified"].timestamp()) for each in entries}
+        found, top = {}, location.local_path
+        for folder, _, names in os.walk(top, onerror=_unless_gone):
+            for path in (Path(folder) / name for name in names):
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    about = path.lstat()
+                    found[path.relative_to(top).as_posix()] = (about.st_size, now_s - about.st_mtime)
+        return found
+
+
+def unlink(location: Location, name: str) -> None:
+    """Remove an object like `delete`; on a disk also one cut off in writing, and the folders that are empty then."""
+    if not location.is_local:
+        delete(location, name)
+        return
+    top, path = location.local_path, location.local_path / name
+    with one_line_errors(location, name):
+        path.unlink(missing_ok=True)
+        for folder in path.parents:
+            if folder == top or not folder.is_dir() or any(folder.iterdir()):
+                break
+            with contextlib.suppress(OSError):  # another process was faster
+                folder.rmdir()
+
+
 def size(location: Location, name: str) -> int:
     """The object's size in bytes; FileNotFoundError if there is none."""
     return stat(location, name)[0]

@@ -12,6 +12,8 @@ from gc_core.io.location import Location
 
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 """What a crosscoder may be called."""
+MANIFEST, INDEX, ACTIVATIONS, COMMITS = "manifest.parquet", "index", "activations.zarr", "commits"
+CROSSCODERS, FEATURES, ATLAS = "crosscoders", "features", "atlas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,36 +55,36 @@ class RunFolder:
 
     @property
     def manifest(self) -> Location:
-        return self.location / "manifest.parquet"
+        return self.location / MANIFEST
 
     @property
     def index(self) -> Location:
         """Parts of the manifest, while it is made."""
-        return self.location / "index"
+        return self.location / INDEX
 
     @property
     def activations(self) -> Location:
-        return self.location / "activations.zarr"
+        return self.location / ACTIVATIONS
 
     @property
     def commits(self) -> Location:
-        return self.location / "commits"
+        return self.location / COMMITS
 
     def crosscoder(self, name: str) -> Location:
-        return self.location / "crosscoders" / checked_name(name)
+        return self.location / CROSSCODERS / checked_name(name)
 
     def feature_table(self, name: str) -> Location:
-        return self.location / "features" / f"{checked_name(name)}.parquet"
+        return self.location / FEATURES / f"{checked_name(name)}.parquet"
 
     def feature_arrays(self, name: str) -> Location:
-        return self.location / "features" / f"{checked_name(name)}.zarr"
+        return self.location / FEATURES / f"{checked_name(name)}.zarr"
 
     def atlas(self, name: str) -> Location:
-        return self.location / "atlas" / checked_name(name)
+        return self.location / ATLAS / checked_name(name)
 
     def crosscoder_names(self) -> list[str]:
         """Finished crosscoders, by name."""
-        stored = objects.sizes(self.location / "crosscoders")
+        stored = objects.sizes(self.location / CROSSCODERS)
         matches = (re.fullmatch(r"([^/]+)/model\.safetensors", path) for path in stored)
         return sorted(match[1] for match in matches if match)
 

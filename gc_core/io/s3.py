@@ -8,7 +8,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -142,7 +142,46 @@ def list_keys(location: Location) -> Iterator[tuple[str, int]]:
     Raises:
         OSError: the store refuses, or does not answer.
     """
-    s3_settings, below = settings(_environment()), f"{location.path}/" if location.path else ""
+    below = f"{location.path}/" if location.path else ""
+    with _botocore_client(location) as client:
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=below):
+            yield from ((each["Key"].removeprefix(below), each["Size"]) for each in page.get("Contents", ()))
+
+
+def uploads(location: Location) -> dict[tuple[str, str], tuple[int, float]]:
+    """Uploads in pieces that were begun below the location and neither completed nor given up: bytes that arrived, and
+    seconds since it was begun, by key below the prefix and the upload's own name.
+
+    Raises:
+        OSError: the store refuses, does not answer, or does not list uploads.
+    """
+    below, now_s = f"{location.path}/" if location.path else "", datetime.now(UTC)
+    found: dict[tuple[str, str], tuple[int, float]] = {}
+    with _botocore_client(location) as client:
+        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=location.bucket, Prefix=below):
+            for each in page.get("Uploads", ()):
+                named = {"Bucket": location.bucket, "Key": each["Key"], "UploadId": each["UploadId"]}
+                pages = client.get_paginator("list_parts").paginate(**named)
+                arrived = sum(part["Size"] for some in pages for part in some.get("Parts", ()))
+                age_s = (now_s - each["Initiated"]).total_seconds()
+                found[each["Key"].removeprefix(below), each["UploadId"]] = (arrived, age_s)
+    return found
+
+
+def abort_upload(location: Location, name: str, upload: str) -> None:
+    """Give up an upload in pieces, and free what arrived of it; one that is gone is none to give up."""
+    key = "/".join(filter(None, [location.path, name]))
+    with _botocore_client(location) as client:
+        try:
+            client.abort_multipart_upload(Bucket=location.bucket, Key=key, UploadId=upload)
+        except client.exceptions.NoSuchUpload:
+            return
+
+
+@contextmanager
+def _botocore_client(location: Location) -> Iterator[Any]:
+    """botocore's client, its errors as OSError in one line that names the location."""
+    s3_settings = settings(_environment())
     client = botocore.session.Session().create_client(
         "s3",
         region_name=s3_settings.region,
@@ -156,8 +195,7 @@ def list_keys(location: Location) -> Iterator[tuple[str, int]]:
     )
     with closing(client):
         try:
-            for page in client.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=below):
-                yield from ((each["Key"].removeprefix(below), each["Size"]) for each in page.get("Contents", ()))
+            yield client
         except (BotoCoreError, ClientError) as error:
             raise OSError(f"{location}: {' '.join(str(error).split())}") from None
 

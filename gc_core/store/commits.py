@@ -59,22 +59,27 @@ def read_commit(run: RunFolder, shard: int) -> Commit | None:
 
 def write_commit_once(run: RunFolder, commit: Commit) -> bool:
     """Write a record unless the shard has one; False if it had."""
-    return write_json_once(run.commits, _name(commit.shard), asdict(commit))
+    return write_json_once(run.commits, record_name(commit.shard), asdict(commit))
 
 
 def replace_commit(run: RunFolder, commit: Commit) -> None:
     """Write a record over another whose data are lost."""
-    write_json(run.commits, _name(commit.shard), asdict(commit))
+    write_json(run.commits, record_name(commit.shard), asdict(commit))
 
 
 def discard_commit(run: RunFolder, shard: int) -> None:
     """Take a shard's record away, so that the next harvest computes the shard again."""
-    objects.delete(run.commits, _name(shard))
+    objects.delete(run.commits, record_name(shard))
 
 
 def commit_url(run: RunFolder, shard: int) -> Location:
     """Where a shard's record stands."""
-    return run.commits / _name(shard)
+    return run.commits / record_name(shard)
+
+
+def record_name(shard: int) -> str:
+    """Name of a shard's record, below the folder of records."""
+    return f"{shard:08d}.json"
 
 
 class Figures:
@@ -133,13 +138,9 @@ def _squared(activations: NDArray[Any]) -> NDArray[np.float64]:
     return wide_NF.sum(1, dtype=np.float64)
 
 
-def _name(shard: int) -> str:
-    return f"{shard:08d}.json"
-
-
 def _read(run: RunFolder, shard: int) -> Commit:
     try:
-        commit = record_of(Commit, read_json(run.commits, _name(shard)), where=_name(shard))
+        commit = record_of(Commit, read_json(run.commits, record_name(shard)), where=record_name(shard))
         if commit.shard != shard:
             raise ValueError(f"it belongs to shard {commit.shard}")
         return commit

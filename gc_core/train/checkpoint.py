@@ -12,7 +12,7 @@ Letters: F features.
 
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,16 +81,24 @@ def save_part(folder: Location, state: Mapping[str, Any]) -> None:
 
 def checkpoints(folder: Location) -> list[Checkpoint]:
     """Those that are there with all their parts, oldest first."""
+    return sorted(
+        Checkpoint(step, attempt, count, folder / name_of(step, attempt))
+        for step, attempt, count in whole(objects.sizes(folder))
+    )
+
+
+def whole(names: Iterable[str]) -> list[tuple[int, str, int]]:
+    """Step, attempt and number of parts of each checkpoint of which all parts are among the names below a folder."""
     stored_parts: dict[tuple[str, str, str], set[int]] = {}
-    for name in objects.sizes(folder):
+    for name in names:
         if match := re.fullmatch(rf"step-(\d+)-([0-9a-f]+)/{PART}", name):
             step, attempt, part, num_parts = match.groups()
             stored_parts.setdefault((step, attempt, num_parts), set()).add(int(part))
-    return sorted(
-        Checkpoint(int(step), attempt, int(number), folder / name_of(int(step), attempt))
+    return [
+        (int(step), attempt, int(number))
         for (step, attempt, number), parts in stored_parts.items()
         if len(parts) == int(number)
-    )
+    ]
 
 
 def load(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-JOBS = ("harvest", "ingest", "train", "analyse", "pipeline", "verify", "evaluate", "export")
+JOBS = ("harvest", "ingest", "train", "analyse", "pipeline", "verify", "clean", "evaluate", "export")
 
 
 @pytest.mark.parametrize("job", JOBS)

@@ -10,7 +10,7 @@ from gc_core.analyse import load_features
 from gc_core.ingest import IngestConfig, compute_shard, create_store, plan_ingest, survey, write_manifest
 from gc_core.io.run_folder import RunFolder
 from gc_core.store.layout import object_name
-from jobs import analyse, evaluate, ingest, train, verify
+from jobs import analyse, clean, evaluate, ingest, train, verify
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -65,6 +65,17 @@ def test_an_interrupted_run_is_finished_with_the_same_bytes(source: Path, run: R
     with pytest.raises(store.StoreError, match=r"shard 3 of .*jobs\.ingest --out"):
         store.open_store(again)
     ingest.main(options(source, tmp_path / "run"))
+    np.testing.assert_array_equal(store.open_store(again)[:], store.open_store(run)[:])
+
+
+def test_a_run_rid_of_leftovers_is_finished_and_sound(source: Path, run: RunFolder, tmp_path: Path) -> None:
+    ingest.main(options(source, tmp_path / "run"))
+    again = RunFolder.at(str(tmp_path / "run"))
+    store.discard_commit(again, 3)
+    clean.main(["--run", again.url, "--older-than-hours", "0", "--delete"])
+    assert not (tmp_path / "run" / "activations.zarr" / object_name("activations", 3)).exists()
+    ingest.main(options(source, tmp_path / "run"))
+    verify.main([again.url])
     np.testing.assert_array_equal(store.open_store(again)[:], store.open_store(run)[:])
 
 

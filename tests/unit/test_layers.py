@@ -32,7 +32,7 @@ LAYERS = {
     },
     "io": {"io"},
     "data": {"images", "manifest", "store", "stream"},
-    "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export", "ingest"},
+    "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export", "ingest", "leftovers"},
 }
 MAY_IMPORT = {
     "integers": {"integers"},
