@@ -43,7 +43,7 @@ def run_clean(job: CleanJob) -> list[Verdict]:
     surveyed = leftovers.survey(run, older_than_s=older_than_s, tell=console.say)
     verdicts = [each for each in surveyed if each.kind != "needed"]
     if verdicts:
-        columns = ["path", "", "bytes", "age, hours", "why"]
+        columns = ["path", "verdict", "bytes", "age, hours", "why"]
         console.table(run.url, columns, [_columns(each) for each in verdicts])
     left = [each.found for each in verdicts if each.kind == "leftover"]
     total = f"{len(left):,} leftovers, {sum(each.num_bytes for each in left):,} bytes"
