@@ -40,7 +40,7 @@ def test_a_larger_dictionary_adds_poses_of_known_families(families_run: RunFolde
     small, large = rows["untied", 8], rows["untied", 64]
     assert large["coverage"] > 0.8 > small["coverage"] + 0.2
     assert large["families"] <= FAMILIES + 2
-    assert large["shares"]["turned"] > large["shares"]["known"]
+    assert large["shares"]["turned"] > 0.25
     assert large["control"] < 0.1
     assert small["shares"] == {}
     assert rows["tied", 64]["coverage"] == 1
