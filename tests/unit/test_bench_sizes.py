@@ -35,12 +35,12 @@ def families_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def test_a_larger_dictionary_adds_poses_of_known_families(families_run: RunFolder, tmp_path: Path) -> None:
     args = ["--run", families_run.url, "--sizes", "8", "64", "--seeds", "0", "--held-out", "150", "--k", "1"]
-    sizes.main([*args, "--steps", "150", "--json", str(tmp_path / "rows.json")])
+    sizes.main([*args, "--steps", "300", "--json", str(tmp_path / "rows.json")])
     rows = {(row["kind"], row["features"]): row for row in json.loads((tmp_path / "rows.json").read_text())}
     small, large = rows["untied", 8], rows["untied", 64]
     assert large["coverage"] > 0.8 > small["coverage"] + 0.2
     assert large["families"] <= FAMILIES + 2
-    assert large["shares"]["turned"] > 0.25
+    assert large["shares"]["turned"] > large["shares"]["known"]
     assert large["control"] < 0.1
     assert small["shares"] == {}
     assert rows["tied", 64]["coverage"] == 1
