@@ -16,9 +16,9 @@ from gc_core.io import lease, objects, ownership, s3
 from gc_core.io.ownership import JUNK, MARKER
 from gc_core.io.run_folder import ACTIVATIONS, ATLAS, COMMITS, CROSSCODERS, FEATURES, INDEX, MANIFEST, NAME, RunFolder
 from gc_core.manifest.resumable_index import OWN_NAMES
-from gc_core.store.commits import record_name
+from gc_core.store.commits import RECORD, record_name
 from gc_core.store.layout import ARRAYS, attributes, object_name
-from gc_core.train.checkpoint import METRICS, PART, name_of, whole
+from gc_core.train.checkpoint import FOLDER, METRICS, PART, name_of, part_name, whole
 from gc_core.train.recovery import CHECKPOINTS
 
 Kind = Literal["needed", "leftover", "busy", "unknown"]
@@ -27,12 +27,12 @@ Kind = Literal["needed", "leftover", "busy", "unknown"]
 _CUT_OFF = re.compile(r"(.+)#\d+")
 """What a disk keeps of a write that was cut off."""
 _DATA = re.compile(rf"{re.escape(ACTIVATIONS)}/({'|'.join(ARRAYS)})/c/(\d+)[/0]*")
-_CHECKPOINT = re.compile(rf"({CROSSCODERS}/{NAME}/{CHECKPOINTS}/)(step-(\d+)-([0-9a-f]+)/{PART})")
+_CHECKPOINT = re.compile(rf"({CROSSCODERS}/{NAME}/{CHECKPOINTS}/)({FOLDER}/{PART})")
 _ANALYSIS = re.compile(rf"{FEATURES}/({NAME})\.parts/[0-9a-f]{{64}}/{parts.NAME}")
 _INDEX = re.compile(rf"{INDEX}/{OWN_NAMES}")
 _OF_A_CROSSCODER = rf"config\.json|{re.escape(WEIGHTS)}|{re.escape(METRICS)}|{EVALUATION}|tensorboard/[^#]+"
 _KNOWN = re.compile(
-    rf"{re.escape(MARKER)}|{re.escape(MANIFEST)}|{COMMITS}/\d{{8}}\.json"
+    rf"{re.escape(MARKER)}|{re.escape(MANIFEST)}|{COMMITS}/{RECORD}"
     rf"|{re.escape(ACTIVATIONS)}/(({'|'.join(ARRAYS)})/)?zarr\.json"
     rf"|{CROSSCODERS}/{NAME}/({_OF_A_CROSSCODER}|{lease.FOLDER}/{lease.RECORD})"
     rf"|{FEATURES}/{NAME}\.(parquet|json)|{FEATURES}/{NAME}\.zarr/([^/#]+/)*(zarr\.json|c(/\d+)*)"
@@ -179,7 +179,7 @@ def _complete(stored: Iterable[str]) -> set[str]:
     for match in filter(None, map(_CHECKPOINT.fullmatch, stored)):
         by_folder.setdefault(match[1], []).append(match[2])
     return {
-        f"{folder}{name_of(step, attempt)}/part-{part}-of-{count}.pt"
+        f"{folder}{name_of(step, attempt)}/{part_name(part, count)}"
         for folder, names in by_folder.items()
         for step, attempt, count in whole(names)
         for part in range(count)

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -32,6 +33,7 @@ class UnavailableError(OSError):
 
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from typing_extensions import Buffer
 
 STREAM_BYTES = 32 << 20
@@ -148,10 +150,10 @@ def sizes(location: Location) -> dict[str, int]:
     """Size in bytes of every object below the location, by name; empty where nothing is."""
     with one_line_errors(location):
         try:
-            batches = obstore.list(open_folder(location))
+            entries = _listed(location)
         except FileNotFoundError:
             return {}
-        return {entry["path"]: entry["size"] for batch in batches for entry in batch}
+        return {entry["path"]: entry["size"] for entry in entries}
 
 
 def ages(location: Location) -> dict[str, tuple[int, float]]:
@@ -160,15 +162,14 @@ def ages(location: Location) -> dict[str, tuple[int, float]]:
     now_s = time.time()
     with one_line_errors(location):
         if not location.is_local:
-            batches = obstore.list(open_folder(location))
-            entries = (entry for batch in batches for entry in batch)
-            return {each["path"]: (each["size"], now_s - each["last_modified"].timestamp()) for each in entries}
-        found, top = {}, location.local_path
-        for folder, _, names in os.walk(top, onerror=_unless_gone):
-            for path in (Path(folder) / name for name in names):
-                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                    about = path.lstat()
-                    found[path.relative_to(top).as_posix()] = (about.st_size, now_s - about.st_mtime)
+            return {
+                each["path"]: (each["size"], now_s - each["last_modified"].timestamp()) for each in _listed(location)
+            }
+        found: dict[str, tuple[int, float]] = {}
+        for name, path in _files(location.local_path):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                about = path.lstat()
+                found[name] = (about.st_size, now_s - about.st_mtime)
         return found
 
 
@@ -180,10 +181,8 @@ def unlink(location: Location, name: str) -> None:
     top, path = location.local_path, location.local_path / name
     with one_line_errors(location, name):
         path.unlink(missing_ok=True)
-        for folder in path.parents:
-            if folder == top or not folder.is_dir() or any(folder.iterdir()):
-                break
-            with contextlib.suppress(OSError):  # another process was faster
+        with contextlib.suppress(OSError):  # one is not empty, or another process was faster
+            for folder in takewhile(lambda folder: folder != top, path.parents):
                 folder.rmdir()
 
 
@@ -259,11 +258,9 @@ def delete_named(location: Location, pattern: str) -> None:
                     delete(location, name)
             return
         top = location.local_path
-        for folder, _, names in os.walk(top, onerror=_unless_gone):
-            for path in (Path(folder) / name for name in names):
-                # #: what was cut off in writing
-                if re.fullmatch(rf"({pattern})(#\d+)?", path.relative_to(top).as_posix()):
-                    path.unlink(missing_ok=True)
+        for name, path in _files(top):
+            if re.fullmatch(rf"({pattern})(#\d+)?", name):  # #: what was cut off in writing
+                path.unlink(missing_ok=True)
         _remove_empty_folders(top)
 
 
@@ -280,6 +277,18 @@ def _to_disk(location: Location, name: str) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+def _listed(location: Location) -> "Iterator[ObjectMeta]":
+    batches = obstore.list(open_folder(location))  # at once, so that a folder that is not there is told here
+    return (entry for batch in batches for entry in batch)
+
+
+def _files(top: Path) -> Iterator[tuple[str, Path]]:
+    """Files below a folder, what was cut off in writing too, by name with slashes."""
+    for folder, _, names in os.walk(top, onerror=_unless_gone):
+        for path in (Path(folder) / name for name in names):
+            yield path.relative_to(top).as_posix(), path
 
 
 def _unless_gone(error: OSError) -> None:

@@ -20,6 +20,7 @@ from gc_core.store.layout import StoreError, Written
 
 SQUARED_AT_ONCE = 16
 """Rows: their squares stay in a processor's cache."""
+RECORD = r"(\d{8})\.json"
 READ_THREADS = 16
 """Records are small and many: on object storage their reading is all waiting."""
 
@@ -43,7 +44,7 @@ class Commit:
 
 def read_commits(run: RunFolder) -> dict[int, Commit]:
     """Every record there is, by shard."""
-    names = (re.fullmatch(r"(\d{8})\.json", name) for name in objects.sizes(run.commits))
+    names = (re.fullmatch(RECORD, name) for name in objects.sizes(run.commits))
     shards = sorted(int(name[1]) for name in names if name)
     with ThreadPoolExecutor(READ_THREADS) as threads:
         return dict(zip(shards, threads.map(lambda shard: _read(run, shard), shards), strict=True))

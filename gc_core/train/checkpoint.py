@@ -28,6 +28,7 @@ from gc_core.io.location import Location
 from gc_core.parallel.sharded_state import joined, num_parts
 
 METRICS = "metrics.parquet"
+FOLDER = r"step-(\d+)-([0-9a-f]+)"
 PART = r"part-(\d+)-of-(\d+)\.pt"
 
 
@@ -60,6 +61,11 @@ def name_of(step: int, attempt: str) -> str:
     return f"step-{step:08}-{attempt}"
 
 
+def part_name(part: int, count: int) -> str:
+    """Name of one of a checkpoint's files, below its folder."""
+    return f"part-{part}-of-{count}.pt"
+
+
 def host_copy(state: Any) -> Any:
     """Copy a state into memory of its own, tensors on the CPU, to be written while training goes on."""
     if isinstance(state, Tensor):
@@ -75,7 +81,7 @@ def save_part(folder: Location, state: Mapping[str, Any]) -> None:
     """Write one worker's state into a checkpoint's folder: tensors, numbers, text, and lists and dicts of them."""
     count = num_parts(state)
     part = state["features"][0] * count // state["dict_size"] if count > 1 else 0
-    with objects.stream_to(folder, _part_name(part, count)) as stream:
+    with objects.stream_to(folder, part_name(part, count)) as stream:
         torch.save(dict(state), stream)
 
 
@@ -91,7 +97,7 @@ def whole(names: Iterable[str]) -> list[tuple[int, str, int]]:
     """Step, attempt and number of parts of each checkpoint of which all parts are among the names below a folder."""
     stored_parts: dict[tuple[str, str, str], set[int]] = {}
     for name in names:
-        if match := re.fullmatch(rf"step-(\d+)-([0-9a-f]+)/{PART}", name):
+        if match := re.fullmatch(rf"{FOLDER}/{PART}", name):
             step, attempt, part, num_parts = match.groups()
             stored_parts.setdefault((step, attempt, num_parts), set()).add(int(part))
     return [
@@ -120,7 +126,7 @@ def delete_older(folder: Location, *, keep: Sequence[Checkpoint]) -> None:
     kept = {name_of(checkpoint.step, checkpoint.attempt) for checkpoint in keep}
     newest = max((checkpoint.step for checkpoint in keep), default=0)
     for name in objects.folders(folder):
-        match = re.fullmatch(r"step-(\d+)-[0-9a-f]+", name)
+        match = re.fullmatch(FOLDER, name)
         if match and int(match[1]) < newest and name not in kept:
             objects.delete_named(folder / name, PART)
 
@@ -139,7 +145,7 @@ def write_metrics(folder: Location, metrics: list[dict[str, Any]]) -> str:
 
 
 def _load_part(checkpoint: Checkpoint, part: int) -> dict[str, Any]:
-    name = _part_name(part, checkpoint.num_parts)
+    name = part_name(part, checkpoint.num_parts)
     with objects.as_file(checkpoint.folder, name) as path, path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -153,7 +159,3 @@ def _load_part(checkpoint: Checkpoint, part: int) -> dict[str, Any]:
                 f"{checkpoint.folder / name}: not readable ({reason}); "
                 f"delete {checkpoint.folder} to continue from an earlier checkpoint"
             ) from error
-
-
-def _part_name(part: int, count: int) -> str:
-    return f"part-{part}-of-{count}.pt"
