@@ -43,7 +43,7 @@ COPIES_OF_SAMPLES = 5
 COPIES_OF_CANDIDATES = 4
 COPIES_OF_DECODERS = 5
 """Tensors like some features' decoders: rows, unit rows, transform, a temporary of those, and the changing part."""
-PRODUCT_BYTES, PAIR_BYTES = 40_000_000, 120
+PRODUCT_BYTES, PAIR_BYTES = 50_000_000, 120
 """Memory of the products at every pose of some pairs; and of every pair of a block and the features it meets at once,
 were all of them candidates."""
 KEPT_NEIGHBOUR_BYTES, NEIGHBOUR_BYTES = 28, 150
