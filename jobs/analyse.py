@@ -206,22 +206,28 @@ def _of_features(team: Team, kind: str, label: str, items: Sequence[Any]) -> Ite
 def _families(team: Team, alive: NDArray[np.int64]) -> Families:
     """Families of the living features: neighbours block by block, communities of these here, poses by tasks again."""
     config, num_rows = team.work.config, team.shape.num_rows
-    rows, neighbours = families.blocks(len(alive)), list[Neighbours]()
-    with console.progress("neighbours", len(alive), "features") as meter:
-        for block, arrays in zip(rows, team.parts("neighbours", rows, team.plan.compare_bytes, alive), strict=True):
-            neighbours.append(Neighbours(**arrays))
-            meter.set(block.stop)
-    pairs = families.mutual(Neighbours.joined(neighbours), len(alive))
+    pairs = families.mutual(_neighbours(team, alive), len(alive))
     members = families.communities(pairs, len(alive), resolution=config.family_similarity)
+    place_F2 = np.full((num_rows, 2), np.nan, np.float32)
+    place_F2[alive] = families.placed(pairs, len(alive))
     items = list(zip(members, families.within(members, pairs, len(alive)), strict=True))
+    del pairs  # by now those of each family have them
     clusters = list[Cluster]()
     with console.progress("families", sum(map(len, members)), "features") as meter:
         for arrays in team.parts("families", _packed(items), team.plan.compare_bytes, alive):
             clusters += parts.clusters_of(arrays)
             meter.set(sum(len(each.member_M) for each in clusters))
-    place_F2 = np.full((num_rows, 2), np.nan, np.float32)
-    place_F2[alive] = families.placed(pairs, len(alive))
     return families.numbered(clusters, num_rows, place_F2)
+
+
+def _neighbours(team: Team, alive: NDArray[np.int64]) -> Neighbours:
+    """Of all living features; kept once, for they are most of what this process holds."""
+    rows, parts_so_far = families.blocks(len(alive)), list[Neighbours]()
+    with console.progress("neighbours", len(alive), "features") as meter:
+        for block, arrays in zip(rows, team.parts("neighbours", rows, team.plan.compare_bytes, alive), strict=True):
+            parts_so_far.append(Neighbours(**arrays))
+            meter.set(block.stop)
+    return Neighbours.joined(parts_so_far)
 
 
 def _show(team: Team, store: Store, model: Crosscoder) -> Tuning | None:

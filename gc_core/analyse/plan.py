@@ -46,7 +46,7 @@ COPIES_OF_DECODERS = 5
 PRODUCT_BYTES, PAIR_BYTES = 50_000_000, 120
 """Memory of the products at every pose of some pairs; and of every pair of a block and the features it meets at once,
 were all of them candidates."""
-KEPT_NEIGHBOUR_BYTES, NEIGHBOUR_BYTES = 28, 150
+KEPT_NEIGHBOUR_BYTES, NEIGHBOUR_BYTES = 28, 90
 """Memory of a pair of neighbours: kept; and where all of them are: joined, sorted, and a graph."""
 COPIES_OF_COEFFICIENTS, COPIES_OF_GRAMS, COPIES_OF_SURROGATES = 8, 8, 10
 VERDICT_BYTES = 1500

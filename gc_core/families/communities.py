@@ -20,6 +20,7 @@ from gc_core.families.neighbours import Neighbours
 SEED = 0
 MAP_NEIGHBOURS = 15
 """Nearest neighbours of each feature on the map; what UMAP's authors take."""
+NONE = np.zeros(0, np.int64)
 
 
 def communities(pairs: Neighbours, num_features: int, *, resolution: float) -> list[NDArray[np.int64]]:
@@ -65,8 +66,9 @@ def placed(pairs: Neighbours, num_features: int) -> NDArray[np.float32]:
 
 def _nearest(pairs: Neighbours) -> Neighbours:
     """Pairs of every feature with its `MAP_NEIGHBOURS` nearest; each pair once."""
-    end_E = np.concatenate([pairs.first_E, pairs.second_E])
-    pair_E = np.tile(np.arange(len(pairs.first_E)), 2)
+    end_E = np.concatenate([pairs.first_E, pairs.second_E]).astype(np.int32)
+    pair_E = np.tile(np.arange(len(pairs.first_E), dtype=np.int32), 2)
     order = np.lexsort((pair_E, -pairs.similarity_E[pair_E], end_E))
-    rank_E = np.arange(len(order)) - np.searchsorted(end_E[order], end_E[order])
-    return pairs[np.unique(pair_E[order][rank_E < MAP_NEIGHBOURS])]
+    first_F = np.searchsorted(end_E[order], np.arange(end_E.max(initial=-1) + 2))
+    spans = zip(first_F, np.minimum(first_F[:-1] + MAP_NEIGHBOURS, first_F[1:]), strict=False)
+    return pairs[np.unique(pair_E[np.concatenate([NONE, *(order[start:stop] for start, stop in spans)])])]

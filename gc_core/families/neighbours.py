@@ -120,10 +120,12 @@ def nearest(rows: range, among: Dictionary, *, least_similarity: float, most: in
 
 def mutual(neighbours: Neighbours, num_features: int) -> Neighbours:
     """Pairs of which each is among the nearest of the other, once each, the smaller number first; by number."""
-    key_E = neighbours.first_E * num_features + neighbours.second_E
-    back_E = neighbours.second_E * num_features + neighbours.first_E
-    kept = (neighbours.first_E < neighbours.second_E) & np.isin(key_E, back_E)
-    return neighbours[np.flatnonzero(kept)[np.argsort(key_E[kept])]]
+    forward_E = np.flatnonzero(neighbours.first_E < neighbours.second_E)
+    back_E = np.flatnonzero(neighbours.first_E > neighbours.second_E)
+    key_E = neighbours.first_E[forward_E] * num_features + neighbours.second_E[forward_E]
+    other_E = neighbours.second_E[back_E] * num_features + neighbours.first_E[back_E]
+    _, place_E, _ = np.intersect1d(key_E, other_E, assume_unique=True, return_indices=True)
+    return neighbours[forward_E[place_E]]
 
 
 def _turned(among: Source, places: NDArray[np.int64]) -> _Turned:

@@ -22,6 +22,7 @@ BENCHMARKS = {
     "revive": "how many features die, and what the ways to revive them do",
     "sizes": "whether larger dictionaries tile the circle or find rarer features, tied and untied",
     "analyse": "time and memory of the analysis as features and samples grow, next to the plain way",
+    "grouping": "memory and time from neighbours to families, at the most neighbours there can be",
     "scale": "time and memory of reading what is held out, exporting, scoring and matching, next to the plain way",
     "artefacts": "how much interpolation changes blocks, and what `--resample-all` does about it",
     "clients": "obstore next to s3fs, on object storage",

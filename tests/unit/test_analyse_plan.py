@@ -24,6 +24,8 @@ from gc_core.analyse.plan import (
 from gc_core.config import AnalyseConfig
 from gc_core.crosscoder import CrosscoderShape
 from gc_core.metrics import VarianceSums
+from infra.bench import grouping
+from infra.bench.visits import in_a_fresh_process
 
 
 def shape(dict_size: int) -> CrosscoderShape:
@@ -61,6 +63,7 @@ def test_memory_follows_the_features_and_not_their_pairs() -> None:
         assert 0 < second <= 2.01 * first, name
     assert plan(65_536, neighbours=16).driver_bytes < large.driver_bytes - 200 * 28 * 65_536
     assert large.compare_bytes < 4 * 10**9
+    assert large.driver_bytes < 4 * 10**9
 
 
 def test_the_driver_does_not_grow_with_the_store_and_the_disk_only_to_a_bound() -> None:
@@ -152,3 +155,11 @@ def test_comparing_features_takes_no_more_memory_than_is_planned(tmp_path: Path)
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     measured, planned = map(int, found.split())
     assert planned / 4 <= measured <= planned
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's own memory apart")
+def test_finding_families_takes_no_more_memory_than_is_planned() -> None:
+    found = in_a_fresh_process(grouping.measure, grouping.GroupingBench(features=2056, neighbours=513))
+    most = max(each.peak_bytes for each in found)
+    assert found[0].planned_bytes / 2 <= most <= found[0].planned_bytes
