@@ -47,7 +47,7 @@ def choose_per_sample(score_BF: Tensor, k: int, shards: Shards = ALONE) -> Choic
 
 def best_of_shards(score_BK: Tensor, index_BK: Tensor, k: int, shards: Shards) -> Choice:
     """Choose of a shard's candidates, its own best, those among the k largest scores of all shards, whatever sign."""
-    nobody_asked = score_BK.new_tensor(torch.inf)
+    nobody_asked = score_BK.new_full((), torch.inf)
     if shards.count == 1:
         return Choice(index_BK, torch.ones_like(index_BK, dtype=torch.bool), nobody_asked)
     everyone_BN = shards.gather(score_BK).movedim(0, 1).flatten(1)
@@ -58,10 +58,13 @@ def best_of_shards(score_BK: Tensor, index_BK: Tensor, k: int, shards: Shards) -
     return Choice(index_BK.gather(1, place_BK), active_BK.gather(1, place_BK), nobody_asked)
 
 
-def gathered_left(marked_BK: Tensor) -> Tensor:
-    """Columns, marked ones first and in their order, as many as the fullest row has marks; at least one."""
-    width = max(1, int(marked_BK.sum(1).max()))
-    return marked_BK.byte().argsort(dim=1, descending=True, stable=True)[:, :width]
+def gathered_left(marked_BK: Tensor, most: int | None = None) -> Tensor:
+    """Columns, marked ones first and in their order, as many as the fullest row has marks; at least one.
+
+    `most` is that number where it is known; to ask for it, the host waits for the device.
+    """
+    width = int(marked_BK.sum(1).max()) if most is None else most
+    return marked_BK.byte().argsort(dim=1, descending=True, stable=True)[:, : max(1, width)]
 
 
 def choose_per_batch(score_BF: Tensor, k: int, peers: Peers, shards: Shards = ALONE) -> Choice:

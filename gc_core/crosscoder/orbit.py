@@ -198,7 +198,7 @@ class OrbitCrosscoder(Crosscoder, tying="orbit"):
             least = pre_BP.new_zeros(()) if self.log_threshold is None else self.log_threshold.exp()
             active_BP = pre_BP > least
             place_BK = gathered_left(active_BP)
-            return Choice(place_BK, active_BP.gather(1, place_BK), pre_BP.new_tensor(torch.inf))
+            return Choice(place_BK, active_BP.gather(1, place_BK), pre_BP.new_full((), torch.inf))
         score_BP = pre_BP * self.decoder_norm()
         if self.threshold is not None and not self.threshold.isnan():
             return choose_above(score_BP, self.threshold)

@@ -5,6 +5,8 @@
 Letters: B samples, G group elements, E elements that the encoder reads, C channels, F features, K active features.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -154,12 +156,19 @@ class GroupCrosscoder(Crosscoder, tying="none"):
         return select_rows(parameter, features, dense_grad=not self.arithmetic.gradients_by_row)
 
     def _read(self, acts_BGC: Tensor) -> Tensor:
-        return acts_BGC[:, list(self.shape.reads)]
+        return acts_BGC.index_select(1, _numbers(self.shape.reads, acts_BGC.device))
 
     def _product(self, left: Tensor, right: Tensor) -> Tensor:
         if self.arithmetic.product_dtype is None:
             return left @ right
         return (left.to(self.arithmetic.product_dtype) @ right.to(self.arithmetic.product_dtype)).to(left.dtype)
+
+
+@lru_cache(maxsize=16)
+def _numbers(elements: tuple[int, ...], device: torch.device) -> Tensor:
+    """int64 on a device, which waits for a list of Python's once and not at every step."""
+    with torch.inference_mode(False):
+        return torch.tensor(elements, device=device)
 
 
 def _some_blocks(weights_FGC: Tensor, blocks: Tensor | None) -> Tensor:

@@ -104,5 +104,5 @@ def _losses(
         auxiliary=torch.zeros_like(reconstruction.error),
         squared_error_BG=reconstruction.squared_error_BG,
         fired_F=(z_BF > 0).sum(0),
-        smallest_active=reconstruction.error.new_tensor(torch.inf),
+        smallest_active=reconstruction.error.new_full((), torch.inf),
     )

@@ -3,7 +3,9 @@
 Letters: B samples, G group elements, S group elements judged, C channels, F features, K active features.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -47,11 +49,10 @@ def judge(model: Crosscoder, code: SparseCode | Tensor, acts_BGC: Tensor, target
     """
     wanted_BSC = acts_BGC if target.blocks is None else acts_BGC.index_select(1, target.blocks)
     weight = acts_BGC.shape[1] / wanted_BSC.shape[1]
-    recon_BSC, errors_BS, first = None, [], 0
-    for size in target.prefixes or (model.shape.num_rows,):
-        recon_BSC = _add_features(model, code, _here(model, first, size), target.blocks, recon_BSC)
+    recon_BSC, errors_BS = None, []
+    for features, part in _parts(model, code, target.prefixes or (model.shape.num_rows,)):
+        recon_BSC = _add_features(model, part, features, target.blocks, recon_BSC)
         errors_BS.append(squared_norm_BG(recon_BSC - wanted_BSC))
-        first = size
     assert recon_BSC is not None, "the last prefix is the whole dictionary"
     return Reconstruction(
         error=weight * torch.stack([error_BS.sum(1).mean() for error_BS in errors_BS]).mean(),
@@ -66,24 +67,38 @@ def _here(model: Crosscoder, first: int, last: int) -> slice:
     return slice(*(min(max(number - own.start, 0), len(own)) for number in (first, last)))
 
 
+def _parts(
+    model: Crosscoder, code: SparseCode | Tensor, prefixes: Sequence[int]
+) -> list[tuple[slice, SparseCode | Tensor]]:
+    """What each nested dictionary adds to the one before it: features, and the code of them alone."""
+    bounds = pairwise((0, *prefixes))
+    added = [_here(model, first, last) for first, last in bounds]
+    if added == [slice(0, len(model.features))]:
+        return [(added[0], code)]
+    if isinstance(code, Tensor):
+        return [(features, code[:, features]) for features in added]
+    return list(zip(added, _cut(code, added), strict=True))
+
+
 def _add_features(
     model: Crosscoder, code: SparseCode | Tensor, features: slice, blocks: Tensor | None, onto: Tensor | None
 ) -> Tensor:
-    whole = features == slice(0, len(model.features))
-    if isinstance(code, Tensor):
-        if whole:  # not a slice of everything, whose gradient would be copied
-            return model.decode(code, blocks=blocks, onto_BGC=onto)
-        return model.decode(code[:, features], features=features, blocks=blocks, onto_BGC=onto)
-    return model.decode_sparse(code if whole else _between(code, features), blocks=blocks, onto_BGC=onto)
+    if isinstance(code, SparseCode):
+        return model.decode_sparse(code, blocks=blocks, onto_BGC=onto)
+    # Not a slice of everything, whose gradient would be copied.
+    some = None if features == slice(0, len(model.features)) else features
+    return model.decode(code, features=some, blocks=blocks, onto_BGC=onto)
 
 
-def _between(code: SparseCode, features: slice) -> SparseCode:
-    """The code of some features alone, no wider than the sample needs that has most of them."""
-    inside_BK = (code.index_BK >= features.start) & (code.index_BK < features.stop)
-    place_BK = gathered_left(inside_BK)
-    value_BK = torch.where(inside_BK, code.value_BK, 0)
-    pose_BK = None if code.pose_BK is None else code.pose_BK.gather(1, place_BK)
-    return SparseCode(value_BK.gather(1, place_BK), code.index_BK.gather(1, place_BK), pose_BK)
+def _cut(code: SparseCode, parts: Sequence[slice]) -> Iterator[SparseCode]:
+    """The code of some features each, no wider than the sample needs that has most of them."""
+    inside = [(code.index_BK >= features.start) & (code.index_BK < features.stop) for features in parts]
+    widths = torch.stack([inside_BK.sum(1).max() for inside_BK in inside]).tolist()  # one wait for all of them
+    for inside_BK, width in zip(inside, widths, strict=True):
+        place_BK = gathered_left(inside_BK, width)
+        value_BK = torch.where(inside_BK, code.value_BK, 0)
+        pose_BK = None if code.pose_BK is None else code.pose_BK.gather(1, place_BK)
+        yield SparseCode(value_BK.gather(1, place_BK), code.index_BK.gather(1, place_BK), pose_BK)
 
 
 def _in_place(error_BS: Tensor, blocks: Tensor | None, num_elements: int) -> Tensor:

@@ -194,7 +194,7 @@ class RowGradient:
         weight[place_NG] = self.weight_N[entries, None].expand(place_NG.shape)
         source[place_NG] = source_NG
         by_block = (offsets[:-1, None] * order + block_G * counts[:, None]).flatten()
-        by_block = torch.cat([by_block, by_block.new_tensor([len(weight)])])
+        by_block = torch.cat([by_block, by_block.new_full((1,), len(weight))])
         sums = segment_sums(weight, source, by_block, self.table_MD.view(len(self.table_MD) * order, -1))
         return sums.view(len(counts), -1)
 

@@ -44,8 +44,14 @@ def self_similarity(decoder_FGC: Tensor, group: FiniteGroup) -> Tensor:
 def translation_products(decoder_FGC: Tensor, group: FiniteGroup) -> Tensor:
     """(F, H) inner products of D with rho(h) D, by the Gram matrix of the blocks: sum over g of <D[g], D[g h]>."""
     gram_FGG = decoder_FGC @ decoder_FGC.transpose(1, 2)
-    columns = torch.from_numpy(group.cayley).to(gram_FGG.device)  # [g, h] -> g h
-    return gram_FGG.gather(2, columns.expand(len(decoder_FGC), -1, -1)).sum(1)
+    return gram_FGG.gather(2, _products(group, gram_FGG.device).expand(len(decoder_FGC), -1, -1)).sum(1)
+
+
+@lru_cache(maxsize=16)
+def _products(group: FiniteGroup, device: torch.device) -> Tensor:
+    """(G, G) int64, [g, h] is g h; kept on the device, which steps need not wait for."""
+    with torch.inference_mode(False):
+        return torch.from_numpy(group.cayley).to(device)
 
 
 def changing_part(decoder_FGC: Tensor) -> Tensor:

@@ -56,7 +56,11 @@ class Objective(nn.Module):
 
     def _blocks(self, step: int) -> Tensor | None:
         drawn = sample_blocks(self.config, self.model.group.order, step)
-        return None if drawn is None else torch.from_numpy(drawn).to(self.worker.device)
+        if drawn is None:
+            return None
+        blocks, device = torch.from_numpy(drawn), torch.device(self.worker.device)
+        # From pinned memory, for which the host does not wait.
+        return blocks.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else blocks.to(device)
 
 
 def over_workers(objective: Objective) -> Objective | DistributedDataParallel:
