@@ -1,6 +1,7 @@
 """The policies in infra/: they parse, name one prefix, and allow nothing by wildcard."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ PREFIX = "group-crosscoders"
 
 # EC2 knows no resource to limit these to: each only looks.
 ONLY_LOOKS = {"ec2:DescribeInstances", "ec2:DescribeInstanceStatus", "ec2:DescribeInstanceTypes"}
+
+RIGHTS = {
+    "list_objects_v2": "s3:ListBucket",
+    "list_multipart_uploads": "s3:ListBucketMultipartUploads",
+    "list_parts": "s3:ListMultipartUploadParts",
+    "abort_multipart_upload": "s3:AbortMultipartUpload",
+}
+"""By the call of botocore that needs it."""
 
 
 def _load(name: str) -> dict[str, Any]:
@@ -44,14 +53,25 @@ def test_policies_allow_nothing_by_wildcard(name: str) -> None:
 @pytest.mark.parametrize(("key", "value"), [("Action", "s3:*"), ("Action", ["s3:Get*"]), ("Resource", "*")])
 def test_a_wildcard_would_be_found(key: str, value: str | list[str]) -> None:
     policy = _load("iam-policy.json")
-    policy["Statement"][1][key] = value
+    policy["Statement"][2][key] = value
     assert _wildcards(policy) == [f"ReadAndWriteOnePrefix: {key.lower()}"]
 
 
 def test_storage_policy_names_one_bucket_and_one_prefix() -> None:
-    listing, objects = _load("iam-policy.json")["Statement"]
+    listing, uploads, objects = _load("iam-policy.json")["Statement"]
     assert listing["Condition"]["StringLike"]["s3:prefix"] == [PREFIX, f"{PREFIX}/*"]
     assert objects["Resource"] == f"{listing['Resource']}/{PREFIX}/*"
+    assert uploads["Resource"] == listing["Resource"]
+    assert "Condition" not in uploads, "S3 knows no prefix for it: a condition on one would never hold"
+
+
+def test_nodes_may_do_what_the_jobs_ask_of_s3_and_no_more() -> None:
+    """What botocore is called for, and what obstore does to read, write and delete."""
+    source = (ROOT / "gc_core" / "io" / "s3.py").read_text()
+    called = set(re.findall(r'get_paginator\("(\w+)"\)|client\.(\w+)\(Bucket', source))
+    rights = {RIGHTS[first or second] for first, second in called}
+    allowed = {each for one in _load("iam-policy.json")["Statement"] for each in _listed(one["Action"])}
+    assert allowed == rights | {"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}
 
 
 def test_only_instances_may_take_the_roles() -> None:
