@@ -152,6 +152,11 @@ class _Below(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         options, name = dict(kwargs or {}), func.__name__.split(".")[0]
+        if torch.is_inference_mode_enabled():  # where operations made of others arrive whole
+            with self:
+                found = func.decompose(*args, **options)
+            if found is not NotImplemented:
+                return found
         tensors = [each for each in tree_iter((args, options)) if isinstance(each, Tensor)]
         on_card = any(isinstance(each, OnCard) for each in tensors)
         target = options.get("device")
