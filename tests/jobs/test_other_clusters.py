@@ -10,7 +10,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).parents[2]
-FILES = ["cluster-onpremise.yaml"]
+FILES = ["cluster-onpremise.yaml", "cluster-gcp.yaml"]
 
 Config = dict[str, Any]
 
@@ -72,3 +72,27 @@ def test_machines_of_ones_own_get_a_python_that_the_project_takes() -> None:
 def test_workers_over_ssh_are_started_by_the_autoscaler_that_can() -> None:
     start = yaml.safe_load(text_of("cluster-onpremise.yaml"))["head_start_ray_commands"][-1]
     assert start.index("RAY_enable_autoscaler_v2=0") < start.index("ray start")
+
+
+def test_the_images_on_google_cloud_carry_the_locked_ray() -> None:
+    lock = tomllib.loads((ROOT / "uv.lock").read_text())
+    (version,) = (package["version"] for package in lock["package"] if package["name"] == "ray")
+    tags = re.findall(r"^[^#\n]*rayproject/ray:(\S+)", text_of("cluster-gcp.yaml"), re.MULTILINE)
+    assert len(tags) == 3
+    assert {tag.split("-py")[0] for tag in tags} == {version}
+
+
+def test_workers_on_google_cloud_are_spot_and_start_from_zero() -> None:
+    kinds = yaml.safe_load(text_of("cluster-gcp.yaml"))["available_node_types"]
+    models = {name: kind["node_config"].get("scheduling", {}).get("provisioningModel") for name, kind in kinds.items()}
+    assert models == {"head": None, "gpu": "SPOT", "cpu": "SPOT"}
+    assert {kind["min_workers"] for kind in kinds.values()} == {0}
+    assert kinds["head"]["resources"] == {"CPU": 0}
+    assert kinds["gpu"]["resources"]["GPU"] == 1
+
+
+def test_every_node_on_google_cloud_is_an_account_of_ours() -> None:
+    kinds = yaml.safe_load(text_of("cluster-gcp.yaml"))["available_node_types"]
+    accounts = {name: kind["node_config"]["serviceAccounts"][0]["email"].split("@")[0] for name, kind in kinds.items()}
+    worker = "group-crosscoders-worker"
+    assert accounts == {"head": "group-crosscoders-head", "gpu": worker, "cpu": worker}
