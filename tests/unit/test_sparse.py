@@ -345,4 +345,4 @@ def test_the_cuda_kernels_compute_what_the_others_do() -> None:
         [sys.executable, script], capture_output=True, text=True, check=False, env=environment, cwd=Path.cwd()
     )
     assert found.returncode == 0, found.stderr[-2000:]
-    assert found.stdout.split() == ["segment_sums"] * 10 + ["row_dots"] * 10
+    assert found.stdout.split() == ["segment_sums"] * 14 + ["row_dots"] * 14
