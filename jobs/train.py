@@ -75,16 +75,35 @@ def run_train(
         ValueError: an option does not fit the store, a name is taken, a logger is not installed, or training diverged.
     """
     cluster.refuse_impossible(placement(workers))
+    data = training.open_data(run, configs[0])
+    names = lists.names_of([training.resolve(config, data) for config in configs], data.store.group.text, name)
+    wanted = train_named(run, dict(zip(names, configs, strict=True)), data, workers, upkeep)
+    return {each: _summary(run.crosscoder(each), config, data) for each, config in wanted.items()}
+
+
+def train_named(
+    run: RunFolder,
+    configs: Mapping[str, TrainConfig],
+    data: training.TrainingData,
+    workers: Workers,
+    upkeep: Upkeep | None = None,
+    *,
+    until: int | None = None,
+) -> dict[str, ResolvedTrainConfig]:
+    """Train what was not trained before, side by side, to its end or to a step; what was made of the configs, by the
+    crosscoders' names.
+
+    Raises:
+        ValueError: as `run_train`.
+    """
     upkeep = upkeep or Upkeep()
     check_installed(upkeep.loggers)
-    data = training.open_data(run, configs[0])
-    resolved = [training.resolve(config, data) for config in configs]
-    names = lists.names_of(resolved, data.store.group.text, name)
+    resolved = {name: training.resolve(config, data) for name, config in configs.items()}
 
     def named() -> dict[str, ResolvedTrainConfig]:
-        every = zip(names, configs, resolved, strict=True)
+        every = configs.items()
         return {
-            each: claims.config_to_train(run.crosscoder(each), asked, config, data) for each, asked, config in every
+            each: claims.config_to_train(run.crosscoder(each), asked, resolved[each], data) for each, asked in every
         }
 
     to_do = [each for each, config in named().items() if not claims.is_finished(run.crosscoder(each), config)]
@@ -101,9 +120,10 @@ def run_train(
                 board=board.Board.remote(),
                 terms=tuple(each.term for each in leases),
                 upkeep=upkeep,
+                until=until,
             )
             fit(settings, placed, leases)
-    return {each: _summary(run.crosscoder(each), config, data) for each, config in wanted.items()}
+    return wanted
 
 
 def _placed(
@@ -163,7 +183,7 @@ def fit(settings: LoopSettings, workers: ResolvedWorkers, leases: Sequence[Lease
     """
     trainer = _trainer(settings, workers)
     done = max((checkpoint.step for checkpoint in newest(list(settings.folders.values()))), default=0)
-    with board.shown(settings.board, settings.first.steps, done), board.ended(settings.board):
+    with board.shown(settings.board, settings.last_step, done), board.ended(settings.board):
         # On this thread it would put a handler of its own over ours.
         interrupt.run_aside(trainer.fit, every_s=board.POLL_S, watch=lambda: [each.check() for each in leases])
     if error := ray.get(settings.board.user_error.remote()):

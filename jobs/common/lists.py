@@ -1,7 +1,7 @@
 """Lists on the command line: `--dict-size 1024,4096 --k 16,32` stands for four crosscoders."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -22,7 +22,7 @@ LISTED = {"dict_size": "", "prototypes": "", "k": "k", "l1_coefficient": "l1_", 
 REGISTRY = ConstructorRegistry()
 """Registry for `tyro.cli` of how `TrainConfigs` is read."""
 
-Number = int | float | None
+Value = int | float | str | None
 
 
 @dataclass(frozen=True)
@@ -62,31 +62,40 @@ def _options(asked: StructTypeInfo) -> StructConstructorSpec | None:
     """Options of a `TrainConfig`, by the same names and defaults."""
     if asked.type is not TrainConfigs:
         return None
+    return StructConstructorSpec(instantiate=combined, fields=options_of_training(LISTED))
+
+
+def options_of_training(listed: Collection[str], more_help: str = "") -> tuple[StructFieldSpec, ...]:
+    """Options of a `TrainConfig`, by the same names and defaults, of which those listed take several values; `more_help`
+    is added to those that `jobs.train` takes one of."""
     told, hints = paragraphs(TrainConfig), get_type_hints(TrainConfig)
-    return StructConstructorSpec(
-        instantiate=combined,
-        fields=tuple(
-            _option(each, hints[each.name], told[each.name])
-            for each in fields(TrainConfig)
-            if not told[each.name].startswith(INTERNAL)
-        ),
+    return tuple(
+        _option(
+            each,
+            hints[each.name],
+            told[each.name] + (more_help if each.name in listed and each.name not in LISTED else ""),
+            is_listed=each.name in listed,
+        )
+        for each in fields(TrainConfig)
+        if not told[each.name].startswith(INTERNAL)
     )
 
 
-def _option(each: Field[Any], hint: Any, helptext: str) -> StructFieldSpec:
+def _option(each: Field[Any], hint: Any, helptext: str, *, is_listed: bool) -> StructFieldSpec:
     assert each.default is not MISSING, "every option of a training has a default"
-    if each.name not in LISTED:
+    if not is_listed:
         return StructFieldSpec(name=each.name, type=hint, default=each.default, helptext=helptext)
-    listed: Any = Annotated[tuple[Number, ...], _values_of(hint)]
+    listed: Any = Annotated[tuple[Value, ...], _values_of(hint)]
     return StructFieldSpec(name=each.name, type=listed, default=(each.default,), helptext=helptext)
 
 
-def _values_of(hint: Any) -> PrimitiveConstructorSpec[tuple[Number, ...]]:
-    """One word of the command line, such as 16,32, of numbers as the field takes them."""
-    may_be_none = type(None) in get_args(hint)
-    kind: Callable[[str], Number] = float if float in (hint, *get_args(hint)) else int
+def _values_of(hint: Any) -> PrimitiveConstructorSpec[tuple[Value, ...]]:
+    """One word of the command line, such as 16,32, of numbers or words as the field takes them."""
+    kinds = (hint, *get_args(hint))
+    may_be_none = type(None) in kinds
+    kind: Callable[[str], Value] = float if float in kinds else int if int in kinds else str
 
-    def value(word: str) -> Number:
+    def value(word: str) -> Value:
         if may_be_none and word == "None":
             return None
         try:
@@ -95,7 +104,7 @@ def _values_of(hint: Any) -> PrimitiveConstructorSpec[tuple[Number, ...]]:
             expected = "numbers" if kind is float else "whole numbers"
             raise ValueError(f"found {word!r}, expected {expected} with commas between them") from None
 
-    metavar = f"{'{None}|' if may_be_none else ''}{kind.__name__.upper()}[,...]"
+    metavar = f"{'{None}|' if may_be_none else ''}{'TEXT' if kind is str else kind.__name__.upper()}[,...]"
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,

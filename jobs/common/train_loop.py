@@ -53,6 +53,13 @@ class LoopSettings:
     terms: tuple[Term, ...]
     """Leases' terms in which this job may write to the crosscoders' folders."""
     upkeep: Upkeep
+    until: int | None = None
+    """The step at which all stop for now, unfinished; None for the last."""
+
+    @property
+    def last_step(self) -> int:
+        """Where this job stops."""
+        return self.first.steps if self.until is None else min(self.until, self.first.steps)
 
     @property
     def first(self) -> ResolvedTrainConfig:
@@ -111,7 +118,10 @@ def _train(settings: LoopSettings) -> None:
             checkpointing=Checkpointing(
                 folders=list(settings.folders.values()), keep=settings.upkeep.keep, before_writing=before_writing
             ),
+            until=settings.until,
         )
+    if settings.last_step < settings.first.steps:
+        return
     for folder, trainer in zip(settings.folders.values(), trainers, strict=True):
         _export(folder, trainer, before_writing)
 

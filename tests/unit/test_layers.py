@@ -29,10 +29,13 @@ LAYERS = {
         "train.prototypes",
         "evaluate.scaling",
         "evaluate.linear_action",
+        "sweep.laws",
+        "sweep.halving",
+        "sweep.cost",
     },
     "io": {"io"},
     "data": {"images", "manifest", "store", "stream"},
-    "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export", "ingest", "leftovers"},
+    "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export", "ingest", "sweep", "leftovers"},
 }
 MAY_IMPORT = {
     "integers": {"integers"},

@@ -1,5 +1,6 @@
 """Several crosscoders on one stream are, each of them, bit for bit what training it alone gives."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import torch
 
 from gc_core.io.location import Location
 from gc_core.store import Store
-from gc_core.train.recovery import newest
-from support.small_trainings import cut_at, same_weights, trained, trained_together
+from gc_core.train import Worker, train
+from gc_core.train.recovery import Checkpointing, newest
+from support.small_runs import Planted
+from support.small_trainings import cut_at, opened, same_weights, trained, trained_together
 
 LIST = [
     {"dict_size": 20, "k": 2, "augment": True},
@@ -61,3 +64,22 @@ def test_the_data_is_read_once_for_several(planted: Any, monkeypatch: pytest.Mon
         counts.append(num_read)
     assert counts[0] > 10
     assert counts[1] <= counts[0] + 4, "but for chunks that were read ahead when training ended"
+
+
+def test_a_training_that_stops_at_a_rung_goes_on_as_if_nothing_had_been(planted: Planted, tmp_path: Path) -> None:
+    config, data = opened(planted.run, checkpoint_every=10)
+    other = replace(config, k=3)
+    whole = train([config], data, Worker(), report=lambda metrics: None)[0]
+    kept = [Checkpointing(folders=[Location.parse(tmp_path / name)]) for name in ("a", "b")]
+    both = Checkpointing(folders=[each.folders[0] for each in kept])
+    halfway = train([config, other], data, Worker(), report=lambda metrics: None, checkpointing=both, until=20)
+    assert [each.step for each in halfway] == [20, 20]
+    alone = train([config], data, Worker(), report=lambda metrics: None, checkpointing=kept[0])[0]
+    assert alone.step == 40
+    assert same_weights(alone, whole)
+
+
+def test_no_training_stops_where_no_checkpoint_is_written(planted: Planted) -> None:
+    config, data = opened(planted.run, checkpoint_every=10)
+    with pytest.raises(ValueError, match=r"until: found 15, expected a multiple of checkpoint_every \(10\)"):
+        train([config], data, Worker(), report=lambda metrics: None, until=15)
