@@ -9,12 +9,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gc_core.analyse import parts
-from gc_core.analyse.artefacts import ATLAS_RECORD, EVALUATION
+from gc_core.analyse.artefacts import ATLAS_RECORD, EVALUATION, OF_A_SWEEP
 from gc_core.analyse.table import features_record
 from gc_core.crosscoder import WEIGHTS
 from gc_core.io import lease, objects, ownership, s3
 from gc_core.io.ownership import JUNK, MARKER
-from gc_core.io.run_folder import ACTIVATIONS, ATLAS, COMMITS, CROSSCODERS, FEATURES, INDEX, MANIFEST, NAME, RunFolder
+from gc_core.io.run_folder import (
+    ACTIVATIONS,
+    ATLAS,
+    COMMITS,
+    CROSSCODERS,
+    FEATURES,
+    INDEX,
+    MANIFEST,
+    NAME,
+    SWEEPS,
+    RunFolder,
+)
 from gc_core.manifest.resumable_index import OWN_NAMES
 from gc_core.store.commits import RECORD, record_name
 from gc_core.store.layout import ARRAYS, attributes, object_name
@@ -37,6 +48,7 @@ _KNOWN = re.compile(
     rf"|{CROSSCODERS}/{NAME}/({_OF_A_CROSSCODER}|{lease.FOLDER}/{lease.RECORD})"
     rf"|{FEATURES}/{NAME}\.(parquet|json)|{FEATURES}/{NAME}\.zarr/([^/#]+/)*(zarr\.json|c(/\d+)*)"
     rf"|{ATLAS}/{NAME}/(index\.html|{re.escape(ATLAS_RECORD)}|examples/[^/#]+)"
+    rf"|{SWEEPS}/{NAME}/({'|'.join(map(re.escape, OF_A_SWEEP))})"
 )
 _WORK = re.compile(rf"(?:{CROSSCODERS}|{ATLAS})/({NAME})/.*")
 _FEATURES = re.compile(rf"{FEATURES}/({NAME}?)\.(?:parquet|json|zarr|parts)(?:/.*|#\d+)?")

@@ -12,7 +12,7 @@ from gc_core.io.artefacts import SEAL, DamagedError, fault_of, hashes_in
 from gc_core.io.json_objects import parse_json, read_json
 from gc_core.io.location import Location
 from gc_core.io.ownership import MARKER, ForeignError
-from gc_core.io.run_folder import NAME, RunFolder
+from gc_core.io.run_folder import NAME, SWEEPS, RunFolder
 from gc_core.train.checkpoint import METRICS
 
 ATLAS_RECORD = "atlas.json"
@@ -22,6 +22,11 @@ OF_A_CROSSCODER = rf"config\.json|{re.escape(WEIGHTS)}|{re.escape(METRICS)}|chec
 """Files by which a crosscoder's folder is known, whichever of them is lost."""
 
 OF_AN_ATLAS = rf"index\.html|{re.escape(ATLAS_RECORD)}"
+
+SWEEP_RECORD = "sweep.json"
+"""Record of a sweep: what each crosscoder took, what became of it, and the hashes of the other files."""
+OF_A_SWEEP = (SWEEP_RECORD, "crosscoders.parquet", "fits.json", "index.html")
+"""Files of a sweep's folder."""
 
 EVALUATION = r"evaluation(-step-\d+)?\.json"
 """Evaluations of a crosscoder, and of its checkpoints."""
@@ -41,6 +46,9 @@ def faults_of_artefacts(run: RunFolder) -> Iterator[str]:
     for name in _own_folders(run, "atlas", OF_AN_ATLAS):
         for fault in _faults_of_record(run.atlas(name), ATLAS_RECORD):
             yield f"{fault}. `python -m jobs.analyse --run {run.url} --name {name}` draws it again"
+    for name in _own_folders(run, SWEEPS, "|".join(map(re.escape, OF_A_SWEEP))):
+        for fault in _faults_of_record(run.sweep(name), SWEEP_RECORD):
+            yield f"{fault}. The same `python -m jobs.sweep --run {run.url} --name {name} ...` writes it again"
     for folder in _marked_folders(run):
         yield from (
             f"{fault}. `python -m jobs.export` into a new folder writes it again" for fault in _of_export(folder)

@@ -13,7 +13,7 @@ from gc_core.io.location import Location
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 """What a crosscoder may be called."""
 MANIFEST, INDEX, ACTIVATIONS, COMMITS = "manifest.parquet", "index", "activations.zarr", "commits"
-CROSSCODERS, FEATURES, ATLAS = "crosscoders", "features", "atlas"
+CROSSCODERS, FEATURES, ATLAS, SWEEPS = "crosscoders", "features", "atlas", "sweeps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,10 @@ class RunFolder:
 
     def atlas(self, name: str) -> Location:
         return self.location / ATLAS / checked_name(name)
+
+    def sweep(self, name: str) -> Location:
+        """What a sweep found out; its crosscoders lie among the others."""
+        return self.location / SWEEPS / checked_name(name)
 
     def crosscoder_names(self) -> list[str]:
         """Finished crosscoders, by name."""

@@ -66,8 +66,8 @@ def _options(asked: StructTypeInfo) -> StructConstructorSpec | None:
 
 
 def options_of_training(listed: Collection[str], more_help: str = "") -> tuple[StructFieldSpec, ...]:
-    """Options of a `TrainConfig`, by the same names and defaults, of which those listed take several values; `more_help`
-    is added to those that `jobs.train` takes one of."""
+    """Options of a `TrainConfig`, by the same names and defaults, of which those listed take several values;
+    `more_help` is added to those that `jobs.train` takes one of."""
     told, hints = paragraphs(TrainConfig), get_type_hints(TrainConfig)
     return tuple(
         _option(
