@@ -18,7 +18,9 @@ from gc_core.sweep.laws import PowerLaw
 
 INK, LINE = "#010203", "#040506"
 """Stand for the page's own colours, which take their place when all is drawn."""
-IN_THE_PAGE = {INK: "currentColor", LINE: "var(--line)", COLOURS[-1]: "var(--quiet)"}
+OWN = {COLOURS[0]: "var(--rot)", COLOURS[1]: "var(--mir)", COLOURS[-1]: "var(--quiet)"}
+"""Lines' colours that the page has too, lighter on dark paper."""
+IN_THE_PAGE = {INK: "currentColor", LINE: "var(--line)", **{colour.lower(): own for colour, own in OWN.items()}}
 STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.parse_math": False}
 WIDTH, HEIGHT = 5.2, 3.9
 """Inches of 72 units."""
@@ -48,6 +50,11 @@ def draw(fits: Sequence[Fit], colours: dict[str, str], *, prefix: str) -> str:
 def colours_of(series: Sequence[str]) -> dict[str, str]:
     """A colour for each line, the same in every figure."""
     return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(series))}
+
+
+def in_the_page(colour: str) -> str:
+    """A line's colour as the page writes it."""
+    return OWN.get(colour, colour)
 
 
 def _frame(axes: Axes, fits: Sequence[Fit]) -> None:

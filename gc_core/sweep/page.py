@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from gc_core.sweep.figures import colours_of, draw
+from gc_core.sweep.figures import colours_of, draw, in_the_page
 from gc_core.sweep.fits import (
     FAMILIES_AGAINST_SIZE,
     FINISHED,
@@ -16,6 +16,7 @@ from gc_core.sweep.fits import (
     FVU_AGAINST_SIZE,
     QUESTIONS,
     Fit,
+    Question,
     fits_of,
 )
 from gc_core.sweep.laws import Interval, TooFew
@@ -77,7 +78,7 @@ def _view(page: SweepPage) -> dict[str, Any]:
         "lede": _lede(page.rows),
         "facts": _facts(page, best),
         "figures": [each for kind, questions in TOGETHER if (each := _figures(page.rows, kind, questions))],
-        "laws": [_law(fit) for question in QUESTIONS for fit in fits_of(page.rows, question)],
+        "laws": [_law(fit) for question in QUESTIONS for fit in _asked(page.rows, question)],
         "headings": HEADINGS,
         "rows": [_row(row, row in best) for row in page.rows],
         "reasons": [(row.name, row.why) for row in page.rows if row.why],
@@ -114,7 +115,7 @@ def _facts(page: SweepPage, best: Sequence[Row]) -> list[tuple[str, str]]:
     return [*facts, *([("FLOP", f"{flop:.2g}")] if flop else [])]
 
 
-def _figures(rows: Sequence[Row], kind: str, questions: Sequence[Any]) -> dict[str, Any] | None:
+def _figures(rows: Sequence[Row], kind: str, questions: Sequence[Question]) -> dict[str, Any] | None:
     """Figures of lines that are the same; None where no line has two points."""
     asked = [fits_of(rows, question) for question in questions]
     shown = [fits for fits in asked if any(len(set(fit.x)) > 1 for fit in fits)]
@@ -124,7 +125,13 @@ def _figures(rows: Sequence[Row], kind: str, questions: Sequence[Any]) -> dict[s
     drawn = [
         (_title(fits[0]), Markup(draw(fits, colours, prefix=f"{kind}{place}"))) for place, fits in enumerate(shown)
     ]
-    return {"key": list(colours.items()), "drawn": drawn}
+    return {"key": [(label, in_the_page(colour)) for label, colour in colours.items()], "drawn": drawn}
+
+
+def _asked(rows: Sequence[Row], question: Question) -> list[Fit]:
+    """The lines of a question that the sweep asks: x differs along one of them, or it is the size."""
+    fits = fits_of(rows, question)
+    return fits if question is FVU_AGAINST_SIZE or any(len(set(fit.x)) > 1 for fit in fits) else []
 
 
 def _title(fit: Fit) -> str:

@@ -113,5 +113,5 @@ def _combination(options: Mapping[str, Any], differing: Sequence[str]) -> Combin
     try:
         config = TrainConfig.from_json({**TrainConfig().to_json(), **options})
     except ValueError as error:
-        return Combination(told=told, config=None, why_not=str(error))
+        return Combination(told=told, config=None, why_not=str(error).removeprefix("TrainConfig: "))
     return Combination(told=told, config=config)
