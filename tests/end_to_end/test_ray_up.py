@@ -34,7 +34,7 @@ pytestmark = [
 ]
 
 IMAGES = ["--images", "stimuli", "--max-stimuli", "60", "--group", "D1", "--layer", "conv1", "--shard-rows", "128"]
-SIZES = {"dict-size": 32, "k": 4, "batch": 32, "checkpoint-every": 10, "steps": 500}
+SIZES = {"dict-size": 32, "k": 4, "batch": 32, "checkpoint-every": 10, "steps": 1000}
 PIPELINE = ["uv", "run", "--frozen", "python", "-m", "jobs.pipeline"]
 OPTIONS = [*IMAGES, "--analyse.no-stimuli", *(f"--train.{name}={number}" for name, number in SIZES.items())]
 
