@@ -8,6 +8,7 @@ Continues where an earlier, interrupted run of the same command stopped.
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from gc_core.harvest.plan import ShardWork
 from gc_core.images.moved import Move
 from gc_core.io.run_folder import RunFolder
 from gc_core.store.shards import ShardPlan
-from jobs.common import cluster, console, index, interrupt, warned
+from jobs.common import cluster, console, index, interrupt, metrics, warned
 from jobs.common.options import MovedImages, ResolvedWorkers, Workers, cli
 
 
@@ -38,6 +39,16 @@ class HarvestJob(MovedImages):
     workers: Workers = field(default_factory=Workers)
     dry_run: bool = False
     """Index the images (kept for the real run), tell what would be computed and stored, and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A shard that a worker has committed."""
+
+    shard: int
+    seconds: float
+    """Since the worker took it."""
+    stored_bytes: int
 
 
 def main(args: list[str] | None = None) -> None:
@@ -64,7 +75,10 @@ def run_harvest(
     plan = harvest.plan_rows(config, table, backbone, format_version=store.version_of(run))
     config = with_decided_dtype(run, config, workers)
     harvest.create_store(run, config, plan, backbone)
-    compute_missing(run, config, plan, manifest.relocated(table, moves), workers)
+    metrics.count(metrics.BAD_IMAGES, index.num_unused(table))
+    start = time.monotonic()
+    finished = compute_missing(run, config, plan, manifest.relocated(table, moves), workers)
+    health_rows = health(finished, time.monotonic() - start)
     mean = store.finish(run)
     blocks = f"{harvest.group_of(config).order} x {backbone.channels} numbers"
     field_px = f"field {backbone.receptive_field_px} px"
@@ -74,6 +88,7 @@ def run_harvest(
         ("layer", f"{backbone.name} {backbone.layer}, {field_px}; mean squared block norm {mean:.4g}"),
         *([("units", backbone.evaluation)] if isinstance(backbone, ModuleBackbone) else []),
         ("pixels", backbone.preprocessing),
+        *health_rows,
         ("manifest", run.manifest.url),
         ("activations", run.activations.url),
     ]
@@ -117,12 +132,14 @@ def with_decided_dtype(run: RunFolder, config: HarvestConfig, workers: Workers) 
     return replace(config, dtype=str(dtype).removeprefix("torch."))
 
 
-def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, table: pa.Table, workers: Workers) -> None:
-    """Deal every shard without a commit record to the workers."""
+def compute_missing(
+    run: RunFolder, config: HarvestConfig, plan: ShardPlan, table: pa.Table, workers: Workers
+) -> list[Done]:
+    """Deal every shard without a commit record to the workers; what they did."""
     done = store.finished_commits(run)
     missing = [shard for shard in range(plan.num_shards) if shard not in done]
     if not missing:
-        return
+        return []
     rows_before = sum(commit.num_rows for commit in done.values())
     wanted = workers.resolve(num_cpus=cluster.num_cpus(), num_gpus=cluster.num_gpus())
     cluster.require(wanted, 1)  # the others join when they come
@@ -137,9 +154,20 @@ def compute_missing(run: RunFolder, config: HarvestConfig, plan: ShardPlan, tabl
             return actor.harvest.remote(item)
 
         places = actors * harvest.Pipeline.SHARDS_AT_ONCE  # each actor once before any actor twice
-        for _ in cluster.deal(places, work, submit, poll=lambda: meter.set(rows_before + counter.poll())):
-            pass
+        finished = list(cluster.deal(places, work, submit, poll=lambda: meter.set(rows_before + counter.poll())))
         meter.set(plan.num_rows)
+    return finished
+
+
+def health(finished: Sequence[Done], seconds: float) -> list[tuple[str, str]]:
+    """Rows of the summary: how a harvest went that took so long; none where nothing was left to do."""
+    if not finished:
+        return []
+    stored_mb, slowest = sum(each.stored_bytes for each in finished) / 1e6, max(finished, key=lambda each: each.seconds)
+    return [
+        ("stored now", f"{len(finished):,} shards, {stored_mb:,.1f} MB, {stored_mb / max(seconds, 1e-9):,.1f} MB/s"),
+        ("slowest shard", f"number {slowest.shard:,}, {slowest.seconds:,.1f} s from taken to committed"),
+    ]
 
 
 @ray.remote(
@@ -161,12 +189,16 @@ class Harvester:
         self._rows: dict[int, int] = {}
 
     @ray.method(retry_exceptions=cluster.RETRIED)
-    def harvest(self, work: ShardWork) -> int:
-        """Compute, write and commit; the shard's number."""
+    def harvest(self, work: ShardWork) -> Done:
+        """Compute, write and commit."""
         torch.set_num_threads(self._num_threads)  # a setting of each thread, and Ray chooses the thread
-        self._rows[work.shard] = 0
-        self._pipeline.harvest(work, tick=lambda count: self._add(work.shard, count))
-        return warned.beside(work.shard)
+        self._rows[work.shard], start = 0, time.monotonic()
+        with metrics.counting_failures():
+            commit = self._pipeline.harvest(work, tick=lambda count: self._add(work.shard, count))
+        done = Done(work.shard, time.monotonic() - start, sum(commit.object_bytes.values()))
+        for name, amount in ((metrics.SHARDS, 1), (metrics.BYTES, done.stored_bytes), (metrics.SECONDS, done.seconds)):
+            metrics.count(name, amount)
+        return warned.beside(done)
 
     @ray.method(concurrency_group="progress")
     def rows_done(self) -> int:
@@ -175,6 +207,7 @@ class Harvester:
 
     def _add(self, shard: int, count: int) -> None:
         self._rows[shard] += count
+        metrics.count(metrics.SAMPLES, count)
 
 
 @contextlib.contextmanager

@@ -2,11 +2,13 @@
 table."""
 
 import contextlib
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import NoReturn
 
 from rich.console import Console
@@ -42,6 +44,8 @@ if not console.is_terminal:
     console.width = 200  # a log has no edge; do not fold addresses
 
 LOG_EVERY_S = 10.0
+RUN_ID = "GC_LOG_JSON"
+"""Variable of the environment that makes every piece of news one JSON object a line; its value is their `run`."""
 
 
 class Meter:
@@ -55,7 +59,8 @@ class Meter:
 @contextlib.contextmanager
 def progress(title: str, total: float, unit: str, *, done: float = 0) -> Iterator[Meter]:
     """A meter for `total` things, `done` of them finished earlier (they do not count in the rate)."""
-    meter: _Bar | _Log = _Bar(title, total, unit, done) if console.is_terminal else _Log(title, total, unit, done)
+    bar = console.is_terminal and not os.environ.get(RUN_ID)
+    meter: _Bar | _Log = _Bar(title, total, unit, done) if bar else _Log(title, total, unit, done)
     with meter:
         yield meter
 
@@ -75,7 +80,9 @@ def one_line_errors(*, remedy: str) -> Iterator[None]:
     except Exception as error:  # the one place where any error becomes a line
         if interrupt.came():
             _end_interrupted(remedy)  # workers got the signal too, and what was asked of them failed
-        console.print(Text.assemble(("Error: ", "bold red"), printable(in_one_line(error))), soft_wrap=True)
+        line = in_one_line(error)
+        if not _written("error", text=line):
+            console.print(Text.assemble(("Error: ", "bold red"), printable(line)), soft_wrap=True)
         raise SystemExit(1) from error
 
 
@@ -92,6 +99,8 @@ def printable(text: str) -> str:
 
 def summary(title: str, rows: list[tuple[str, str]]) -> None:
     """A two-column table: what, and its value or place."""
+    if _written("summary", text=title, rows=[list(row) for row in rows]):
+        return
     table = Table(
         title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0), title_style="bold"
     )
@@ -105,6 +114,8 @@ def summary(title: str, rows: list[tuple[str, str]]) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Numbers of several things under one another; the first column names them."""
+    if _written("table", text=title, columns=columns, rows=rows):
+        return
     rich_table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), title_style="bold")
     for place, column in enumerate(columns):
         rich_table.add_column(column, justify="right" if place else "left", header_style="dim", no_wrap=place == 0)
@@ -116,7 +127,17 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 def say(text: str) -> None:
     """One line of news."""
-    console.print(Text(printable(text)), soft_wrap=True)
+    if not _written("news", text=text):
+        console.print(Text(printable(text)), soft_wrap=True)
+
+
+def _written(kind: str, **told: object) -> bool:
+    """Whether news are JSON, one object a line; then this was written."""
+    run = os.environ.get(RUN_ID)
+    if run:
+        line = {"time": datetime.now(UTC).isoformat(), "run": run, "kind": kind, **told}
+        console.print(Text(json.dumps(line)), soft_wrap=True)
+    return bool(run)
 
 
 def duration(seconds: float) -> str:

@@ -74,11 +74,15 @@ def _make(run: RunFolder, config: HarvestConfig, source: dict[str, Any], window_
 def describe(table: pa.Table) -> list[tuple[str, str]]:
     """Rows of the summary: how many images are used, and why the others are not."""
     unused = rejections.count(table, "small", "bad")
-    num_unused = sum(reason.count for reason in unused.values())
-    rows = [("images", f"{len(table) - num_unused:,} used of {len(table):,}")]
+    rows = [("images", f"{len(table) - num_unused(table):,} used of {len(table):,}")]
     if unused:
         rows.append(("not used", f"{rejections.describe(unused)}; each with its reason in the manifest"))
     return rows
+
+
+def num_unused(table: pa.Table) -> int:
+    """How many images are too small or damaged."""
+    return sum(reason.count for reason in rejections.count(table, "small", "bad").values())
 
 
 def _listing(folder: Location, config: HarvestConfig, window_px: int) -> pa.Table:
