@@ -4,7 +4,6 @@ Letters: I images.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from gc_core.harvest.centres import capacity
 from gc_core.images import ImageRef
 from gc_core.images.decode import resize_settings
 from gc_core.io.run_folder import RunFolder
-from gc_core.manifest import digest_of, held_out, refs_of
+from gc_core.manifest import digest_of, held_out, refs_of, usable
 from gc_core.store import shards
 from gc_core.store.shards import ShardPlan
 
@@ -146,15 +145,17 @@ def _attributes(config: HarvestConfig, backbone: AnyBackbone) -> dict[str, Any]:
 
 
 def _capacities(config: HarvestConfig, manifest: pa.Table, backbone: AnyBackbone) -> NDArray[np.int64]:
-    """(I,) how many centres each image has room for."""
+    """(I,) how many centres each image has room for. U is the number of those that can be used."""
     window_px = Geometry.of(config, backbone).window_px
 
-    @cache
-    def room(height: int, width: int) -> int:
-        return capacity(config, height, width, window_px, backbone)
-
-    looked_at = zip(*(manifest[name].to_pylist() for name in ("status", "height", "width")), strict=True)
-    return np.array([room(height, width) if status == "ok" else 0 for status, height, width in looked_at], np.int64)
+    usable_I, capacity_I = usable(manifest), np.zeros(len(manifest), np.int64)
+    height_U, width_U = (manifest[name].to_numpy()[usable_I].astype(np.int64) for name in ("height", "width"))
+    sizes = pa.array(height_U << 32 | width_U).dictionary_encode()  # few sizes, however many images
+    room = [
+        capacity(config, size >> 32, size & 0xFFFFFFFF, window_px, backbone) for size in sizes.dictionary.to_pylist()
+    ]
+    capacity_I[usable_I] = np.array(room, np.int64)[sizes.indices.to_numpy()]
+    return capacity_I
 
 
 def _totals(plan: ShardPlan, shard: int, num_images: int) -> list[int]:

@@ -18,11 +18,12 @@ from gc_core.manifest.table import (
     records_table,
     refs_of,
     relocated,
+    usable,
     write,
 )
 
 __all__ = [
     "RECORDS", "SCHEMA", "ImageRecord", "InspectionSettings", "build", "complete", "digest_of", "fault_of_splits",
     "held_out", "held_out_of", "inspect", "load_if_of", "load_table", "mend_splits", "records_in", "records_table",
-    "refs_of", "relocated", "write",
+    "refs_of", "relocated", "usable", "write",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gc_core.images import sources
 from gc_core.images.ref import ImageRef, Listed
@@ -133,7 +134,7 @@ def collect(folder: Location, num_parts: int) -> pa.Table:
     if missing:
         raise GoneError(f"{folder}: part {missing[0]} is gone; run the same command again")
     records = pa.concat_tables([table.replace_schema_metadata(None) for table in tables if table is not None])
-    status = pa.array("bad" if status == UNREAD else status for status in records["status"].to_pylist())
+    status = pc.if_else(pc.equal(records["status"], UNREAD), "bad", records["status"])
     return records.set_column(records.schema.get_field_index("status"), RECORDS.field("status"), status)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gc_core.images import ImageRef
@@ -80,10 +81,10 @@ def build(records: Sequence[ImageRecord], source: dict[str, Any]) -> pa.Table:
 
 def complete(records: pa.Table, source: dict[str, Any]) -> pa.Table:
     """The manifest of a table of records: numbered, and split."""
-    ok_I = np.array([status == "ok" for status in records["status"].to_pylist()], np.bool_)
+    ok_I = usable(records)
     columns = {name: records[name] for name in RECORDS.names}
     columns["image"] = pa.array(np.arange(len(records)), pa.int64())
-    columns["split"] = pa.array(_splits(records["key"].to_numpy(), ok_I), pa.string())
+    columns["split"] = _splits(records["key"].to_numpy(), ok_I)
     table = pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
     return table.replace_schema_metadata({"source": json.dumps(source, sort_keys=True)})
 
@@ -119,7 +120,7 @@ def load_table(location: Location, *, sha256: str | None = None) -> pa.Table:
 
 def fault_of_splits(location: Location, table: pa.Table) -> str | None:
     """Whether each image is in the split that its content key says; None if it is."""
-    wrong = sum(split != right for split, right in zip(table["split"].to_pylist(), _splits_of(table), strict=True))
+    wrong = len(table) - (pc.sum(pc.equal(table["split"], _splits_of(table))).as_py() or 0)
     if not wrong:
         return None
     said = f"{wrong:,} of {len(table):,} images are in another split than their content says"
@@ -129,7 +130,7 @@ def fault_of_splits(location: Location, table: pa.Table) -> str | None:
 def mend_splits(location: Location, table: pa.Table, sha256: str | None) -> bool:
     """Put every image into its split; False, and nothing is written, if that is not the manifest with this hash."""
     place = SCHEMA.get_field_index("split")
-    mended = table.set_column(place, SCHEMA.field("split"), [pa.array(_splits_of(table), pa.string())])
+    mended = table.set_column(place, SCHEMA.field("split"), [_splits_of(table)])
     content = parquet.to_bytes(mended)
     if sha256 not in (None, digest(content)):
         return False
@@ -172,9 +173,8 @@ def relocated(table: pa.Table, moves: Sequence[Move]) -> pa.Table:
     return table.set_column(table.schema.get_field_index("url"), SCHEMA.field("url"), [pa.array(urls, pa.string())])
 
 
-def _splits_of(table: pa.Table) -> list[str]:
-    ok_I = np.array([status == "ok" for status in table["status"].to_pylist()], np.bool_)
-    return _splits(table["key"].to_numpy(), ok_I)
+def _splits_of(table: pa.Table) -> pa.Array:
+    return _splits(table["key"].to_numpy(), usable(table))
 
 
 def _source_of(table: pa.Table, location: Location) -> dict[str, Any]:
@@ -187,9 +187,14 @@ def refs_of(table: pa.Table) -> list[ImageRef]:
     return [ImageRef(**row) for row in columns]
 
 
+def usable(records: pa.Table) -> NDArray[np.bool_]:
+    """(I,) whether an image can be used."""
+    return pc.equal(records["status"], "ok").to_numpy(zero_copy_only=False)
+
+
 def held_out(table: pa.Table) -> NDArray[np.bool_]:
     """(I,) whether an image is kept for validation."""
-    return table["split"].to_numpy(zero_copy_only=False) == "validation"
+    return pc.equal(table["split"], "validation").to_numpy(zero_copy_only=False)
 
 
 def held_out_of(key_I: NDArray[np.int64], usable_I: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -201,5 +206,6 @@ def held_out_of(key_I: NDArray[np.int64], usable_I: NDArray[np.bool_]) -> NDArra
     return np.isin(key_I, held) & usable_I
 
 
-def _splits(key_I: NDArray[np.int64], usable_I: NDArray[np.bool_]) -> list[str]:
-    return ["validation" if kept else "train" for kept in held_out_of(key_I, usable_I)]
+def _splits(key_I: NDArray[np.int64], usable_I: NDArray[np.bool_]) -> pa.Array:
+    """(I,) names of splits, made by Arrow: as Python's strings, ten million of them would be gigabytes."""
+    return pc.if_else(pa.array(held_out_of(key_I, usable_I)), "validation", "train")

@@ -317,6 +317,7 @@ def deal(
                 longest_s = max(longest_s, time.monotonic() - errand.since_s)
                 done.add(errand.number)
                 yield result(reference)
+        done.intersection_update(errand.number for errand in running.values())  # others come no more
         poll()
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-JOBS = ("harvest", "ingest", "train", "analyse", "pipeline", "verify", "clean", "evaluate", "export", "sweep")
+JOBS = ("harvest", "ingest", "train", "analyse", "pipeline", "verify", "clean", "plan", "evaluate", "export", "sweep")
 
 
 @pytest.mark.parametrize("job", JOBS)

@@ -35,7 +35,7 @@ LAYERS = {
     },
     "io": {"io"},
     "data": {"images", "manifest", "store", "stream"},
-    "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export", "ingest", "sweep", "leftovers"},
+    "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export", "ingest", "sweep", "leftovers", "planning"},
 }
 MAY_IMPORT = {
     "integers": {"integers"},
