@@ -31,7 +31,9 @@ def kind_of(error: str) -> str:
 
 def count(records: pa.Table, *statuses: str) -> Reasons:
     """Reasons of the records (rows of a manifest) with one of these statuses, in the order met."""
-    wanted = records.filter(pc.is_in(records["status"], pa.array(statuses, pa.string())))
+    wanted = records.filter(
+        pc.call_function("is_in", [records["status"]], pc.SetLookupOptions(value_set=pa.array(statuses, pa.string())))
+    )
     counts: dict[str, Reason] = {}
     for entry in listed_in(wanted):
         kind, place = kind_of(entry.error), "/".join(filter(None, (entry.ref.url, entry.ref.member)))

@@ -134,7 +134,10 @@ def collect(folder: Location, num_parts: int) -> pa.Table:
     if missing:
         raise GoneError(f"{folder}: part {missing[0]} is gone; run the same command again")
     records = pa.concat_tables([table.replace_schema_metadata(None) for table in tables if table is not None])
-    status = pc.if_else(pc.equal(records["status"], UNREAD), "bad", records["status"])
+    status = pc.call_function(
+        "if_else",
+        [pc.call_function("equal", [records["status"], pa.scalar(UNREAD)]), pa.scalar("bad"), records["status"]],
+    )
     return records.set_column(records.schema.get_field_index("status"), RECORDS.field("status"), status)
 
 

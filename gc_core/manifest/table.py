@@ -120,7 +120,8 @@ def load_table(location: Location, *, sha256: str | None = None) -> pa.Table:
 
 def fault_of_splits(location: Location, table: pa.Table) -> str | None:
     """Whether each image is in the split that its content key says; None if it is."""
-    wrong = len(table) - (pc.sum(pc.equal(table["split"], _splits_of(table))).as_py() or 0)
+    right_I = pc.call_function("equal", [table["split"], _splits_of(table)]).to_numpy(zero_copy_only=False)
+    wrong = len(table) - int(right_I.sum())
     if not wrong:
         return None
     said = f"{wrong:,} of {len(table):,} images are in another split than their content says"
@@ -189,12 +190,12 @@ def refs_of(table: pa.Table) -> list[ImageRef]:
 
 def usable(records: pa.Table) -> NDArray[np.bool_]:
     """(I,) whether an image can be used."""
-    return pc.equal(records["status"], "ok").to_numpy(zero_copy_only=False)
+    return pc.call_function("equal", [records["status"], pa.scalar("ok")]).to_numpy(zero_copy_only=False)
 
 
 def held_out(table: pa.Table) -> NDArray[np.bool_]:
     """(I,) whether an image is kept for validation."""
-    return pc.equal(table["split"], "validation").to_numpy(zero_copy_only=False)
+    return pc.call_function("equal", [table["split"], pa.scalar("validation")]).to_numpy(zero_copy_only=False)
 
 
 def held_out_of(key_I: NDArray[np.int64], usable_I: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -208,4 +209,5 @@ def held_out_of(key_I: NDArray[np.int64], usable_I: NDArray[np.bool_]) -> NDArra
 
 def _splits(key_I: NDArray[np.int64], usable_I: NDArray[np.bool_]) -> pa.Array:
     """(I,) names of splits, made by Arrow: as Python's strings, ten million of them would be gigabytes."""
-    return pc.if_else(pa.array(held_out_of(key_I, usable_I)), "validation", "train")
+    held = pa.array(held_out_of(key_I, usable_I))
+    return pc.call_function("if_else", [held, pa.scalar("validation"), pa.scalar("train")])

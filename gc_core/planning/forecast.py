@@ -22,7 +22,7 @@ from gc_core.train.planner import FLOAT32, Plan, plan
 
 STORED_SHARE: Mapping[Compression, float] = {"zstd": 0.5, "lz4": 0.9, "none": 1.0}
 """Bytes stored as a share of those before compression, where nothing was measured (`store.SAVED` in words)."""
-MANIFEST_ROW_BYTES = 40
+MANIFEST_ROW_BYTES = 20
 """Of the manifest's Parquet file, for an image that is a file of its own."""
 COMMIT_BYTES = 560
 TABLE_ROW_BYTES, TABLE_NUMBER_BYTES = 150, 44
@@ -35,11 +35,11 @@ WORKER_BYTES = 1_100_000_000
 """Memory of a process that harvests, beside its shards: Python, torch, Ray, network and pixels."""
 SHARDS_IN_MEMORY = 3
 """One that is computed, one that is written, and its packed chunks."""
-DRIVER_BYTES, DRIVER_IMAGE_BYTES = 400_000_000, 1_100
+DRIVER_BYTES, DRIVER_IMAGE_BYTES = 400_000_000, 400
 """Memory of the process that deals out work, and what an image adds to it while the manifest is made."""
 
 INDEX_PUTS, INDEX_GETS, INDEX_GETS_A_PART = 10, 10, 2
-"""Requests of a stage, beside what follows from its size: counted by `python -m infra.bench requests`."""
+"""Requests of a stage, beside what follows from its size: put down from reading the code; `GETS_A_SHARD` and `PUTS_A_SHARD` are a test (`store.REQUESTS_A_SHARD`)."""
 HARVEST_PUTS, HARVEST_GETS, PUTS_A_SHARD, GETS_A_SHARD = 10, 20, 4, 9
 TRAIN_PUTS, TRAIN_GETS, PUTS_A_CHECKPOINT = 10, 20, 1
 ANALYSE_PUTS, ANALYSE_GETS, GETS_A_WATCHED_SHARD = 60, 60, 3

@@ -6,7 +6,7 @@ The stages' own functions run in this process, on photographs that ship with the
 import datetime
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 import pyarrow as pa
@@ -28,6 +28,8 @@ from gc_core.train.first import first_samples, statistics
 TIMED_SHARDS = 2
 """Of 128 samples each; one before them warms up."""
 WARM_STEPS, LEAST_STEPS = 2, 5
+CLOCKS: Mapping[str, Callable[[], float]] = {"cpu": time.process_time, "cuda": time.perf_counter}
+"""Of a core, its own time counts: others who want it are no part of its rate. A GPU is waited for."""
 
 
 def measure(
@@ -50,17 +52,18 @@ def measure(
 
 def _harvest(run: RunFolder, config: HarvestConfig, work: Workload, name: str, device: str) -> HarvestRate:
     backbone = harvest.load_backbone(config, device)
-    table, images_per_s = _index(config, backbone)
+    clock = CLOCKS[device]
+    table, images_per_s = _index(config, backbone, clock)
     manifest.write(run.manifest, table)
     plan = harvest.plan_rows(config, table, backbone)
     harvest.create_store(run, config, plan, backbone)
     pipeline = harvest.Pipeline(run, config, backbone, attempt="measured")
     took_s, rows, stored = 0.0, 0, 0
     for shard in range(plan.num_shards):
-        start = time.perf_counter()
+        start = clock()
         commit = pipeline.harvest(harvest.shard_work(plan, table, shard), tick=lambda _: None)
         if shard:  # the first one warms up
-            took_s, rows = took_s + time.perf_counter() - start, rows + commit.num_rows
+            took_s, rows = took_s + clock() - start, rows + commit.num_rows
             stored += sum(stored_bytes(run, shard).values())
     store.finish(run)
     return HarvestRate(
@@ -75,14 +78,14 @@ def _harvest(run: RunFolder, config: HarvestConfig, work: Workload, name: str, d
     )
 
 
-def _index(config: HarvestConfig, backbone: AnyBackbone) -> tuple[pa.Table, float]:
+def _index(config: HarvestConfig, backbone: AnyBackbone, clock: Callable[[], float]) -> tuple[pa.Table, float]:
     """The manifest of the photographs, and how many a second were looked at."""
     window_px = harvest.Geometry.of(config, backbone).window_px
     settings = manifest.InspectionSettings(resize_px=config.resize_px, window_px=window_px, enlarge=config.enlarge)
     refs = list_images(config.images, stimulus_px=window_px, max_stimuli=1)
-    start = time.perf_counter()
+    start = clock()
     records = [manifest.inspect(ref, settings) for ref in refs]
-    return manifest.build(records, {}), len(refs) / (time.perf_counter() - start)
+    return manifest.build(records, {}), len(refs) / (clock() - start)
 
 
 def harvest_config(options: HarvestConfig) -> HarvestConfig:
@@ -96,20 +99,20 @@ def harvest_config(options: HarvestConfig) -> HarvestConfig:
 def _train(run: RunFolder, work: Workload, name: str, device: str, seconds: float) -> TrainRate:
     """Samples a second of whole steps, reading included, and of watching features fire."""
     keep_freed_memory()
-    config = work.resolved
+    config, clock = work.resolved, CLOCKS[device]
     data = open_data(run, config)
     config = resolve(config, data)
     trainer = Trainer(config, data, Worker(device=device), first_samples(config, data, statistics(config, data)))
     with closing(trainer.stream()) as stream:
         for _ in range(WARM_STEPS):
             trainer.advance(next(stream))
-        start, steps, passed_s = time.perf_counter(), 0, 0.0
+        start, steps, passed_s = clock(), 0, 0.0
         while steps < LEAST_STEPS or passed_s < seconds:
             trainer.advance(next(stream))
-            steps, passed_s = steps + 1, time.perf_counter() - start
-    start = time.perf_counter()
+            steps, passed_s = steps + 1, clock() - start
+    start = clock()
     watch_shards(data.store, range(data.store.num_shards), trainer.result, top_examples=work.analyse.top_examples)
-    encoded_s = time.perf_counter() - start
+    encoded_s = clock() - start
     return TrainRate(
         key=train_key(work, name),
         samples_per_s=steps * config.batch / passed_s,

@@ -27,7 +27,6 @@ BENCHMARKS = {
     "artefacts": "how much interpolation changes blocks, and what `--resample-all` does about it",
     "clients": "obstore next to s3fs, on object storage",
     "indexing": "memory and time of the manifest and the plan of shards as images grow; made-up records",
-    "requests": "requests of each stage to object storage, counted before a local S3 server",
     "store": "megabytes a second into and out of the activation store",
 }
 

@@ -35,7 +35,18 @@ LAYERS = {
     },
     "io": {"io"},
     "data": {"images", "manifest", "store", "stream"},
-    "orchestration": {"harvest", "train", "analyse", "atlas", "evaluate", "export", "ingest", "sweep", "leftovers", "planning"},
+    "orchestration": {
+        "harvest",
+        "train",
+        "analyse",
+        "atlas",
+        "evaluate",
+        "export",
+        "ingest",
+        "sweep",
+        "leftovers",
+        "planning",
+    },
 }
 MAY_IMPORT = {
     "integers": {"integers"},
