@@ -39,7 +39,8 @@ DRIVER_BYTES, DRIVER_IMAGE_BYTES = 400_000_000, 400
 """Memory of the process that deals out work, and what an image adds to it while the manifest is made."""
 
 INDEX_PUTS, INDEX_GETS, INDEX_GETS_A_PART = 10, 10, 2
-"""Requests of a stage, beside what follows from its size: put down from reading the code; `GETS_A_SHARD` and `PUTS_A_SHARD` are a test (`store.REQUESTS_A_SHARD`)."""
+"""Requests of a stage, beside what follows from its size, put down from reading the code; those of a shard are a test
+(`store.REQUESTS_A_SHARD`)."""
 HARVEST_PUTS, HARVEST_GETS, PUTS_A_SHARD, GETS_A_SHARD = 10, 20, 4, 9
 TRAIN_PUTS, TRAIN_GETS, PUTS_A_CHECKPOINT = 10, 20, 1
 ANALYSE_PUTS, ANALYSE_GETS, GETS_A_WATCHED_SHARD = 60, 60, 3
