@@ -23,16 +23,13 @@ from gc_core.config import AnalyseConfig, ResolvedTrainConfig, TrainConfig
 from gc_core.io import objects
 from gc_core.io.run_folder import FEATURES, RunFolder, checked_name
 from gc_core.sweep.cost import step_flop
-from gc_core.sweep.fits import FVU_AGAINST_SIZE, fits_of
 from gc_core.sweep.folder import read_costs, write_costs, write_report
 from gc_core.sweep.halving import Standing, hopeless, rungs
-from gc_core.sweep.laws import PowerLaw
-from gc_core.sweep.page import interval, number
 from gc_core.sweep.plan import combinations, name_of, teams
 from gc_core.sweep.table import Cost, Row, State, metrics_of, read_row
 from gc_core.train.recovery import newest
 from jobs.analyse import analyse_and_draw
-from jobs.common import axes, claims, cluster, console, interrupt, meshes
+from jobs.common import axes, claims, cluster, console, interrupt, meshes, swept
 from jobs.common.axes import Axes
 from jobs.common.errors import in_one_line
 from jobs.common.options import ResolvedWorkers, Workers, cli
@@ -75,7 +72,7 @@ def main(args: list[str] | None = None) -> None:
         job = cli(SweepJob, prog="python -m jobs.sweep", args=args, description=__doc__, registry=axes.REGISTRY)
         with cluster.connect():
             rows = run_sweep(job)
-        show(job, rows)
+        swept.show(RunFolder.at(job.run), job.name, rows)
         if any(row.state == "failed" for row in rows):
             sys.exit(1)
 
@@ -95,19 +92,6 @@ def run_sweep(job: SweepJob) -> list[Row]:
     if job.analyse:
         sweep.analyse()
     return sweep.report()
-
-
-def show(job: SweepJob, rows: Sequence[Row]) -> None:
-    """The table in the terminal, the laws of size, and where everything is."""
-    columns = ["crosscoder", "", "FVU", "95% over images", "L0", "features", "families", "samples/s", "device s"]
-    console.table(f"sweep {job.name}", columns, [_columns(row) for row in rows])
-    for row in rows:
-        if row.why:
-            console.say(f"{row.state:<8} {row.name}: {row.why}")
-    folder = RunFolder.at(job.run).sweep(job.name)
-    laws = [(fit.series, _law(fit.law)) for fit in fits_of(rows, FVU_AGAINST_SIZE)]
-    places = [("page", f"{folder / 'index.html'}"), ("table", f"{folder / 'crosscoders.parquet'}")]
-    console.summary("held-out FVU against features F", [*laws, *places, ("laws", f"{folder / 'fits.json'}")])
 
 
 class Sweep:
@@ -321,20 +305,6 @@ class Sweep:
 def _ends_all(error: Exception) -> bool:
     """Whether it is a signal, or that nobody reads what is said."""
     return interrupt.came() is not None or isinstance(error, BrokenPipeError)
-
-
-def _law(law: object) -> str:
-    if not isinstance(law, PowerLaw):
-        return str(law)
-    floor = f" + {number(law.floor)}" if law.floor else ""
-    return f"{number(law.scale)} F^-{number(law.exponent)}{floor}, exponent 95% {interval(law.exponent_interval)}"
-
-
-def _columns(row: Row) -> list[str]:
-    low, high = row.held_out_fvu_low, row.held_out_fvu_high
-    bounds_of_fvu = "" if low is None or high is None else interval((low, high))
-    numbers = [number(each) for each in (row.l0, row.dict_size, row.families, row.samples_per_s, row.device_s)]
-    return [row.name, row.state, number(row.held_out_fvu), bounds_of_fvu, *numbers]
 
 
 if __name__ == "__main__":
