@@ -67,6 +67,7 @@ HOURS = Bound(0, 876_000)
 """Up to a century."""
 WAIT_MINUTES = Bound(0, 525_600)
 """Up to a year."""
+GROW_MINUTES = Bound(0, 525_600, above_least=True)
 
 
 def refuse_numbers(record: Any, bounds: Mapping[str, Bound], *, prefix: str = "") -> None:

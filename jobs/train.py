@@ -117,7 +117,7 @@ def train_named(
                 configs=unfinished,
                 mesh=mesh,
                 threads=placed.threads,
-                board=board.Board.remote(),
+                board=board.put_up(),
                 terms=tuple(each.term for each in leases),
                 upkeep=upkeep,
                 until=until,
@@ -133,7 +133,7 @@ def _placed(
     wanted = placement(workers)
     cluster.require(wanted, 1)  # the mesh looks at the memory of a GPU
     mesh = meshes.decide(configs, wanted, data.shape)
-    cluster.require(wanted, mesh.num_workers)
+    cluster.require(wanted, meshes.fewest_workers(configs, wanted, mesh, data.shape))
     return wanted, mesh
 
 
@@ -191,12 +191,14 @@ def fit(settings: LoopSettings, workers: ResolvedWorkers, leases: Sequence[Lease
 
 
 def _trainer(settings: LoopSettings, workers: ResolvedWorkers) -> TorchTrainer:
-    gpus = workers.gpus_per_worker
+    gpus, most = workers.gpus_per_worker, settings.mesh.num_workers
+    fewest = min(workers.min_workers or most, most)
     return TorchTrainer(
         train_loop,
         train_loop_config={"settings": settings},
         scaling_config=ScalingConfig(
-            num_workers=settings.mesh.num_workers,
+            num_workers=(fewest, most) if fewest < most else most,
+            elastic_resize_monitor_interval_s=60 * workers.grow_every_minutes,
             use_gpu=bool(gpus),
             resources_per_worker={"CPU": workers.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
         ),

@@ -95,7 +95,7 @@ def of_first_worker(number: int, worker: Worker) -> int:
     if worker.mesh.num_workers == 1:
         return number
     agreed = torch.tensor([number], device=worker.device)
-    dist.broadcast(agreed, src=0)
+    dist.broadcast(agreed, src=0, group=worker.mesh_group)
     return int(agreed)
 
 

@@ -1,7 +1,7 @@
 """How workers share the work: replicas take different samples, the shards of a replica different features."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,14 @@ class Mesh:
     def num_workers(self) -> int:
         """All of them."""
         return self.replicas * self.shards
+
+    def within(self, num_workers: int, *, lanes: int) -> "Mesh | None":
+        """The largest mesh, with as many shards as this one and no more replicas, of at most so many workers to which
+        so many lanes are shared out evenly; None where there are too few for one replica."""
+        most = min(num_workers // self.shards, self.replicas)
+        fitting = (count for count in range(most, 0, -1) if lanes % count == 0)
+        replicas = next(fitting, None)
+        return None if replicas is None else replace(self, replicas=replicas)
 
     def obstacle(self, *, lanes: int, features: Mapping[str, int]) -> str | None:
         """Why lanes, or dictionaries of so many rows (by the name of the option), cannot be shared out; None if they

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from gc_core.parallel.mesh import Mesh, even_part
 
@@ -20,7 +20,9 @@ class Worker:
     device: str = "cpu"
     """`cpu`, `cuda:0` ..."""
     replica_group: dist.ProcessGroup | None = None
-    """The workers that hold the same features and see other samples; None for all."""
+    """The workers that hold the same features and see other samples; None for all that there are."""
+    mesh_group: dist.ProcessGroup | None = None
+    """The workers of the mesh; None for all that there are."""
     shard_group: dist.ProcessGroup | None = None
     """The workers that hold other features and see the same samples; None where features are not split."""
 
@@ -46,12 +48,16 @@ class Worker:
         return slice(own.start, own.stop)
 
 
-def join(mesh: Mesh, *, rank: int, device: str = "cpu") -> Worker:
-    """This process as a worker of the mesh; every worker must call it, torch.distributed initialised."""
-    if mesh.shards == 1:
-        return Worker(mesh=mesh, rank=rank, device=device)
-    named = init_device_mesh(
-        torch.device(device).type, (mesh.replicas, mesh.shards), mesh_dim_names=("replica", "shard")
-    )
-    groups = {"replica_group": named.get_group("replica"), "shard_group": named.get_group("shard")}
-    return Worker(mesh=mesh, rank=rank, device=device, **groups)
+def join(mesh: Mesh, *, rank: int, device: str = "cpu") -> Worker | None:
+    """This process as a worker of the mesh, or None where others form it; all must call it, torch.distributed
+    initialised where there is more than one."""
+    of_the_mesh = list(range(mesh.num_workers))
+    spare = dist.is_initialized() and dist.get_world_size() > mesh.num_workers
+    mesh_group = dist.new_group(of_the_mesh) if spare else None
+    groups: dict[str, dist.ProcessGroup | None] = {"mesh_group": mesh_group, "replica_group": mesh_group}
+    if mesh.shards > 1:
+        ranks = torch.tensor(of_the_mesh).view(mesh.replicas, mesh.shards)
+        named = DeviceMesh(torch.device(device).type, ranks, mesh_dim_names=("replica", "shard"))
+        if rank < mesh.num_workers:
+            groups |= {"replica_group": named.get_group("replica"), "shard_group": named.get_group("shard")}
+    return Worker(mesh=mesh, rank=rank, device=device, **groups) if rank < mesh.num_workers else None

@@ -86,11 +86,13 @@ def _advance(trainers: list[Trainer], last: int, report: Report, recovery: Recov
                 trainer.advance(acts_BGC)
             if lead.step == lead.num_steps:
                 settle_thresholds(trainers, stream)
-            if lead.at_checkpoint or lead.step % LOG_EVERY == 0:
+            at_log = lead.step % LOG_EVERY == 0
+            if lead.at_checkpoint or at_log:
                 report(_log(trainers, held_out))
-            if recovery and lead.at_checkpoint:
-                recovery.save(trainers)
             if recovery:
+                urgent = at_log and recovery.is_urgent()
+                if lead.at_checkpoint or urgent:
+                    recovery.save(trainers)
                 recovery.check()
 
 

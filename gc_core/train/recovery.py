@@ -41,6 +41,9 @@ class Checkpointing:
     keep: Keep = field(default_factory=Keep)
     before_writing: Callable[[], None] = lambda: None
     """May refuse by raising, where the folders are another's by now."""
+    urgent: Callable[[], bool] = lambda: False
+    """Whether to write checkpoints now, for a machine will soon be gone. Every worker asks after the same steps, and
+    all must hear the same."""
 
 
 def newest(folders: Sequence[Location]) -> list[Checkpoint]:
@@ -58,7 +61,7 @@ class Recovery:
 
     def __init__(self, kept: Checkpointing, worker: Worker) -> None:
         self._folders, self._worker, self._keep = list(kept.folders), worker, kept.keep
-        self._before_writing = kept.before_writing
+        self._before_writing, self._urgent = kept.before_writing, kept.urgent
         self._attempt = f"{of_first_worker(secrets.randbits(31), worker):08x}"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._under_way: Future[None] | None = None
@@ -97,6 +100,10 @@ class Recovery:
         states = [host_copy(trainer.state()) if _writes(trainer, self._worker) else None for trainer in trainers]
         self._metrics = [list(trainer.metrics) for trainer in trainers]
         self._under_way = self._thread.submit(self._write, trainers[0].step, states)
+
+    def is_urgent(self) -> bool:
+        """Whether checkpoints should be written now; every worker must ask together."""
+        return self._urgent()
 
     def check(self) -> None:
         """Raise what went wrong in writing so far; never waits."""

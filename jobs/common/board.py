@@ -5,11 +5,13 @@ On a board that all know, an actor of Ray: progress is read from it, and a train
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import ray
 import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.common import console, interrupt, warned
 
@@ -26,6 +28,7 @@ class Board:
         self._user_error: str | None = None
         self._warnings: dict[str, bool] = {}
         self._workers: list[Any] = []
+        self._at_work: int | None = None
 
     def join(self, worker: Any) -> None:
         """A worker has started."""
@@ -46,6 +49,12 @@ class Board:
     def user_error(self) -> str | None:
         return self._user_error
 
+    def at_work(self, number: int, most: int) -> None:
+        """So many workers train from now on, of those wished for; said where it changes, or is fewer."""
+        if number != (self._at_work or most):
+            self.warn(f"training has {number} of {most} workers since {time.strftime('%H:%M:%S')}")
+        self._at_work = number
+
     def warn(self, line: str) -> None:
         """Each line once, however many workers say it."""
         self._warnings.setdefault(line, False)
@@ -54,6 +63,12 @@ class Board:
         new = [line for line, told in self._warnings.items() if not told]
         self._warnings |= dict.fromkeys(new, True)
         return new
+
+
+def put_up() -> Any:
+    """A new board, on this process's own machine: any other may be lost, and every worker with the board."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Board.options(scheduling_strategy=here).remote()
 
 
 @contextlib.contextmanager

@@ -74,6 +74,27 @@ def choose(configs: Sequence[ResolvedTrainConfig], workers: ResolvedWorkers, dat
     )
 
 
+def fewest_workers(
+    configs: Sequence[ResolvedTrainConfig], workers: ResolvedWorkers, mesh: Mesh, data: DataShape
+) -> int:
+    """Workers that a training on this mesh needs to start: all, or as few as it may go on with.
+
+    Raises:
+        ValueError: as few cannot hold the dictionaries, or do not fit into memory.
+    """
+    if workers.min_workers is None or workers.min_workers >= mesh.num_workers:
+        return mesh.num_workers
+    memory_bytes, demand = memory_of_worker(workers), demand_of(configs, data, on_host=not workers.gpus_per_worker)
+    for number in range(workers.min_workers, mesh.num_workers):
+        smaller = mesh.within(number, lanes=configs[0].lanes)
+        reason = f"{mesh.shards} dict_shards need as many" if smaller is None else obstacle(configs, smaller)
+        if smaller is None or reason:
+            raise ValueError(f"min_workers: found {workers.min_workers}, and {number} worker(s) will not do ({reason})")
+        if memory_bytes is not None:
+            refuse_too_large(plan(demand, smaller), memory_bytes)
+    return workers.min_workers
+
+
 def sharing_lanes(configs: Sequence[TrainConfig], workers: ResolvedWorkers) -> ResolvedWorkers:
     """Keep as many workers as the lanes are shared out to evenly: the result depends on lanes, and not on workers.
 

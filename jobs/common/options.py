@@ -85,6 +85,12 @@ class Workers(Waiting):
     dict_shards: int | None = 1
     """Training only: workers that split each dictionary among them (features and all that belongs to them), for
     dictionaries that one worker cannot hold; divides num_workers. None for the number that the planner recommends."""
+    min_workers: int | None = None
+    """Training only: the fewest workers to go on with while machines are missing, such as lost spot machines; new ones
+    are taken up until there are num_workers. None for num_workers always. Changes no result."""
+    grow_every_minutes: float = 5
+    """With min_workers: how often a training that lacks workers looks for new machines. It goes back to its last
+    checkpoint to take them up."""
     sharded_optimiser: bool = False
     """Training only: workers that hold the same features share out the optimiser's state (ZeRO, stage 1), two thirds
     of what a dictionary takes beside its gradients; costs sending the weights once a step, and changes no result."""
@@ -92,9 +98,9 @@ class Workers(Waiting):
     def __post_init__(self) -> None:
         super().__post_init__()
         resources = {"gpus_per_worker": bounds.GPUS, "cpus_per_worker": bounds.CPUS}
-        bounds.refuse_numbers(
-            self, {"num_workers": bounds.WORKERS, "dict_shards": bounds.WORKERS, **resources}, prefix="workers."
-        )
+        numbers = dict.fromkeys(("num_workers", "dict_shards", "min_workers"), bounds.WORKERS)
+        grow = {"grow_every_minutes": bounds.GROW_MINUTES}
+        bounds.refuse_numbers(self, {**numbers, **resources, **grow}, prefix="workers.")
 
     @property
     def threads(self) -> int:

@@ -46,6 +46,7 @@ class LoopSettings:
     configs: Mapping[str, ResolvedTrainConfig]
     """Configs by the crosscoders' names."""
     mesh: Mesh
+    """Of all workers; while some are missing, those that are there form a smaller one."""
     threads: int
     """Threads of a worker without a GPU."""
     board: Any
@@ -96,6 +97,10 @@ def train_loop(given: dict[str, LoopSettings]) -> None:
 def _train(settings: LoopSettings) -> None:
     """Metrics are shown by the first worker; what is finished, it writes."""
     worker, before_writing = _worker(settings), partial(check_all, settings.terms)
+    if worker is None:  # the lanes cannot be shared out to as many as there are now
+        return
+    if worker.rank == 0:
+        settings.board.at_work.remote(worker.mesh.num_workers, settings.mesh.num_workers)
     data = training.open_data(settings.run, settings.first, cache=settings.upkeep.cache.open())
     loggers = settings.upkeep.loggers if worker.rank == 0 else ()
     with (
@@ -116,7 +121,10 @@ def _train(settings: LoopSettings) -> None:
             worker,
             report=report,
             checkpointing=Checkpointing(
-                folders=list(settings.folders.values()), keep=settings.upkeep.keep, before_writing=before_writing
+                folders=list(settings.folders.values()),
+                keep=settings.upkeep.keep,
+                before_writing=before_writing,
+                urgent=_before_preemption(worker),
             ),
             until=settings.until,
         )
@@ -126,13 +134,32 @@ def _train(settings: LoopSettings) -> None:
         _export(folder, trainer, before_writing)
 
 
-def _worker(settings: LoopSettings) -> training.Worker:
-    """This process, as Ray numbers it; on a CPU with its threads."""
+def _before_preemption(worker: training.Worker) -> Callable[[], bool]:
+    """Tells once of every set of machines that the cluster is about to lose. Ray asks all of its workers together, so
+    where some of them are idle nobody can, and the usual checkpoints must do."""
+    if ray.train.get_context().get_world_size() > worker.mesh.num_workers:
+        return lambda: False
+    told = set[str]()
+
+    def urgent() -> bool:
+        info = ray.train.get_preemption_info()
+        leaving = set(info.preempted_node_ids) - told if info else set[str]()
+        told.update(leaving)
+        return bool(leaving)
+
+    return urgent
+
+
+def _worker(settings: LoopSettings) -> training.Worker | None:
+    """This process, as Ray numbers it; on a CPU with its threads. None where the others are enough."""
     context, device = ray.train.get_context(), ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(settings.threads)
         training.keep_freed_memory()
-    return join(settings.mesh, rank=context.get_world_rank(), device=str(device))
+    mesh = settings.mesh.within(context.get_world_size(), lanes=settings.first.lanes)
+    if mesh is None:
+        raise RuntimeError(f"{context.get_world_size()} workers cannot hold the {settings.mesh.shards} shards")
+    return join(mesh, rank=context.get_world_rank(), device=str(device))
 
 
 def _export(folder: Location, trainer: training.Trainer, before_writing: Callable[[], None]) -> None:

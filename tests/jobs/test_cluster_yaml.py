@@ -154,7 +154,7 @@ def test_nothing_but_the_cluster_reaches_the_dashboard(config: Config) -> None:
     assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in start
     assert "0.0.0.0" not in TEXT
     assert "-e RAY_AUTH_MODE=token" in config["docker"]["run_options"]
-    assert config["file_mounts"] == {"~/.ray": "~/.ray"}
+    assert config["file_mounts"] == {"~/.ray": "~/.ray", "~/spot_notice.py": "infra/spot_notice.py"}
 
 
 def test_both_ends_use_the_same_port(config: Config) -> None:

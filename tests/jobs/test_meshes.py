@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from gc_core.config import ResolvedTrainConfig
+from gc_core.parallel.mesh import Mesh
 from jobs.common import console, meshes
-from jobs.common.meshes import decide, memory_share
+from jobs.common.meshes import decide, fewest_workers, memory_share
 from jobs.common.options import ResolvedWorkers, Workers
 from support.resolved_configs import data_shape, made
 
@@ -119,3 +120,46 @@ def test_workers_that_lanes_cannot_be_shared_out_to_are_left_out_and_it_is_said(
 def test_a_split_that_the_workers_do_not_allow_is_known_before_anything_runs() -> None:
     with pytest.raises(ValueError, match=r"dict_shards: found 4, expected a divisor of the 6 worker\(s\)"):
         meshes.sharing_lanes([CONFIG], on_cluster(Workers(num_workers=6, dict_shards=4)))
+
+
+FEWER = replace(FOUR, min_workers=1)
+
+
+@pytest.mark.parametrize(
+    ("workers", "shards", "memory_gb", "fewest"),
+    [
+        (FOUR, 1, 80, 4),
+        (FEWER, 1, 80, 1),
+        (replace(FOUR, min_workers=3), 1, None, 3),
+        (replace(FOUR, min_workers=2), 2, 80, 2),
+        (replace(FOUR, min_workers=9), 1, 80, 4),
+    ],
+)
+def test_a_training_starts_with_as_few_workers_as_it_may_go_on_with(
+    monkeypatch: pytest.MonkeyPatch, workers: Workers, shards: int, memory_gb: int | None, fewest: int
+) -> None:
+    monkeypatch.setattr(meshes, "memory_of_worker", lambda workers: memory_gb and memory_gb * 10**9)
+    data = data_shape("D_32", channels=CHANNELS)
+    assert fewest_workers([CONFIG], on_cluster(workers), Mesh.of(4, shards), data) == fewest
+
+
+@pytest.mark.parametrize(
+    ("workers", "mesh", "memory_gb", "message"),
+    [
+        (FEWER, Mesh.of(4, 2), 80, r"^min_workers: found 1, and 1 worker.s. will not do \(2 dict_shards need"),
+        (FEWER, Mesh(replicas=4), 1, r"^memory: mesh 1 x 1 needs .* found 1\.00 GB"),
+        (
+            FEWER,
+            Mesh(replicas=4, sharded_optimiser=True),
+            80,
+            r"^min_workers: .* 3 worker.s. will not do \(.*of 3 workers",
+        ),
+    ],
+)
+def test_too_few_workers_are_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, workers: Workers, mesh: Mesh, memory_gb: int, message: str
+) -> None:
+    monkeypatch.setattr(meshes, "memory_of_worker", lambda workers: memory_gb * 10**9)
+    config = replace(CONFIG, lanes=3 * CONFIG.lanes, batch=3 * CONFIG.batch)
+    with pytest.raises(ValueError, match=message):
+        fewest_workers([config], on_cluster(workers), mesh, data_shape("D_32", channels=CHANNELS))

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gc_core.config import TrainConfig
 from gc_core.io.location import Location
@@ -28,6 +30,8 @@ SHARDS = {"2 x 2": 2, "1 x 4": 4, "4 x 1": 1, "2 x 2, shared out": 2, "4 x 1, sh
 """By mesh, replicas x shards; without shards, `test_train_workers` tries more. Shared out is the optimiser's state."""
 PARTS = {"2 x 2": 2, "1 x 4": 4, "4 x 1": 1, "2 x 2, shared out": 4, "4 x 1, shared out": 4}
 """Of a checkpoint."""
+SPARE = {"2 x 1 of 4": Mesh(replicas=2), "1 x 2 of 4": Mesh(shards=2)}
+"""Meshes of fewer workers than there are."""
 CUT = 15
 TOPK = TrainConfig(
     dict_size=20, k=2, batch=64, lanes=4, steps=30, buffer_rows=512, learning_rate=1e-3,
@@ -116,11 +120,15 @@ def work(rank: int, run: RunFolder, folder: Path) -> None:
         found: dict[Any, Any] = {}
         for mesh, dict_shards in SHARDS.items():
             worker = join(Mesh.of(NUM_WORKERS, dict_shards, sharded_optimiser="shared out" in mesh), rank=rank)
+            assert worker is not None
             found[mesh] = {way: outcome(run, config, worker) for way, config in CONFIGS.items() if tried(mesh, way)}
             found[mesh]["resumed"] = outcome(run, TOPK, worker, folder / f"cut for {mesh}")
             found[mesh]["kept"] = outcome(run, TOPK, worker, folder / mesh)["metrics"]
             found[mesh]["gradient"] = gradient_through_a_total(worker)
             found[mesh]["stopped"] = stops_with_a_bad_value_on_the_last_rank(run, worker)
+        for name, mesh in SPARE.items():
+            worker = join(mesh, rank=rank)
+            found[name] = worker and outcome(run, TOPK, worker, folder / f"{name}, cut")
         torch.save(found, folder / f"rank {rank}.pt")
 
 
@@ -136,8 +144,8 @@ def alone(planted: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 @pytest.fixture(scope="module")
 def together(planted: Any, alone: Any) -> list[dict[str, Any]]:
     """What each of four workers finds on each mesh."""
-    for mesh in SHARDS:
-        cut_at(CUT, alone[0] / "alone", alone[0] / f"cut for {mesh}")
+    for mesh in (*SHARDS, *SPARE):
+        cut_at(CUT, alone[0] / "alone", alone[0] / (f"{mesh}, cut" if mesh in SPARE else f"cut for {mesh}"))
     torch.multiprocessing.spawn(work, args=(planted.run, alone[0]), nprocs=NUM_WORKERS)
     return [torch.load(alone[0] / f"rank {rank}.pt") for rank in range(NUM_WORKERS)]
 
@@ -156,6 +164,22 @@ def test_a_mesh_finds_what_one_worker_finds(alone: Any, together: list[dict[str,
             assert row == pytest.approx(other, rel=close, abs=1e-6)
     weights = together[0][mesh][way]["weights"]
     torch.testing.assert_close(weights, expected["weights"], rtol=10 * close, atol=10 * close)
+
+
+@pytest.mark.parametrize("mesh", SPARE)
+def test_workers_that_are_too_many_have_no_part(alone: Any, together: list[dict[str, Any]], mesh: str) -> None:
+    assert [rank[mesh] is None for rank in together] == [False, False, True, True]
+    for found in (together[0][mesh], together[1][mesh]):
+        for row, other in zip(found["metrics"], alone[1]["topk"]["metrics"], strict=True):
+            assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
+
+
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 60), st.integers(1, 24))
+def test_fewer_workers_form_the_largest_mesh_of_them(replicas: int, shards: int, number: int, lanes: int) -> None:
+    found = Mesh(replicas=replicas, shards=shards).within(number, lanes=lanes)
+    fitting = [count for count in range(1, replicas + 1) if count * shards <= number and lanes % count == 0]
+    assert (found and found.replicas) == max(fitting, default=None)
+    assert found is None or (found.shards == shards and found.obstacle(lanes=lanes, features={}) is None)
 
 
 @every_mesh

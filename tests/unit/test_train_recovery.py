@@ -22,7 +22,7 @@ from gc_core.train import Trainer, Worker, train
 from gc_core.train import recovery as recovering
 from gc_core.train.checkpoint import Keep, checkpoints, load
 from gc_core.train.recovery import Checkpointing, Recovery
-from support.small_trainings import new_trainer, opened, same_weights
+from support.small_trainings import cut_at, new_trainer, opened, same_weights
 
 KILLED = {"steps": 120, "checkpoint_every": 7, "dead_after_samples": 128, "average_decay": 0.9}
 KILLS = 4
@@ -97,6 +97,26 @@ def test_killed_at_any_step_it_ends_bit_for_bit_as_undisturbed(planted: Any, tmp
     for part in ("model", "average", "samples_since_fired"):
         torch.testing.assert_close(mine[part], other[part], rtol=0, atol=0)
     torch.testing.assert_close(mine["optimiser"]["state"], other["optimiser"]["state"], rtol=0, atol=0)
+
+
+def test_before_a_machine_is_lost_checkpoints_are_written_at_once(planted: Any, tmp_path: Path) -> None:
+    config, data = opened(planted.run, steps=60, checkpoint_every=50)
+    asked = list[bool]()
+
+    def urgent() -> bool:
+        asked.append(len(asked) == 1)
+        return asked[-1]
+
+    def run(folder: Path, **more: Any) -> Trainer:
+        kept = Checkpointing(folders=[Location.parse(folder)], keep=ALL, **more)
+        return train([config], data, Worker(), report=lambda metrics: None, checkpointing=kept)[0]
+
+    whole = run(tmp_path / "0", urgent=urgent)
+    assert len(asked) == 6, "after every tenth step"
+    assert [each.step for each in checkpoints(Location.parse(tmp_path / "0/checkpoints"))] == [20, 50, 60]
+    again = run(cut_at(20, tmp_path, tmp_path / "cut") / "0")
+    assert same_weights(again, whole)
+    assert again.metrics == whole.metrics
 
 
 class SlowDisk:
