@@ -51,13 +51,16 @@ class Worker:
 def join(mesh: Mesh, *, rank: int, device: str = "cpu") -> Worker | None:
     """This process as a worker of the mesh, or None where others form it; all must call it, torch.distributed
     initialised where there is more than one."""
-    of_the_mesh = list(range(mesh.num_workers))
+    ranks = list(range(mesh.num_workers))
     spare = dist.is_initialized() and dist.get_world_size() > mesh.num_workers
-    mesh_group = dist.new_group(of_the_mesh) if spare else None
-    groups: dict[str, dist.ProcessGroup | None] = {"mesh_group": mesh_group, "replica_group": mesh_group}
+    everyone: dist.ProcessGroup | None = None
+    if spare:
+        made = dist.new_group(ranks)
+        everyone = made if isinstance(made, dist.ProcessGroup) else None  # for those outside it is a number
+    groups: dict[str, dist.ProcessGroup | None] = {"mesh_group": everyone, "replica_group": everyone}
     if mesh.shards > 1:
-        ranks = torch.tensor(of_the_mesh).view(mesh.replicas, mesh.shards)
-        named = DeviceMesh(torch.device(device).type, ranks, mesh_dim_names=("replica", "shard"))
+        rows = torch.tensor(ranks).view(mesh.replicas, mesh.shards)
+        named = DeviceMesh(torch.device(device).type, rows, mesh_dim_names=("replica", "shard"))
         if rank < mesh.num_workers:
             groups |= {"replica_group": named.get_group("replica"), "shard_group": named.get_group("shard")}
     return Worker(mesh=mesh, rank=rank, device=device, **groups) if rank < mesh.num_workers else None
