@@ -52,7 +52,7 @@ def test_the_dashboard_is_closed_and_clients_show_a_token(text: str, config: Con
 
 
 def test_both_ends_use_the_same_ports(config: Config) -> None:
-    head, worker = config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]
+    head, worker = config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][1]
     assert re.findall(r" --port=(\d+)", head) == re.findall(r"RAY_HEAD_IP:(\d+)", worker) == ["6379"]
     assert re.findall(r"--object-manager-port=\d+", head) == re.findall(r"--object-manager-port=\d+", worker)
 
