@@ -49,7 +49,9 @@ def main(args: list[str] | None = None) -> None:
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """The figure's file; layers stand in the order of the results."""
-    figure, (axes,) = panels(1, height=4.8, title="How linear is the network's own action?", caption=CAPTION)
+    figure, (axes,) = panels(
+        1, height=4.6, title="How linear is the network's own action?", caption=CAPTION, bottom=0.18
+    )
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     headed(axes, "", "", "R²")
     for number, (kind, (name, colour)) in enumerate(KINDS.items()):
