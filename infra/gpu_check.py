@@ -12,14 +12,15 @@ there is no CUDA device.
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from gc_core.bounds import Bound
 from infra import gpu_parts
 from infra.bench import machine
-from infra.bench.results import write_results
+from infra.bench.results import collected
 from infra.bench.training import Size
 from infra.gpu_parts import Finding
 from jobs.common import console
@@ -44,21 +45,22 @@ class GpuCheck:
     """Check the GPU paths."""
 
     json: Path | None = None
-    """Write the findings here: a list of flat objects."""
+    """Write the findings here, a list of flat objects, whenever one is known."""
     seconds: float = 5
     """About how long each rate is measured."""
+
+    def __post_init__(self) -> None:
+        Bound(0, 3600).refuse("seconds", self.seconds)
 
 
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.gpu_check`."""
-    with console.one_line_errors(remedy="Nothing was written."):
+    with console.one_line_errors(remedy="Results so far are in the --json file."):
         options = cli(GpuCheck, prog="python -m infra.gpu_check", args=args, description=__doc__)
         if not torch.cuda.is_available():
             console.say("gpu_check: no CUDA device found, expected one that PyTorch sees; see `nvidia-smi`")
             sys.exit(2)
-        found = findings({"tests": own_tests, **parts("cuda", SMALL, WIDE, options.seconds)})
-        if options.json is not None:
-            write_results(options.json, [asdict(each) for each in found])
+        found = collected(findings({"tests": own_tests, **parts("cuda", SMALL, WIDE, options.seconds)}), options.json)
         show(found, machine.device_name("cuda"))
         sys.exit(exit_code(found))
 
@@ -75,16 +77,14 @@ def parts(device: str, small: Size, wide: Size, seconds: float) -> dict[str, Par
     }
 
 
-def findings(of: Mapping[str, Part]) -> list[Finding]:
-    """All parts, one after the other; one that raises an error becomes a finding that did not pass."""
-    found: list[Finding] = []
+def findings(of: Mapping[str, Part]) -> Iterator[Finding]:
+    """All parts, one after the other; one that raises an error ends with a finding that did not pass."""
     for name, part in of.items():
         console.say(f"{name} ...")
         try:
-            _run(part, found)
+            yield from _found(part)
         except PartError as error:
-            found.append(Finding(part=name, what=str(error), found=None, expected="no error", passed=False))
-    return found
+            yield Finding(part=name, what=str(error), found=None, expected="no error", passed=False)
 
 
 def own_tests(paths: Sequence[str] = ("tests/gpu",)) -> Iterator[Finding]:
@@ -121,9 +121,9 @@ def exit_code(found: Sequence[Finding]) -> int:
     return 0 if judged and all(judged) else 1
 
 
-def _run(part: Part, found: list[Finding]) -> None:
+def _found(part: Part) -> Iterator[Finding]:
     try:
-        found.extend(part())
+        yield from part()
     except Exception as error:  # whatever a device or its compiler raises: the other parts are still to be known
         raise PartError(in_one_line(error)) from error
 

@@ -35,6 +35,15 @@ def test_without_a_gpu_there_is_one_line_and_code_2(capsys: pytest.CaptureFixtur
     ]
 
 
+@pytest.mark.parametrize("seconds", ["nan", "-1", "inf"])
+def test_seconds_that_never_end_are_refused(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main(["--seconds", seconds])
+    assert ended.value.code
+    told = capsys.readouterr()
+    assert "seconds: found" in told.out + told.err
+
+
 @pytest.mark.parametrize(
     ("passed", "code"), [([True, None], 0), ([True, False], 1), ([None], 1), ([], 1), ([True, True], 0)]
 )
@@ -43,7 +52,7 @@ def test_the_exit_code_tells_the_truth(passed: list[bool | None], code: int) -> 
 
 
 def test_a_part_that_fails_ends_no_other() -> None:
-    found = gpu_check.findings({"one": broken, "two": lambda: iter([finding(passed=True)])})
+    found = list(gpu_check.findings({"one": broken, "two": lambda: iter([finding(passed=True)])}))
     assert [each.passed for each in found] == [True, False, True]
     assert "no kernel image is available" in found[1].what
     gpu_check.show(found, "a card")
@@ -80,13 +89,12 @@ def test_other_numbers_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(each.passed is False for each in found)
 
 
-def test_rates_are_measured_and_not_judged(tmp_path: Path) -> None:
-    found = gpu_check.findings(
-        {
-            "harvest": lambda: gpu_parts.harvest_rate("cpu", 0, "C4", centres=2),
-            "steps": lambda: gpu_parts.step_rates("cpu", TINY, 0),
-        }
-    )
+def test_rates_are_measured_and_not_judged() -> None:
+    measured = {
+        "harvest": lambda: gpu_parts.harvest_rate("cpu", 0, "C4", centres=2),
+        "steps": lambda: gpu_parts.step_rates("cpu", TINY, 0),
+    }
+    found = list(gpu_check.findings(measured))
     assert len(found) == 1 + 4 + 2
     assert all(each.passed is None and each.found > 0 for each in found), found
     assert gpu_parts.copied_gb_per_s("cpu", 2**20) > 0
