@@ -125,8 +125,7 @@ def _encode_backward(ctx: Any, upstream_BK: Tensor) -> tuple[Tensor | None, ...]
     grad_bias = None
     if needs_bias:
         # A block of the bias meets every block of the row, whatever the pose.
-        size_P = upstream_BK.new_zeros(len(W_PGC)).index_add(0, index_BK.flatten(), upstream_BK.flatten())
-        grad_bias = -(size_P @ W_PGC.sum(1))
+        grad_bias = -(of_b.dense() @ W_PGC.sum(1))
     return (
         None,
         grad_bias,
