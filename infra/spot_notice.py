@@ -14,10 +14,10 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from http.client import HTTPException
 
 EVERY_S = 5
 TIMEOUT_S = 2
@@ -74,7 +74,7 @@ def _asked(url: str, headers: Mapping[str, str], *, method: str = "GET") -> str 
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=TIMEOUT_S) as answer:
             return answer.read().decode()
-    except (urllib.error.URLError, OSError, UnicodeDecodeError):
+    except (OSError, HTTPException, UnicodeDecodeError):
         return None
 
 

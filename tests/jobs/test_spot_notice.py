@@ -15,6 +15,8 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "infra/spot_notice.py"
 ACTION, PREEMPTED = "/latest/meta-data/spot/instance-action", "/computeMetadata/v1/instance/preempted"
 
+NO_HTTP = "no line of HTTP\r\n"
+
 
 class Metadata(ThreadingHTTPServer):
     """Answers what it was told to; 404 on all else, and where the token or the flavour is missing."""
@@ -37,6 +39,9 @@ class Answer(BaseHTTPRequestHandler):
         allowed = {ACTION: ("X-aws-ec2-metadata-token", "token"), PREEMPTED: ("Metadata-Flavor", "Google")}
         name, value = allowed.get(self.path, ("", ""))
         answers = self._metadata.answers.get(self.path, [])
+        if answers and answers[0] == NO_HTTP:
+            self.wfile.write(answers.pop(0).encode())
+            return
         self._reply(answers.pop(0) if answers and self.headers.get(name) == value else None)
         self._metadata.asked.release()
 
@@ -109,7 +114,7 @@ def test_a_spot_notice_of_ec2_drains_the_node(
 def test_a_preemption_of_compute_engine_drains_the_node(
     metadata: Metadata, watch: Callable[[str], "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
-    metadata.answers[PREEMPTED] = ["FALSE", "FALSE", "TRUE"]
+    metadata.answers[PREEMPTED] = ["FALSE", NO_HTTP, "TRUE"]
     process = watch("gcp")
     process.communicate(timeout=60)
     assert process.returncode == 0
