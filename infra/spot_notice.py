@@ -5,7 +5,7 @@
     python spot_notice.py gcp      watches Compute Engine's preemption, 30 seconds ahead
 
 Runs beside `ray start` on spot workers, alone: it needs Python's standard library and the `ray` command. Ray drains the
-node, starts nothing more there, and a training that hears of it writes a checkpoint at once.
+node, starts nothing more there, and a training that hears of it writes a checkpoint after its next tenth step.
 """
 
 import argparse
@@ -27,14 +27,19 @@ SPARE_S = 5
 
 
 def main(args: list[str] | None = None) -> int:
-    """Watch until there is a notice, and drain; the exit status of `ray drain-node`."""
+    """Watch until there is a notice, and drain, again where it fails; the exit status of the last `ray drain-node`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cloud", choices=sorted(NOTICES), help="whose machine this is")
     parser.add_argument("--every", type=float, default=EVERY_S, metavar="SECONDS", help="how often to ask")
     options = parser.parse_args(args)
+    if not 0 < options.every < float("inf"):
+        parser.error(f"--every: found {options.every:g}, expected seconds above 0")
     while (seconds_left := NOTICES[options.cloud]()) is None:
         time.sleep(options.every)
-    return drain(max(1, round(seconds_left) - SPARE_S))
+    ends = time.monotonic() + seconds_left - SPARE_S
+    while (status := drain(max(1, round(ends - time.monotonic())))) and time.monotonic() < ends:
+        time.sleep(options.every)
+    return status
 
 
 def aws_notice() -> float | None:
@@ -62,7 +67,7 @@ NOTICES: Mapping[str, Callable[[], float | None]] = {"aws": aws_notice, "gcp": g
 
 
 def drain(seconds: int) -> int:
-    """Ask Ray to drain this node, which will be gone after so many seconds."""
+    """Ask Ray to drain this node, which will be gone after so many seconds; the exit status."""
     print(f"this machine goes in {seconds} s; draining", flush=True)
     why = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot notice"]
     return subprocess.run(["ray", "drain-node", *why, "--deadline-remaining-seconds", str(seconds)]).returncode

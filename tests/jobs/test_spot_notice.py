@@ -73,7 +73,9 @@ def metadata() -> Iterator[Metadata]:
 def watch(metadata: Metadata, tmp_path: Path) -> Callable[[str], "subprocess.Popen[str]"]:
     """Start the script with a `ray` that writes down how it was called."""
     ray = tmp_path / "ray"
-    ray.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\n')
+    ray.write_text(
+        f'#!/bin/sh\necho "$@" > {tmp_path}/called\nmkdir {tmp_path}/failed 2> /dev/null && exit 1; exit 0\n'
+    )
     ray.chmod(ray.stat().st_mode | stat.S_IXUSR)
     found = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{metadata.host}/", "GCE_METADATA_HOST": metadata.host}
     environment = {
@@ -119,6 +121,14 @@ def test_a_preemption_of_compute_engine_drains_the_node(
     process.communicate(timeout=60)
     assert process.returncode == 0
     assert seconds_told(tmp_path) == 25
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf"])
+def test_an_interval_that_is_none_is_refused_in_one_line(seconds: str) -> None:
+    command = [sys.executable, str(SCRIPT), "aws", "--every", seconds]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 2
+    assert told.stderr.splitlines()[-1].endswith(f"--every: found {seconds}, expected seconds above 0")
 
 
 @pytest.mark.parametrize("cloud", ["aws", "gcp"])
