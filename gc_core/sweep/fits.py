@@ -1,5 +1,6 @@
 """The laws of a sweep: what held-out FVU and families do as size, compute or active features grow."""
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -92,13 +93,14 @@ QUESTIONS = (FVU_AGAINST_SIZE, FVU_AGAINST_COMPUTE, FVU_AGAINST_L0, FAMILIES_AGA
 
 
 def fits_of(rows: Sequence[Row], question: Question) -> list[Fit]:
-    """A line's law for each series of finished crosscoders, points in the order of x."""
+    """A line's law for each series of finished crosscoders, points in the order of x; those without a logarithm are in
+    the table alone."""
     by_series: dict[Hashable, list[tuple[float, float, Row]]] = {}
     for row in rows:
         if row.state not in FINISHED:
             continue
         x, y = question.x(row), question.y(row)
-        if x is not None and y is not None:
+        if x is not None and y is not None and 0 < x < math.inf and 0 < y < math.inf:
             by_series.setdefault(question.series(row), []).append((x, y, row))
     return [_fit(question, str(series), points) for series, points in by_series.items()]
 

@@ -18,6 +18,8 @@ from scipy.stats import t as student
 FEWEST = 3
 """Different x from which on a law is fitted: through two any would go."""
 FEWEST_WITH_FLOOR = 5
+SAME = 1e-6
+"""Relative size of what is left of a number's effect on y beyond the others', below which they are not told apart."""
 CONFIDENCE = 0.95
 
 Interval = tuple[float, float]
@@ -89,7 +91,7 @@ def _with_floor(x_N: NDArray[np.float64], y_N: NDArray[np.float64]) -> PowerLaw 
     slope, log_scale = np.polyfit(np.log(x_N / middle), np.log(rest_N), 1)
     bounds = ([-np.inf, -np.inf, 0], [np.inf, np.inf, float(y_N.min())])
     found = least_squares(left_over, [log_scale, -slope, y_N.min() / 2], bounds=bounds, x_scale="jac", xtol=1e-12)
-    if not found.success:
+    if not found.success or np.linalg.cond(found.jac) * SAME > 1:  # where y stays the same, scale and floor are one
         return None
     log_a, exponent, floor = found.x
     # From the middle back to x itself: log a = log a' + b log middle.

@@ -56,6 +56,13 @@ def test_points_on_the_law_leave_nothing_open() -> None:
     assert found.r_squared == pytest.approx(1)
 
 
+@pytest.mark.parametrize("change", [0, 1e-7])
+def test_what_stays_the_same_has_no_floor(change: float) -> None:
+    y = np.full(len(SIZES), 3.0)
+    y[-1] += change
+    assert law(SIZES, y).floor_interval is None
+
+
 def test_what_grows_has_a_negative_exponent() -> None:
     assert law(SIZES, SIZES**0.7).exponent == pytest.approx(-0.7)
 

@@ -73,6 +73,13 @@ def test_without_enough_sizes_the_page_says_so() -> None:
     assert "<svg " not in page(FAILED)
 
 
+def test_what_has_no_logarithm_is_in_the_table_alone() -> None:
+    rows = [row(512, l0=float(x), k=x + 1, families=0, name=f"s-{x}") for x in range(4)]
+    assert [fit.x for fit in fits_of(rows, FVU_AGAINST_L0)] == [(1, 2, 3)]
+    assert fits_of(rows, FAMILIES_AGAINST_SIZE) == []
+    assert all(f"s-{x}" in page(*rows) for x in range(4))
+
+
 def test_names_are_text_wherever_they_stand() -> None:
     hostile = [row(size, name=HOSTILE, group=HOSTILE, why=HOSTILE) for size in (256, 512, 1024)]
     text = page(*hostile, name=HOSTILE, run_url=HOSTILE, footer=HOSTILE)
