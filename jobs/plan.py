@@ -97,8 +97,14 @@ class PlanJob:
     def train(self) -> TrainConfig:
         """The options that a training would have."""
         untied = self.dict_size is not None or self.tying == "none"
-        sizes = {"dict_size": self.dict_size, "tying": "none"} if untied else {"prototypes": self.prototypes}
-        return TrainConfig(**sizes, k=self.k, batch=self.batch, steps=self.steps)
+        return TrainConfig(
+            tying="none" if untied else None,
+            prototypes=self.prototypes,
+            dict_size=self.dict_size,
+            k=self.k,
+            batch=self.batch,
+            steps=self.steps,
+        )
 
 
 def main(args: list[str] | None = None) -> None:
@@ -108,6 +114,7 @@ def main(args: list[str] | None = None) -> None:
         work = workload_of(job)
         if job.measure is not None:
             options = harvest_config(job.harvest)
+            planning.write_rates(job.measure, Rates(harvest=[], train=[]))  # told at once where the file takes nothing
             new = measure(
                 work, options, job.device, device=job.measure_on, seconds=job.measure_seconds, say=console.say
             )

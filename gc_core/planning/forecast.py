@@ -16,7 +16,6 @@ from gc_core.manifest.resumable_index import parts
 from gc_core.parallel import Mesh
 from gc_core.planning.rates import Rates
 from gc_core.planning.workload import Workload
-from gc_core.store.compression import SAVED
 from gc_core.train.checkpoint import Keep
 from gc_core.train.planner import FLOAT32, Plan, plan
 
@@ -188,11 +187,6 @@ def uploads(num_bytes: int) -> int:
     """Requests that write an object piece by piece: one, or each piece between a beginning and an end."""
     pieces = -(-num_bytes // STREAM_BYTES)
     return 1 if pieces <= 1 else pieces + 2
-
-
-def stored_in_words(work: Workload) -> str:
-    """What the compression does to a size, for people."""
-    return SAVED[work.compression]
 
 
 def _hours(amount: float, per_s: float, workers: int) -> float:

@@ -38,8 +38,10 @@ def measure(
     """Rates of one worker on this machine's `device` (`cpu`: one core; `cuda`), under the name that plans ask for.
 
     Raises:
-        ValueError: the network or the options cannot be.
+        ValueError: the network or the options cannot be, or there is no GPU.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("measure_on: found cuda, but torch finds no GPU here; measure on a machine that has one")
     if device == "cpu":
         torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

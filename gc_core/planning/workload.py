@@ -41,6 +41,11 @@ class Workload:
     on_host: bool = True
     """Whether workers compute on CPUs, so that all they hold is in one memory."""
 
+    def __post_init__(self) -> None:
+        if self.num_samples < 2:
+            found = f"images: found {self.num_samples} sample in all"
+            raise ValueError(f"{found}, expected at least 2, one of them held out; plan for more images")
+
     @property
     def parsed_group(self) -> Group:
         """What `group` names."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gc_core import harvest, manifest, planning, store
 from gc_core.config import HarvestConfig, TrainConfig
@@ -17,10 +18,12 @@ from gc_core.io.location import Location
 from gc_core.io.run_folder import RunFolder
 from gc_core.planning import Rates, Workload
 from gc_core.planning.forecast import uploads, weights_bytes
+from gc_core.planning.measure import measure
 from gc_core.planning.rates import HarvestRate, TrainRate, train_key
 from gc_core.store import ARRAYS
 from gc_core.store.layout import stored_bytes
 from gc_core.train import Trainer, Worker, open_data, resolve
+from jobs.plan import PlanJob
 
 WORK = Workload(
     num_images=100_000,
@@ -108,6 +111,22 @@ def test_the_bill_adds_up() -> None:
     assert told.hours is not None
     assert cost.total == pytest.approx(told.hours * per_hour + cost.requests + cost.storage)
     assert cost.storage == pytest.approx(3 * told.stored_bytes / 1e9 * prices.storage_usd_per_gb_month)
+
+
+def test_one_sample_is_too_few_to_hold_one_out() -> None:
+    with pytest.raises(ValueError, match="images: found 1 sample in all, expected at least 2"):
+        replace(WORK, num_images=1, samples_per_image=1)
+
+
+def test_prototypes_and_features_contradict_each_other() -> None:
+    with pytest.raises(ValueError, match="prototypes: 64 found with tying none"):
+        _ = PlanJob(images=100, prototypes=64, dict_size=128).train
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_not_measured() -> None:
+    with pytest.raises(ValueError, match="measure_on: found cuda"):
+        measure(WORK, HarvestConfig(), "gpu", device="cuda", seconds=1, say=print)
 
 
 def test_pieces_of_an_upload() -> None:
