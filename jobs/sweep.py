@@ -22,6 +22,7 @@ from gc_core import train as training
 from gc_core.config import AnalyseConfig, ResolvedTrainConfig, TrainConfig
 from gc_core.io import objects
 from gc_core.io.run_folder import FEATURES, RunFolder, checked_name
+from gc_core.store import StoreError
 from gc_core.sweep.cost import step_flop
 from gc_core.sweep.folder import read_costs, write_costs, write_report
 from gc_core.sweep.halving import Standing, hopeless, rungs
@@ -182,6 +183,8 @@ class Sweep:
             if name in self.asked:
                 raise ValueError(f"found {told} beside others of the same name, expected other values; leave it out")
             config = claims.config_to_train(self.run.crosscoder(name), asked, resolved, data)
+        except StoreError:  # no other combination has another store
+            raise
         except ValueError as error:
             self.end(name, "failed", str(error))
             return

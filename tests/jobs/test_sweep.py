@@ -169,6 +169,13 @@ def test_a_name_that_other_options_have_is_told(loop: Loop, folder: Path) -> Non
     assert "was trained with other options" in rows[0].why
 
 
+@pytest.mark.usefixtures("loop")
+def test_without_a_store_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no activation store found"):
+        run_sweep(job(tmp_path / "nowhere", *SIZES))
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_hopeless_rivals_are_stopped_on_the_way(loop: Loop, folder: Path) -> None:
     rates = ("--learning-rate", "1e-2,1e-3,1e-9,2e-9", "--dict-size", "8")
     rows = run_sweep(job(folder, *rates, "--keep-one-in", "2"))
