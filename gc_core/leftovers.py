@@ -48,7 +48,7 @@ _KNOWN = re.compile(
     rf"|{CROSSCODERS}/{NAME}/({_OF_A_CROSSCODER}|{lease.FOLDER}/{lease.RECORD})"
     rf"|{FEATURES}/{NAME}\.(parquet|json)|{FEATURES}/{NAME}\.zarr/([^/#]+/)*(zarr\.json|c(/\d+)*)"
     rf"|{ATLAS}/{NAME}/(index\.html|{re.escape(ATLAS_RECORD)}|examples/[^/#]+)"
-    rf"|{SWEEPS}/{NAME}/({'|'.join(map(re.escape, OF_A_SWEEP))})"
+    rf"|{SWEEPS}/{NAME}/({'|'.join(map(re.escape, OF_A_SWEEP))}|{lease.FOLDER}/{lease.RECORD})"
 )
 _WORK = re.compile(rf"(?:{CROSSCODERS}|{ATLAS})/({NAME})/.*")
 _FEATURES = re.compile(rf"{FEATURES}/({NAME}?)\.(?:parquet|json|zarr|parts)(?:/.*|#\d+)?")

@@ -11,7 +11,7 @@ where it stopped, with more values it keeps what is finished. The report is RUN/
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -79,12 +79,21 @@ def main(args: list[str] | None = None) -> None:
 
 
 def run_sweep(job: SweepJob) -> list[Row]:
-    """Train all that is not finished, write the report, and return its rows.
+    """Train all that is not finished, write the report, and return its rows; no other sweep of this name goes on
+    meanwhile.
 
     Raises:
         ValueError: a list names a value twice, there is no store, or no rung before the end of a training.
+        OSError: another sweep of this name did not end in time.
     """
     sweep = Sweep(job)
+    with claims.at_work([sweep.run.sweep(job.name)], job.workers) as (lease,):
+        sweep.begin(lease.check)
+        return _through(sweep, job)
+
+
+def _through(sweep: "Sweep", job: SweepJob) -> list[Row]:
+    """All stages."""
     console.say(f"sweep    {sweep.described()}")
     for number_of_rung in range(job.rungs if job.keep_one_in > 1 else 0):
         sweep.train(number_of_rung)
@@ -112,10 +121,15 @@ class Sweep:
                 self.end(f"{job.name} {each.told}", "failed", each.why_not)
             else:
                 self._plan(each.told, each.config)
-        self.costs = read_costs(self.run, job.name)
+        self.costs: dict[str, Cost] = {}
         lanes = [each.lanes for each in self.asked.values()]
         self.workers: ResolvedWorkers = meshes.sharing_lanes(list(self.asked.values()), wanted) if lanes else wanted
+        self._check: Callable[[], None] = lambda: None
         self._began, self._flop_before = time.monotonic(), self._flop_done()
+
+    def begin(self, check: Callable[[], None]) -> None:
+        """Go on from what was spent before; `check` raises where the folder is another's by now."""
+        self.costs, self._check = read_costs(self.run, self.job.name), check
 
     def described(self) -> str:
         """How many there are, and how many are finished."""
@@ -163,6 +177,7 @@ class Sweep:
             self._row(name) if name in self.configs else Row(name=name, state=state, why=why)
             for name, (state, why) in sorted(self.ends.items(), key=lambda each: self._place(each[0]))
         ]
+        self._check()
         footer = f"python -m jobs.sweep --run {self.run.url} --name {self.job.name}"
         write_report(self.run, self.job.name, rows, self.costs, device=self._device, footer=footer)
         return rows
@@ -242,6 +257,7 @@ class Sweep:
                 samples=(self._step(name) - step) * self.configs[name].batch,
             )
             self.costs[name] = self.costs.get(name, Cost()).plus(spent)
+        self._check()
         write_costs(self.run, self.job.name, self.costs)
 
     def _tell_progress(self) -> None:

@@ -15,6 +15,7 @@ import pytest
 from gc_core import groups
 from gc_core import train as training
 from gc_core.config import ResolvedTrainConfig, TrainConfig
+from gc_core.io import lease
 from gc_core.io.json_objects import read_json, write_json
 from gc_core.io.run_folder import RunFolder
 from gc_core.sweep.table import Row
@@ -174,6 +175,15 @@ def test_without_a_store_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no activation store found"):
         run_sweep(job(tmp_path / "nowhere", *SIZES))
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_sweep_of_the_same_name_is_waited_for(loop: Loop, folder: Path) -> None:
+    with (
+        lease.held(RunFolder.at(str(folder)).sweep("s"), lambda holder, waited_s: None),
+        pytest.raises(OSError, match=r"sweeps/s: .* is working on it and did not finish within 0 minutes"),
+    ):
+        run_sweep(job(folder, *SIZES, "--workers.wait-minutes", "0"))
+    assert not loop.calls
 
 
 def test_hopeless_rivals_are_stopped_on_the_way(loop: Loop, folder: Path) -> None:
