@@ -28,7 +28,7 @@ CAPTION = (
 WORDS = {"topk": "top-k", "batchtopk": "batch top-k", "jumprelu": "JumpReLU", "l1": "L1"}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#444444")
 """Okabe and Ito's, which the colour-blind tell apart; without their yellow, which white paper swallows."""
-INK, FAINT = "#222222", "#6f6f6f"
+INK, FAINT, GRID, EDGE = "#222222", "#6f6f6f", "#e9e9e9", "#bbbbbb"
 LABEL_POINTS = 8
 _BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": LABEL_POINTS}
 
@@ -104,10 +104,24 @@ def draw(points: Sequence[Point], *, title: str, form: str) -> bytes:
     figure.subplots_adjust(left=0.075, right=0.975, top=0.78, bottom=0.165, wspace=0.07)
     _label(left, ends_left)
     _label(right, ends_right)
+    return to_bytes(figure, form)
+
+
+def to_bytes(figure: Figure, form: str) -> bytes:
+    """A figure's file, as one of `FORMATS`, which says who drew it."""
     file = io.BytesIO()
     named = {"png": {"Software": DRAWN_BY}, "svg": {"Creator": DRAWN_BY, "Date": None}, "pdf": {"Creator": DRAWN_BY}}
     figure.savefig(file, format=form, metadata=named[form])
     return file.getvalue()
+
+
+def frame(axes: Axes, *, ink: str = INK, grid: str = GRID, edge: str = EDGE) -> None:
+    """The look of all axes: a faint grid, edges at the left and below alone, no ticks."""
+    axes.grid(color=grid, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(edge)
+    axes.tick_params(which="both", colors=ink, length=0)
 
 
 def refuse_other_file(path: Path) -> None:
@@ -122,11 +136,7 @@ def _panel(
     """Draw the lines; where each ends."""
     axes.set_title(title, fontsize=11, color=INK, loc="left")
     axes.set_xlabel("active features a sample (L0)", color=INK)
-    axes.grid(color="#e9e9e9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#bbbbbb")
-    axes.tick_params(which="both", colors=INK, length=0)
+    frame(axes)
     ends: list[_End] = []
     for series in _series(points):
         look: dict[str, Any] = {"color": colours[series[0].method], "label": series[0].method}

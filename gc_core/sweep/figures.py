@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from gc_core.evaluate.figure import COLOURS
+from gc_core.evaluate.figure import COLOURS, frame
 from gc_core.sweep.fits import Fit
 from gc_core.sweep.laws import PowerLaw
 
@@ -61,11 +61,7 @@ def _frame(axes: Axes, fits: Sequence[Fit]) -> None:
     axes.set(xscale="log", yscale="log")
     axes.set_xlabel(fits[0].against, color=INK)
     axes.set_ylabel(fits[0].of, color=INK)
-    axes.grid(color=LINE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(LINE)
-    axes.tick_params(which="both", colors=INK, length=0)
+    frame(axes, ink=INK, grid=LINE, edge=LINE)
 
 
 def _line(axes: Axes, fit: Fit, colour: str) -> None:

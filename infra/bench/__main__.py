@@ -1,7 +1,8 @@
 """`python -m infra.bench harvest`, and the like: each module of this package named here is one benchmark."""
 
 import sys
-from importlib import import_module
+
+from infra.named_modules import run
 
 BENCHMARKS = {
     "harvest": "samples a second of the harvest, next to the plain way and to what the machine can do",
@@ -33,11 +34,7 @@ BENCHMARKS = {
 
 def main(args: list[str]) -> None:
     """Run the benchmark that the first argument names."""
-    if not args or args[0] not in BENCHMARKS:
-        print("usage: python -m infra.bench NAME [OPTIONS]\n")
-        print("\n".join(f"  {name:11} {what}" for name, what in BENCHMARKS.items()))
-        sys.exit(0 if args in ([], ["-h"], ["--help"]) else 2)
-    import_module(f"infra.bench.{args[0]}").main(args[1:])
+    run("infra.bench", BENCHMARKS, args)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """`python -m infra.figures chance`, and the like: each module of this package named here draws one figure."""
 
 import sys
-from importlib import import_module
+
+from infra.named_modules import run
 
 FIGURES = {
     "chance": "strength and p-value of mirrors: planted ones, none, and one harmonic in one direction",
@@ -13,11 +14,7 @@ FIGURES = {
 
 def main(args: list[str]) -> None:
     """Draw the figure that the first argument names."""
-    if not args or args[0] not in FIGURES:
-        print("usage: python -m infra.figures NAME [OPTIONS]\n")
-        print("\n".join(f"  {name:11} {what}" for name, what in FIGURES.items()))
-        sys.exit(0 if args in ([], ["-h"], ["--help"]) else 2)
-    import_module(f"infra.figures.{args[0]}").main(args[1:])
+    run("infra.figures", FIGURES, args)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,13 @@ python -m infra.figures linear --json linear.json --out docs/linear.png
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from matplotlib.axes import Axes
 
-from infra.figures.paper import BLUE, FAINT, GREEN, GREY, INK, ORANGE, headed, panels, results, save
-from jobs.common import console
-from jobs.common.options import cli
+from infra.figures.paper import BLUE, FAINT, GREEN, GREY, INK, ORANGE, draw_results, headed, panels, save
 
 KINDS = {
     "own": ("a matrix for each element", BLUE),
@@ -29,22 +26,9 @@ CAPTION = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class LinearFigure:
-    """Draw how linear the action is."""
-
-    json: Path
-    """Results of `infra.bench linear`."""
-    out: Path
-    """A file that ends in .png, .svg or .pdf."""
-
-
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.figures linear`."""
-    with console.one_line_errors(remedy="Nothing was written."):
-        options = cli(LinearFigure, prog="python -m infra.figures linear", args=args, description=__doc__)
-        draw(results(options.json, "linear", ("layer", "exact", "dealt", *KINDS)), options.out)
-        console.say(f"figure: {options.out}")
+    draw_results("linear", draw, ("layer", "exact", "dealt", *KINDS), args=args, description=__doc__)
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:

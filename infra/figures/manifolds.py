@@ -5,14 +5,11 @@ python -m infra.figures manifolds --json manifolds.json --out docs/manifolds.png
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from infra.figures.paper import INK, headed, panels, results, save
-from jobs.common import console
-from jobs.common.options import cli
+from infra.figures.paper import INK, draw_results, headed, panels, save
 
 NAMES = {
     "oracle": "oracle: spaces and what is active",
@@ -30,22 +27,9 @@ CAPTION = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ManifoldsFigure:
-    """Draw what each kind of dictionary tells of each shape."""
-
-    json: Path
-    """Results of `infra.bench manifolds`."""
-    out: Path
-    """A file that ends in .png, .svg or .pdf."""
-
-
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.figures manifolds`."""
-    with console.one_line_errors(remedy="Nothing was written."):
-        options = cli(ManifoldsFigure, prog="python -m infra.figures manifolds", args=args, description=__doc__)
-        draw(results(options.json, "manifolds", ("kind", "k", "seed", "shapes")), options.out)
-        console.say(f"figure: {options.out}")
+    draw_results("manifolds", draw, ("kind", "k", "seed", "shapes"), args=args, description=__doc__)
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:

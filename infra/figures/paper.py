@@ -1,19 +1,19 @@
 """What all figures share: their look, results that they are drawn from, and the file that they become."""
 
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gc_core.evaluate.figure import COLOURS, DRAWN_BY, FAINT, INK, file_format, refuse_other_file
+from gc_core.evaluate.figure import COLOURS, FAINT, INK, file_format, frame, refuse_other_file, to_bytes
+from jobs.common import console
+from jobs.common.options import cli
 
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY = COLOURS
-RULE, GRID = "#bbbbbb", "#e9e9e9"
-Row = TypeVar("Row")
 
 
 def panels(count: int, *, height: float, title: str, caption: str, bottom: float = 0.24) -> tuple[Figure, list[Axes]]:
@@ -24,11 +24,7 @@ def panels(count: int, *, height: float, title: str, caption: str, bottom: float
     figure.text(0.065, 0.03, caption, fontsize=8.5, color=FAINT)
     figure.subplots_adjust(left=0.075, right=0.975, top=0.84, bottom=bottom, wspace=0.22)
     for each in axes:
-        each.grid(color=GRID, linewidth=0.8)
-        each.set_axisbelow(True)
-        each.spines[["top", "right"]].set_visible(False)
-        each.spines[["left", "bottom"]].set_color(RULE)
-        each.tick_params(which="both", colors=INK, length=0)
+        frame(each)
     return figure, axes
 
 
@@ -47,10 +43,32 @@ def save(figure: Figure, path: Path) -> None:
     """
     form = file_format(path.name)
     refuse_other_file(path)
-    file = io.BytesIO()
-    named = {"png": {"Software": DRAWN_BY}, "svg": {"Creator": DRAWN_BY, "Date": None}, "pdf": {"Creator": DRAWN_BY}}
-    figure.savefig(file, format=form, metadata=named[form])
-    path.write_bytes(file.getvalue())
+    path.write_bytes(to_bytes(figure, form))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromResults:
+    """Draw a figure of a benchmark's results."""
+
+    json: Path
+    """What the benchmark of the same name wrote with --json."""
+    out: Path
+    """A file that ends in .png, .svg or .pdf."""
+
+
+def draw_results(
+    name: str,
+    draw: Callable[[list[dict[str, Any]], Path], None],
+    figures: Sequence[str],
+    *,
+    args: list[str] | None,
+    description: str | None,
+) -> None:
+    """Command line of `python -m infra.figures NAME`, for results of `infra.bench NAME` with these figures."""
+    with console.one_line_errors(remedy="Nothing was written."):
+        options = cli(FromResults, prog=f"python -m infra.figures {name}", args=args, description=description)
+        draw(results(options.json, name, figures), options.out)
+        console.say(f"figure: {options.out}")
 
 
 def results(path: Path, benchmark: str, names: Sequence[str]) -> list[dict[str, Any]]:

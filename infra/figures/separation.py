@@ -7,15 +7,12 @@ Letters: J harmonics of rotation.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 
-from infra.figures.paper import BLUE, COLOURS, FAINT, GREEN, INK, ORANGE, headed, panels, results, save
-from jobs.common import console
-from jobs.common.options import cli
+from infra.figures.paper import BLUE, COLOURS, FAINT, GREEN, INK, ORANGE, draw_results, headed, panels, save
 
 SCORES = {"silhouette": "silhouette of kinds", "rand_index": "Rand index of families"}
 LOOKS = {"untied": ("untied crosscoder", BLUE), "sae": ("autoencoder", ORANGE), "tied": ("tied poses", GREEN)}
@@ -28,23 +25,9 @@ CAPTION = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class SeparationFigure:
-    """Draw how well kinds of stimuli are kept apart."""
-
-    json: Path
-    """Results of `infra.bench separation`."""
-    out: Path
-    """A file that ends in .png, .svg or .pdf."""
-
-
 def main(args: list[str] | None = None) -> None:
     """Command line of `python -m infra.figures separation`."""
-    with console.one_line_errors(remedy="Nothing was written."):
-        options = cli(SeparationFigure, prog="python -m infra.figures separation", args=args, description=__doc__)
-        rows = results(options.json, "separation", ("kind", "seed", "control", "stimuli", *SCORES))
-        draw(rows, options.out)
-        console.say(f"figure: {options.out}")
+    draw_results("separation", draw, ("kind", "seed", "control", "stimuli", *SCORES), args=args, description=__doc__)
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
